@@ -48,6 +48,11 @@ def require(checkpoint_dir: Path, file_name: str) -> Path:
 def describe(checkpoint_dir: Path, record: dict) -> None:
     """Write labels.json and training.json (base weights, data tier, parameters: plain JSON) beside a checkpoint."""
     config.write_labels(checkpoint_dir)
+    write_record(checkpoint_dir, record)
+
+
+def write_record(checkpoint_dir: Path, record: dict) -> None:
+    """Write training.json."""
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     (Path(checkpoint_dir) / TRAINING_FILE).write_text(text, encoding="utf-8")
 

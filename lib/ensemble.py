@@ -1,4 +1,4 @@
-"""Combining the networks: average, weighted average, vote, and a meta-classifier; numpy and scikit-learn."""
+"""Combining the networks: average, weighted, vote, calibrated average, meta-classifier; numpy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lib import config, evaluation
 
 MODEL_NAMES = ("yamnet", "wav2vec2")
-RULES = ("average", "weighted", "vote", "meta")  # simplest first
-FITTED_RULES = ("weighted", "meta")
+RULES = ("average", "weighted", "vote", "calibrated", "meta")  # simplest first
+FITTED_RULES = ("weighted", "calibrated", "meta")
 N_CLASSES = len(config.CLASS_NAMES)
 SMALLEST_PROBABILITY = 1e-6  # keeps logarithms finite
 WEIGHT_STEPS = 20  # weights are tried in steps of 1/20
+TEMPERATURES = (0.25, 8.0)  # searched between
 META_C = 1.0  # inverse strength of the meta-classifier's L2 penalty
 
 Probabilities = Mapping[str, np.ndarray]
@@ -67,6 +69,41 @@ def vote(probabilities: Probabilities) -> np.ndarray:
     return (stacked * side[:, :, None]).sum(axis=0) / side.sum(axis=0)[:, None]
 
 
+def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities (n_clips, 3) with their logits divided by `temperature`; above 1 they become less sure.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2 (temperature scaling).
+    """
+    logits = np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0)) / temperature
+    return _softmax(logits)
+
+
+def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
+    """Return the temperature with the smallest log-loss on clips that the network was not trained on."""
+    rows = np.arange(len(class_ids)), np.asarray(class_ids)
+
+    def loss(log_temperature: float) -> float:
+        true = temper(probabilities, float(np.exp(log_temperature)))[rows]
+        return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return round(float(np.exp(found.x)), 4)
+
+
+def calibrated(probabilities: Probabilities, temperatures: Sequence[float]) -> np.ndarray:
+    """Return the mean (n_clips, 3) after each model's temperature; these are in MODEL_NAMES order, all above 0."""
+    temperatures = np.asarray(temperatures, dtype=float)
+    if temperatures.shape != (len(MODEL_NAMES),) or not (temperatures > 0).all():
+        raise ValueError(f"temperatures are {temperatures.tolist()}, expected {len(MODEL_NAMES)} above 0.")
+    pairs = zip(stack(probabilities), temperatures, strict=True)
+    return np.mean([temper(rows, temperature) for rows, temperature in pairs], axis=0)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
 def meta_features(probabilities: Probabilities) -> np.ndarray:
     """Return what the meta-classifier sees: log-probabilities (n_clips, n_models * 3), model by model."""
     logs = np.log(np.clip(stack(probabilities), SMALLEST_PROBABILITY, 1.0))
@@ -79,21 +116,24 @@ def fit_rule(name: str, probabilities: Probabilities, class_ids: np.ndarray) -> 
     Parameters
     ----------
     name : str
-        One of `RULES`. "weighted" takes the weights with the smallest log-loss; "meta" is a multinomial logistic
-        regression on log-probabilities with balanced class weights (stacking: Wolpert 1992, Stacked generalization).
+        One of `RULES`. "weighted" takes the weights with the smallest log-loss; "calibrated" gives each model the
+        temperature with the smallest log-loss before they are averaged; "meta" is a multinomial logistic regression
+        on log-probabilities with balanced class weights (stacking: Wolpert 1992, Stacked generalization).
     probabilities : mapping of str to ndarray (n_clips, 3)
     class_ids : ndarray of int, shape (n_clips,)
 
     Returns
     -------
     dict
-        Plain JSON: rule, model_names, class_names and, where fitted, weights or coef and intercept.
+        Plain JSON: rule, model_names, class_names and, where fitted, weights, temperatures, or coef and intercept.
     """
     if name not in RULES:
         raise ValueError(f"rule is {name!r}, expected one of {RULES}.")
     rule: Rule = {"rule": name, "model_names": list(MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
     if name == "weighted":
         rule["weights"] = _best_weights(probabilities, class_ids)
+    elif name == "calibrated":
+        rule["temperatures"] = [fit_temperature(rows, class_ids) for rows in stack(probabilities)]
     elif name == "meta":
         model = LogisticRegression(C=META_C, class_weight="balanced", max_iter=2000)
         model.fit(meta_features(probabilities), class_ids)
@@ -113,9 +153,10 @@ def apply_rule(rule: Rule, probabilities: Probabilities) -> np.ndarray:
         return weighted(probabilities, rule["weights"])
     if name == "vote":
         return vote(probabilities)
+    if name == "calibrated":
+        return calibrated(probabilities, rule["temperatures"])
     logits = meta_features(probabilities) @ np.asarray(rule["coef"]).T + np.asarray(rule["intercept"])
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return _softmax(logits)
 
 
 def out_of_fold(

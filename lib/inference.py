@@ -18,10 +18,10 @@ from lib.audio_errors import printable
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
-# Where each network lies: its folder in models/ (released) and in build/<profile>/models (just trained).
+# Where each network lies, first found first: in models/, or just trained in build/<profile>/models.
 CHECKPOINT_DIRS = {
-    "yamnet": ("yamnet_finetuned", "yamnet/grouped"),
-    "wav2vec2": ("wav2vec2_compact", "wav2vec2/grouped"),
+    "yamnet": ("yamnet_finetuned", "yamnet/released", "yamnet/grouped"),
+    "wav2vec2": ("wav2vec2_compact", "wav2vec2/released", "wav2vec2/grouped"),
 }
 RULE_FILE = "ensemble.json"
 AUDIO_SUFFIXES = {
@@ -160,8 +160,8 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
 
 
 def _checkpoint_dir(models_dir: Path, name: str) -> Path:
-    released, trained = (models_dir / folder for folder in CHECKPOINT_DIRS[name])
-    return trained if trained.is_dir() and not released.is_dir() else released
+    places = [models_dir / folder for folder in CHECKPOINT_DIRS[name]]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _predictor(network: object, checkpoint_dir: Path) -> Predictor:

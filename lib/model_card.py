@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from lib import config
 
 SPLITS = {
-    "test": "test (groups never seen)",
-    "validation": "validation (chose epochs, stages and the rule)",
+    "test_released": "test, these checkpoints (trained on train and validation groups)",
+    "test": "test, their twins trained on the train groups alone",
+    "validation": "validation (of the twins; chose epochs, stages and the rule)",
     "test_random_split": "test of a random split (leaky, for comparison only)",
+    "left_out": "families of sources left out of training (shorter runs)",
+    "test_initial": "test, from initial weights (for comparison only)",
 }
 TITLES = {"yamnet": "YAMNet, fine-tuned", "wav2vec2": "Wav2Vec2, compact"}
 NETWORKS = {
@@ -44,7 +47,9 @@ DATA = """## Training data
 
 Public recordings of infant cries, screams, speech, household sound, animals, laughter and sirens; see docs/DATA_CARD.md
 for sources, licences and counts. Split 70/15/15 by group (infant, household, speaker or source recording): no group
-lies in two splits. Some sources allow research use only; the audio is not part of this repository.
+lies in two splits. These checkpoints were trained on the train and validation groups, for as many epochs as their twins
+(train groups alone, stopped on validation) had needed; no test group was ever trained on. Some sources allow research
+use only; the audio is not part of this repository.
 """
 LIMITS = """## Limits
 
@@ -77,6 +82,41 @@ def network_card(name: str, record: Mapping, metrics: Mapping) -> str:
         f"## Training\n\n{_training(record)}\n",
         f"## Evaluation\n\n{_scores({name: metrics[name]})}\n",
         LIMITS,
+    )
+    return "\n".join(parts)
+
+
+def pretrained_card(record: Mapping) -> str:
+    """Return the card of the compact Wav2Vec2 before it met any label.
+
+    Parameters
+    ----------
+    record : mapping
+        training.json as `lib.pretraining` writes it.
+    """
+    facts = {
+        "objective": record["method"],
+        "teacher": record["teacher"],
+        "audio": f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels",
+        "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s",
+        "seed": record["seed"],
+        "loss, training": f"{record['loss']:.3f} (1: knows nothing)",
+        "loss, validation": f"{record['validation_loss']:.3f}",
+        "time": f"{record['seconds'] / 60:.0f} minutes",
+    }
+    lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    what = (
+        "A compact Wav2Vec2 without head: what notebook 04 starts from where `facebook/wav2vec2-base` is too slow. "
+        "Half precision, safetensors. Useless by itself: fine-tune it.\n\nDistillation: it hears a clip changed by "
+        "noise, backgrounds, band edges and codecs, and predicts every 0.48 s what YAMNet makes of the clean sound."
+    )
+    code = 'from lib import wav2vec2\n\nmodel, description = wav2vec2.load_base("pretrained")'
+    parts = (
+        f"{FRONT_MATTER}\n# Wav2Vec2, compact, pretrained\n\n{what}\n",
+        f"## How to use\n\n```python\n{code}\n```\n",
+        f"## Training\n\n{lines}\n\n`python -m lib.pretraining` makes it again; loss.csv is its learning curve.\n",
+        "## Limits\n\n- A student shares its teacher's blind spots.\n- It has heard the training groups of the split by "
+        "group, and so some clips of the random split's test, unlabelled.\n",
     )
     return "\n".join(parts)
 

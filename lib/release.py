@@ -13,8 +13,8 @@ from lib import checkpoint, config, model_card
 
 # name of the network: (folder of the build, folder in models/, file of the weights, largest size in megabytes)
 RELEASED = {
-    "yamnet": ("yamnet/grouped", "yamnet_finetuned", "model.keras", 20),
-    "wav2vec2": ("wav2vec2/grouped", "wav2vec2_compact", "model.safetensors", 25),
+    "yamnet": ("yamnet/released", "yamnet_finetuned", "model.keras", 20),
+    "wav2vec2": ("wav2vec2/released", "wav2vec2_compact", "model.safetensors", 25),
 }
 RULE_FILE = "ensemble.json"
 CARD_FILE = "README.md"

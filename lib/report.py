@@ -22,12 +22,14 @@ MODEL_TITLES = {
     "average": "Ensemble: average",
     "weighted": "Ensemble: weighted average",
     "vote": "Ensemble: majority vote",
+    "calibrated": "Ensemble: calibrated average",
     "meta": "Ensemble: meta-classifier",
 }
-SPLIT_TITLES = {
+SPLIT_TITLES = {  # columns of the first table; a build shows those that it has
     "validation": "Validation, by group",
     "test": "Test, by group",
     "test_random_split": "Test, split at random",
+    "left_out": "Sources never met",
 }
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.report --readme` -->", "<!-- end of headline -->")
@@ -57,19 +59,20 @@ def headline_rows(metrics: dict, *, chosen: str | None) -> list[dict]:
         if name not in metrics:
             continue
         splits = metrics[name]
-        cells = [shown(splits[split]["macro_f1"]) if split in splits else None for split in SPLIT_TITLES]
+        columns = [split["name"] for split in split_sizes(metrics)]
+        cells = [shown(splits[split]["macro_f1"]) if split in splits else None for split in columns]
         cells.append(shown(splits["test"]["accuracy"]) if "test" in splits else None)
         rows.append({"title": title, "cells": cells, "chosen": name == chosen})
     return rows
 
 
 def split_sizes(metrics: dict) -> list[dict]:
-    """Return title and sizes of each split, as the first model that has it states them."""
+    """Return name, title and sizes of each split that some model has, as the first that has it states them."""
     found = []
-    for split, title in SPLIT_TITLES.items():
-        facts = next((splits[split] for splits in metrics.values() if split in splits), {})
-        sizes = {name: facts.get(name, "?") for name in ("n_clips", "n_groups")}
-        found.append({"title": title, **sizes})
+    for name, title in SPLIT_TITLES.items():
+        facts = next((splits[name] for splits in metrics.values() if name in splits), None)
+        if facts:
+            found.append({"name": name, "title": title, "n_clips": facts["n_clips"], "n_groups": facts["n_groups"]})
     return found
 
 
@@ -91,6 +94,13 @@ def headline(metrics: dict, info: dict) -> str:
         text += (
             f" Split at random by clip, as is often done, the same recipe scores {flattered['text']} "
             f"{flattered['interval']} on {twin['n_clips']} clips."
+        )
+    elsewhere = metrics[name].get("left_out")
+    if elsewhere:
+        left_out = shown(elsewhere["macro_f1"])
+        text += (
+            f" On sources that it was never trained on (each family left out in turn, {elsewhere['n_clips']:,} clips) "
+            f"it scores {left_out['text']} {left_out['interval']}: expect that elsewhere, not the first figure."
         )
     return text
 

@@ -30,6 +30,7 @@ _ORCHESTRATION = {
     "report",
     "run_info",
     "steps",
+    "study",
 }
 _MODULE = re.compile(r"\b(lib|temporal_workflow)\.(\w+)")
 _FROM_PACKAGE = re.compile(r"from\s+(lib|temporal_workflow)\s+import\s+(\([^)]*\)|[^\n#;]+)")
@@ -47,6 +48,7 @@ class Step:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     variables: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # read where they are there
 
     @property
     def number(self) -> str:
@@ -71,6 +73,7 @@ STEPS = (
         "04_wav2vec2",
         ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
         ("{build}/models/wav2vec2", "{report}/tables/wav2vec2_probabilities.csv"),
+        optional=("{models}/wav2vec2_pretrained",),
     ),
     Step(
         "05_ensemble",
@@ -87,6 +90,7 @@ STEPS = (
             "{report}/tables/wav2vec2_probabilities.csv",
         ),
         ("{report}/metrics.json",),
+        optional=tuple(f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "pretraining")),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
 )
@@ -119,11 +123,12 @@ class Plan:
         return self.executed_dir / f"{step.name}.ipynb"
 
     def paths(self, templates: tuple[str, ...]) -> list[Path]:
-        """Fill in {data}, {build} and {report}."""
+        """Fill in {data}, {build}, {report} and {models}."""
         places = {
             "data": config.DATA_DIR,
             "build": config.build_dir(self.profile),
             "report": config.report_dir(self.profile),
+            "models": config.MODELS_DIR,
         }
         return [Path(template.format(**places)) for template in templates]
 
@@ -260,7 +265,7 @@ def fingerprint(plan: Plan, step: Step) -> str:
         "cells": cells,
         "parameters": plan.parameters[step.name],
         "code": digest(code_files(notebook)),
-        "inputs": digest(plan.paths(step.inputs)),
+        "inputs": digest(plan.paths(step.inputs + step.optional)),
         "variables": {name: os.environ.get(name, "") for name in step.variables},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

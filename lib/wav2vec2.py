@@ -1,6 +1,6 @@
 """Wav2Vec2 for three classes: compact configuration, base weights, padding the network cannot see.
 
-The only file that imports PyTorch and transformers.
+The only file that the detector imports PyTorch and transformers from (lib.pretraining and lib.attention train with them).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import constants, try_to_load_from_cache
-from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+from safetensors.torch import save_file
+from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification, Wav2Vec2Model
 
 from lib import checkpoint, config
 from lib.waveforms import as_waveform
@@ -22,7 +23,8 @@ transformers.logging.set_verbosity_error()  # which weights are new is said by l
 transformers.utils.logging.disable_progress_bar()
 
 PRETRAINED_NAME = "facebook/wav2vec2-base"
-COMPACT_DIR = config.MODELS_DIR / "wav2vec2_compact"
+PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.pretraining; has met no label
+PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = "model.safetensors"
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
@@ -112,14 +114,14 @@ def load_base(name: str = "auto") -> tuple[Wav2Vec2ForSequenceClassification, st
     Parameters
     ----------
     name : str
-        "initial": the compact configuration with initial weights. "compact": this project's released checkpoint.
-        "auto": facebook/wav2vec2-base where a GPU is there and it is cached or reachable, else the released
-        checkpoint, else initial weights. Anything else: a name or folder for `from_pretrained`.
+        "initial": the compact configuration with initial weights. "pretrained": the same, pretrained by this project
+        (lib.pretraining). "auto": facebook/wav2vec2-base where a GPU is there and it is cached or reachable, else
+        the project's own, else initial weights. Anything else: a name or folder for `from_pretrained`.
 
     Raises
     ------
     lib.checkpoint.MissingCheckpointError
-        If "compact" is asked for and models/wav2vec2_compact is not there.
+        If "pretrained" is asked for and models/wav2vec2_pretrained is not there.
     OSError
         If another name or folder cannot be loaded.
     """
@@ -127,17 +129,29 @@ def load_base(name: str = "auto") -> tuple[Wav2Vec2ForSequenceClassification, st
         name = _choose_base()
     if name == "initial":
         return initial_model(), "compact Wav2Vec2, initial weights (first convolution: mel-spaced Gabor filters)"
-    source = str(checkpoint.require(COMPACT_DIR, CHECKPOINT_FILE).parent) if name == "compact" else name
-    model = Wav2Vec2ForSequenceClassification.from_pretrained(source, **_labels(), ignore_mismatched_sizes=True)
+    own = name == "pretrained"
+    source = _pretrained_dir() if own else name
+    # Nothing of an earlier head is kept: a released classifier given as `name` starts over.
+    model = Wav2Vec2ForSequenceClassification.from_pretrained(
+        source, **_labels(), ignore_mismatched_sizes=True, dtype=torch.float32
+    )
     model.projector.reset_parameters()
     model.classifier.reset_parameters()
-    return model, "compact Wav2Vec2 (models/wav2vec2_compact)" if name == "compact" else name
+    return model, f"compact Wav2Vec2, pretrained (models/{PRETRAINED_DIR.name})" if own else name
+
+
+def _pretrained_dir() -> str:
+    if not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
+        raise checkpoint.MissingCheckpointError(
+            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.pretraining` makes it (after notebook 02)."
+        )
+    return str(PRETRAINED_DIR)
 
 
 def _choose_base() -> str:
     if torch.cuda.is_available() and _available(PRETRAINED_NAME):
         return PRETRAINED_NAME
-    return "compact" if (COMPACT_DIR / CHECKPOINT_FILE).is_file() else "initial"
+    return "pretrained" if (PRETRAINED_DIR / CHECKPOINT_FILE).is_file() else "initial"
 
 
 def _available(name: str) -> bool:
@@ -213,6 +227,21 @@ def logits(
     return rows
 
 
+@torch.inference_mode()
+def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 16) -> np.ndarray:
+    """Return mean and maximum over each clip's frames (n_clips, 2 * hidden_size), of a network without head."""
+    backbone.eval()
+    rows = np.empty((len(waveforms), 2 * backbone.config.hidden_size), dtype=np.float32)
+    for batch in buckets([len(waveform) for waveform in waveforms], batch_size):
+        inputs = {key: value.to(backbone.device) for key, value in collate([waveforms[i] for i in batch]).items()}
+        frames = backbone(**inputs).last_hidden_state
+        valid = backbone._get_feature_vector_attention_mask(frames.shape[1], inputs["attention_mask"])[..., None].bool()
+        mean = (frames * valid).sum(dim=1) / valid.sum(dim=1)
+        highest = frames.masked_fill(~valid, -torch.inf).amax(dim=1)
+        rows[batch] = torch.cat([mean, highest], dim=1).cpu().numpy()
+    return rows
+
+
 def set_trainable(
     model: Wav2Vec2ForSequenceClassification, *, n_layers: int | None = None, convolutions: bool = True
 ) -> int:
@@ -253,6 +282,17 @@ def save(model: Wav2Vec2ForSequenceClassification, checkpoint_dir: Path, *, reco
     model.save_pretrained(checkpoint_dir)
     checkpoint.describe(checkpoint_dir, record)
     return Path(checkpoint_dir) / CHECKPOINT_FILE
+
+
+def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Path:
+    """Write a network without head, in half precision, and training.json; return the path of the weights."""
+    half = {name: value.detach().cpu().half() for name, value in backbone.state_dict().items()}
+    backbone.config.save_pretrained(folder)
+    path = Path(folder) / CHECKPOINT_FILE
+    save_file(half, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it readable to its owner alone
+    checkpoint.write_record(folder, record)
+    return path
 
 
 def load(checkpoint_dir: Path) -> Wav2Vec2ForSequenceClassification:

@@ -41,6 +41,7 @@ PATCH_HOP_SAMPLES = PATCH_FRAMES // 2 * HOP_SAMPLES  # 7680 samples = 0.48 s
 EMBEDDING_SIZE = 1024
 N_AUDIOSET_CLASSES = 521
 MAX_PATCHES_PER_BATCH = 64
+CLIPS_PER_BLOCK = 32  # embedded together, then written to the cache
 
 # MobileNet v1 (Howard et al. 2017, table 1): (stride, n_filters) of the 13 depthwise separable layers.
 SEPARABLE_LAYERS = (
@@ -315,24 +316,29 @@ def cached_pooled(
 ) -> np.ndarray:
     """Return pooled embeddings (n_clips, 2048), computing only those that `cache_dir` does not hold yet.
 
-    A file is named by the hash of the backbone's weights and of the waveform, so no stale one can be read.
+    A file is named by the hash of the backbone's weights and of the waveform, so no stale one can be read. `progress`
+    wraps the blocks of clips (tqdm, say).
     """
     weights = weights_sha256({v.path: v.numpy() for v in backbone.weights})[:16]
     folder = Path(cache_dir) / "yamnet" / weights
     folder.mkdir(parents=True, exist_ok=True)
-    return np.stack([_cached_row(backbone, waveform, folder=folder) for waveform in progress(waveforms)])
+    digests = [hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest() for waveform in waveforms]
+    paths = [folder / f"{digest}.npy" for digest in digests]
+    missing = [row for row, path in enumerate(paths) if not path.is_file()]
+    blocks = [missing[start : start + CLIPS_PER_BLOCK] for start in range(0, len(missing), CLIPS_PER_BLOCK)]
+    for block in progress(blocks):
+        rows = pool(embeddings(backbone, [waveforms[row] for row in block]))
+        for row, values in zip(block, rows, strict=True):
+            _write_row(paths[row], values)
+    return np.stack([np.load(path) for path in paths])
 
 
-def _cached_row(backbone: keras.Model, waveform: np.ndarray, *, folder: Path) -> np.ndarray:
-    path = folder / f"{hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest()}.npy"
-    if path.is_file():
-        return np.load(path)
-    row = pool(embeddings(backbone, [waveform]))[0]
+def _write_row(path: Path, values: np.ndarray) -> None:
+    """Write one row; a killed build leaves no half-written one."""
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
-        np.save(file, row)
-    partial.replace(path)  # a killed build leaves no half-written row
-    return row
+        np.save(file, values)
+    partial.replace(path)
 
 
 def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:

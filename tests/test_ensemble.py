@@ -160,3 +160,36 @@ def test_missing_models_bad_weights_and_bad_rows_are_refused(task):
         ensemble.average({name: values * 2 for name, values in probabilities.items()})
     with pytest.raises(ValueError, match="rule is"):
         ensemble.fit_rule("best", probabilities, np.zeros(180, dtype=int))
+
+
+def test_temperature_scaling_finds_how_much_too_sure_a_network_is(rng):
+    logits = rng.normal(0, 1.5, (20_000, 3))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    class_ids = (honest.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)  # labels drawn from these probabilities
+    for too_sure in (0.5, 1.0, 3.0):
+        shouted = ensemble.temper(honest, 1 / too_sure)
+        found = ensemble.fit_temperature(shouted, class_ids)
+        assert found == pytest.approx(too_sure, rel=0.05)
+        assert ensemble.temper(shouted, found) == pytest.approx(honest, abs=0.02)
+
+
+def test_temperature_keeps_the_order_and_one_changes_nothing():
+    rows = np.array([[0.7, 0.2, 0.1], [0.05, 0.05, 0.9]])
+    assert ensemble.temper(rows, 1.0) == pytest.approx(rows)
+    assert (ensemble.temper(rows, 4.0).argsort(axis=1) == rows.argsort(axis=1)).all()
+    with pytest.raises(ValueError, match="temperatures"):
+        ensemble.calibrated({"yamnet": rows, "wav2vec2": rows}, [1.0, 0.0])
+
+
+def test_calibration_quiets_the_network_that_shouts(rng):
+    """A network that is always sure and often wrong must not outvote one that knows what it knows."""
+    class_ids = rng.integers(0, 3, 600)
+    knowing = np.eye(3)[np.where(rng.random(600) < 0.9, class_ids, rng.integers(0, 3, 600))] * 0.6 + 0.4 / 3
+    shouting = np.eye(3)[np.where(rng.random(600) < 0.5, class_ids, rng.integers(0, 3, 600))] * 0.97 + 0.01
+    given = {"yamnet": knowing, "wav2vec2": shouting}
+
+    def accuracy(name):
+        answers = ensemble.apply_rule(ensemble.fit_rule(name, given, class_ids), given)
+        return (answers.argmax(axis=1) == class_ids).mean()
+
+    assert accuracy("calibrated") > accuracy("average") + 0.1

@@ -69,19 +69,19 @@ def test_a_figure_without_a_value_is_called_so(build):
 
 @pytest.mark.parametrize("tier", ["synthetic", None])
 def test_networks_trained_on_generated_audio_are_not_released(build, tier):
-    checkpoint.describe(build["build"] / "yamnet/grouped", {"data_tier": tier} if tier else {})
+    checkpoint.describe(build["build"] / "yamnet/released", {"data_tier": tier} if tier else {})
     with pytest.raises(release.ReleaseError, match="real"):
         run(build)
     assert not list(build["models"].iterdir())
 
 
 def test_what_is_too_large_for_git_is_refused(build):
-    (build["build"] / "wav2vec2/grouped/model.safetensors").write_bytes(bytes(26_000_000))
+    (build["build"] / "wav2vec2/released/model.safetensors").write_bytes(bytes(26_000_000))
     with pytest.raises(release.ReleaseError, match="MB"):
         run(build)
 
 
-@pytest.mark.parametrize("missing", ["build/ensemble.json", "report/metrics.json", "build/yamnet/grouped/model.keras"])
+@pytest.mark.parametrize("missing", ["build/ensemble.json", "report/metrics.json", "build/yamnet/released/model.keras"])
 def test_what_is_missing_is_named_with_the_next_command(build, missing, tmp_path):
     (tmp_path / missing).unlink()
     with pytest.raises(release.ReleaseError, match=r"run_all\.sh"):
@@ -90,7 +90,7 @@ def test_what_is_missing_is_named_with_the_next_command(build, missing, tmp_path
 
 
 def test_permuted_classes_are_refused(build):
-    path = build["build"] / "yamnet/grouped/labels.json"
+    path = build["build"] / "yamnet/released/labels.json"
     path.write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}))
     with pytest.raises(release.ReleaseError, match="normal"):
         run(build)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
 from lib import checkpoint, config, wav2vec2
+
+# facebook/wav2vec2-base's layout, a thousandth of its size.
+TINY = {
+    "conv_dim": (16,) * 7, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
+# The published checkpoint was written before PyTorch renamed the two parts of a weight norm.
+OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +37,9 @@ def model():
 
 @pytest.fixture
 def group_norm_model():
-    """Laid out as facebook/wav2vec2-base, a thousandth of its size."""
+    """A classifier of two other classes, laid out as facebook/wav2vec2-base."""
     torch.manual_seed(3)
-    settings = Wav2Vec2Config(
-        conv_dim=(16,) * 7, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, num_labels=2,
-    )  # fmt: skip
-    return Wav2Vec2ForSequenceClassification(settings).eval()
+    return Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**TINY, num_labels=2)).eval()
 
 
 def noise(rng, n_samples):
@@ -114,15 +127,22 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
 
 
 def test_auto_names_what_it_took(monkeypatch, model, tmp_path):
-    monkeypatch.setattr(wav2vec2, "COMPACT_DIR", tmp_path / "wav2vec2_compact")
+    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path / "wav2vec2_pretrained")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "initial weights" in wav2vec2.load_base("auto")[1]
-    wav2vec2.save(model, wav2vec2.COMPACT_DIR, record={})
+    wav2vec2.save_backbone(model.wav2vec2, wav2vec2.PRETRAINED_DIR, record={})
     loaded, description = wav2vec2.load_base("auto")
-    assert "wav2vec2_compact" in description
-    kept, new = loaded.wav2vec2.state_dict(), loaded.classifier.weight
-    assert all(torch.equal(kept[name], value) for name, value in model.wav2vec2.state_dict().items())
-    assert not torch.equal(new, model.classifier.weight)
+    assert "wav2vec2_pretrained" in description
+    kept = loaded.wav2vec2.state_dict()
+    assert all(torch.equal(kept[name], value.half().float()) for name, value in model.wav2vec2.state_dict().items())
+    assert wav2vec2.load_base("pretrained")[1] == description
+
+
+def test_a_classifier_given_as_base_loses_its_head(model, tmp_path):
+    wav2vec2.save(model, tmp_path, record={})
+    loaded, _ = wav2vec2.load_base(str(tmp_path))
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]) == name.startswith("wav2vec2."), name
 
 
 def test_auto_takes_the_pretrained_network_where_gpu_and_hub_are_there(monkeypatch):
@@ -136,10 +156,126 @@ def test_an_unreachable_hub_is_found_out_quickly(monkeypatch):
     assert not wav2vec2._available("nobody/nothing")
 
 
-def test_a_missing_compact_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(wav2vec2, "COMPACT_DIR", tmp_path)
-    with pytest.raises(checkpoint.MissingCheckpointError, match=r"run_all\.sh"):
-        wav2vec2.load_base("compact")
+def hub_cache_with(folder, model):
+    """Lay a checkpoint out as the Hugging Face cache does after facebook/wav2vec2-base was fetched."""
+    repository, commit = Path(folder) / "hub" / "models--facebook--wav2vec2-base", "0" * 40
+    snapshot, blobs = repository / "snapshots" / commit, repository / "blobs"
+    for part in (snapshot, blobs, repository / "refs"):
+        part.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    model.config.architectures = [type(model).__name__]
+    model.config.to_json_file(blobs / "config")
+    weights = model.state_dict()
+    for new, old in OLD_NAMES.items():
+        weights = {name.replace(new, old): value for name, value in weights.items()}
+    save_file(weights, blobs / "weights", metadata={"format": "pt"})
+    (snapshot / "config.json").symlink_to("../../blobs/config")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/weights")
+
+
+def load_as_with_a_gpu(name, *, out, pretrained_dir):
+    """Load a base as `_choose_base` would where a GPU is; write its weights and return what else it is."""
+    choose = wav2vec2._choose_base
+
+    def choose_with_gpu():
+        with mock.patch.object(torch.cuda, "is_available", return_value=True):
+            return choose()
+
+    start, clips = time.monotonic(), [noise(np.random.default_rng(n), n) for n in (48_000, 20_000, 31_234)]
+    changes = {"_choose_base": choose_with_gpu, "PRETRAINED_DIR": Path(pretrained_dir), "HUB_TIMEOUT_SECONDS": 1.0}
+    with mock.patch.multiple(wav2vec2, **changes):
+        model, description = wav2vec2.load_base(name)
+    seconds = time.monotonic() - start
+    save_file(model.state_dict(), out)
+    return {
+        "description": description,
+        "seconds": seconds,
+        "id2label": list(model.config.id2label.values()),
+        "sees_padding": wav2vec2.sees_padding(model),
+        "together": wav2vec2.predict(model, clips, batch_size=3).tolist(),
+        "alone": [wav2vec2.predict(model, [clip])[0].tolist() for clip in clips],
+    }
+
+
+def load_offline(names, cache_dir, *, pretrained_dir=""):
+    """Call `load_as_with_a_gpu` in a fresh process: huggingface_hub reads its environment once, when imported.
+
+    Its hub takes calls and never answers. Returns what was loaded, and whether the hub was called.
+    """
+    call = "load_as_with_a_gpu(name, out=f'{out}/{number}', pretrained_dir=directory)"
+    code = (
+        "import json, sys; from test_wav2vec2 import load_as_with_a_gpu; out, directory, *names = sys.argv[1:];"
+        f"print(json.dumps([{call} for number, name in enumerate(names)]))"
+    )
+    variables = {"HF_HOME": cache_dir, "HF_HUB_CACHE": cache_dir / "hub", "HF_HUB_OFFLINE": 1, "no_proxy": "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        variables |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}", "PYTHONPATH": config.PROJECT_DIR}
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(cache_dir), str(pretrained_dir), *names],
+            env=os.environ | {name: str(value) for name, value in variables.items()},
+            cwd=config.PROJECT_DIR / "tests",
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        called = bool(select.select([hub], [], [], 0)[0])
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    return [(fact, load_file(cache_dir / str(number))) for number, fact in enumerate(facts)], called
+
+
+@pytest.fixture(scope="module")
+def from_cache(tmp_path_factory):
+    """What "auto" and the name itself give where a small facebook/wav2vec2-base lies in the cache; and its weights."""
+    torch.manual_seed(3)
+    settings = {"codevector_dim": 16, "proj_codevector_dim": 16, "num_codevectors_per_group": 8}
+    published = Wav2Vec2ForPreTraining(Wav2Vec2Config(**TINY, **settings))
+    cache_dir = tmp_path_factory.mktemp("cache")
+    hub_cache_with(cache_dir, published)
+    loaded, called = load_offline(["auto", wav2vec2.PRETRAINED_NAME], cache_dir)
+    assert not called
+    return loaded, published.state_dict()
+
+
+def test_auto_and_the_name_take_the_cached_pretrained_network(from_cache):
+    loaded, published = from_cache
+    backbone = {name: value for name, value in published.items() if name.startswith("wav2vec2.")}
+    for facts, weights in loaded:
+        assert facts["description"] == "facebook/wav2vec2-base"
+        assert facts["sees_padding"]  # group norm
+        assert all(torch.equal(weights.pop(name), value) for name, value in backbone.items())
+        assert {name.split(".")[0] for name in weights} == {"projector", "classifier"}  # no quantiser
+
+
+def test_the_pretrained_network_gets_a_new_head_in_class_order(from_cache):
+    (facts, weights), (other_facts, other_weights) = from_cache[0]
+    assert facts["id2label"] == other_facts["id2label"] == list(config.CLASS_NAMES)
+    assert weights["classifier.weight"].shape == (len(config.CLASS_NAMES), 256)
+    assert not torch.equal(weights["classifier.weight"], other_weights["classifier.weight"])
+
+
+def test_the_pretrained_network_predicts_the_same_in_a_batch(from_cache):
+    for facts, _ in from_cache[0]:
+        together = np.array(facts["together"])
+        assert np.isfinite(together).all()
+        np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(together, facts["alone"], atol=1e-5)
+        assert np.ptp(together, axis=0).max() > 1e-4  # it hears which clip it is
+
+
+def test_auto_does_without_hub_and_cache_in_good_time(model, tmp_path):
+    wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
+    ((facts, weights),), _ = load_offline(["auto"], tmp_path, pretrained_dir=tmp_path / "own")
+    assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
+    assert facts["seconds"] < 60  # a silent hub is given up; the rest is a busy machine
+    kept = model.wav2vec2.state_dict()
+    assert all(torch.equal(weights[f"wav2vec2.{name}"], value.half().float()) for name, value in kept.items())
+
+
+def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path)
+    with pytest.raises(checkpoint.MissingCheckpointError, match=r"lib\.pretraining"):
+        wav2vec2.load_base("pretrained")
 
 
 def test_frozen_parts_leave_the_backward_graph(rng):

@@ -1,0 +1,94 @@
+"""Split schemes: which clips a network trains on, which choose its epoch, and which it is tested on.
+
+- grouped: the split by group of notebook 02. The result.
+- random: the split of clips, blind to groups. What leakage is worth.
+- initial: the grouped split, for a Wav2Vec2 that starts from initial weights. What pretraining is worth.
+- released: train and validation groups together, for as many epochs as the grouped split asked for; tested on the
+  same test groups. What goes to models/.
+- without_<family>: one family of sources left out of training and validation, and tested on. What another microphone
+  in another place does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from lib import config, manifest
+
+LEFT_OUT = "without_"
+# Collections that copy from each other, or share voices, count as one: leaving one out alone leaves its twin in.
+FAMILIES = {
+    "esc10": "esc50",
+    "esc10_lasiyan": "esc50",
+    "vyanev1": "esc50",
+    "giulbia": "esc50",
+    "goonstation": "game",  # two forks of one game
+    "nevado": "game",
+    "ladytuna": "kaggle_screams",
+    "rohanmathur": "kaggle_screams",
+    "deviharikaa": "kaggle_screams",
+    "kaggle_screaming": "kaggle_screams",
+    "emodb": "read_speech",  # corpora of normal speech alone
+    "librispeech": "read_speech",
+    "speechocean762_all": "read_speech",
+    "common_voice": "read_speech",
+    "ravdess": "read_speech",
+    "speechocean762": "read_speech",
+}
+
+
+def family(source: pd.Series) -> pd.Series:
+    """Return the family of each source; a source that copies nobody is its own."""
+    return source.map(lambda name: FAMILIES.get(name, name))
+
+
+def left_out_schemes() -> list[str]:
+    """Return ``without_<family>`` for every family in the manifest, sorted."""
+    sources = manifest.read(config.MANIFEST_PATH, splits=("train", "validation"))["source"]
+    return [f"{LEFT_OUT}{name}" for name in sorted(set(family(sources)))]
+
+
+def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
+    """Read the rows of some splits of a scheme.
+
+    Parameters
+    ----------
+    scheme : str
+        One of those above.
+    splits : iterable of str
+        Of `manifest.SPLITS`. "released" has no validation rows. For a family left out, "test" is all of it, and the
+        test groups of the other families are in no split.
+
+    Returns
+    -------
+    DataFrame
+        Manifest rows whose column split is the scheme's.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scheme, or no clip of the family left out.
+    """
+    wanted = tuple(splits)
+    if scheme == "random":
+        return manifest.read(config.RANDOM_MANIFEST_PATH, splits=wanted)
+    if scheme in ("grouped", "initial"):
+        return manifest.read(config.MANIFEST_PATH, splits=wanted)
+    rows = manifest.read(config.MANIFEST_PATH, splits=manifest.SPLITS if "test" in wanted else ("train", "validation"))
+    if scheme == "released":
+        rows = rows.assign(split=rows["split"].replace("validation", "train"))
+    elif scheme.startswith(LEFT_OUT):
+        rows = _leave_out(rows, scheme.removeprefix(LEFT_OUT))
+    else:
+        raise ValueError(f"no split scheme is called {scheme!r}: see lib.schemes.")
+    return rows[rows["split"].isin(wanted)].reset_index(drop=True)
+
+
+def _leave_out(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return all clips of the family as test rows, and the train and validation rows of the others."""
+    left_out = family(rows["source"]) == name
+    if not left_out.any():
+        raise ValueError(f"no clip is of the family {name!r}: there are {sorted(set(family(rows['source'])))}.")
+    return pd.concat([rows[~left_out & (rows["split"] != "test")], rows[left_out].assign(split="test")])

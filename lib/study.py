@@ -1,0 +1,241 @@
+"""What the recipe is worth on sources never met: `./run_all.sh study [left-out|ablation|pretraining]`.
+
+Takes hours on two cores, needs the real recordings and notebooks 01 and 02 run, and writes
+`reports/<profile>/tables/study_*.csv`, which notebook 06 shows. The test groups take part in nothing but the final
+left-out figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lib import attention, augment, build, config, evaluation, manifest, preprocess, probabilities, schemes, steps
+
+PROFILE = "left_out"
+NOTEBOOKS = ("03_yamnet", "04_wav2vec2")
+PROBE_SECONDS = 4.0  # middle of a clip that the pretraining comparison hears
+PROBE_STEPS = 500
+HEAD_C = 1e-3  # inverse strength of the probe's L2 penalty
+SEED = 7
+
+OPTIONS = {"noise reduction": {"reduce_noise": True}, "pitch normalisation": {"normalise_pitch": True}}
+
+
+def left_out() -> pd.DataFrame:
+    """Train both networks without each family of sources, and let them answer for it.
+
+    Returns
+    -------
+    DataFrame
+        `probabilities.COLUMNS` and model: yamnet, wav2vec2, and yamnet.A, .B, .C for each stage of notebook 03.
+    """
+    plan = build.make_plan(build.parse([PROFILE]))
+    with build.only_build(PROFILE):
+        build.kernel_environment(PROFILE)
+        _run_notebooks(plan)
+    models_dir = config.build_dir(PROFILE) / "models"
+    return pd.concat([_answers(scheme, models_dir) for scheme in schemes.left_out_schemes()], ignore_index=True)
+
+
+def _run_notebooks(plan: steps.Plan) -> None:
+    from lib.energy import EnergyMeter
+
+    meter = EnergyMeter()
+    for step in steps.STEPS:
+        if step.name in NOTEBOOKS and not steps.is_current(plan, step):
+            build.say(f"{step.name}, once for each family left out ...")
+            build.run_step(plan, step, meter=meter)
+    meter.close()
+
+
+def _answers(scheme: str, models_dir: Path) -> pd.DataFrame:
+    """Return every checkpoint's probabilities on the family left out."""
+    from lib import wav2vec2, yamnet
+
+    rows = schemes.read(scheme, splits=("test",))
+    waveforms = manifest.load_waveforms(rows)
+    stages = sorted((models_dir / "yamnet").glob(f"{scheme}.?"))
+    models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages}
+    models |= {
+        "yamnet": (yamnet, models_dir / "yamnet" / scheme),
+        "wav2vec2": (wav2vec2, models_dir / "wav2vec2" / scheme),
+    }
+    build.say(f"{scheme}: {len(rows)} clips, {', '.join(models)}")
+    tables = [
+        probabilities.table(rows, network.predict(network.load(folder), waveforms), scheme=scheme).assign(model=name)
+        for name, (network, folder) in models.items()
+    ]
+    return pd.concat(tables)
+
+
+def development_clips() -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Return the rows and waveforms of the train and validation groups."""
+    rows = manifest.read(config.MANIFEST_PATH, splits=("train", "validation"))
+    return rows, manifest.load_waveforms(rows)
+
+
+def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray) -> np.ndarray:
+    """Return probabilities (n_clips, 3), each family's from a logistic regression that never met it.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Manifest rows.
+    training : sequence of ndarray, each (n_clips, n_features)
+        Versions of every clip to learn from.
+    tested : ndarray, (n_clips, n_features)
+        The version to answer for.
+    """
+    class_ids, families = rows["label"].map(config.CLASS_ID).to_numpy(), schemes.family(rows["source"]).to_numpy()
+    answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
+    for name in np.unique(families):
+        met = families != name
+        weights = np.tile(augment.balanced_weights(rows[met], temper=0.75), len(training))
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, max_iter=300))
+        features = np.concatenate([version[met] for version in training])
+        sample_weight = weights / weights.mean()
+        head.fit(features, np.tile(class_ids[met], len(training)), logisticregression__sample_weight=sample_weight)
+        answers[~met] = head.predict_proba(tested[~met])
+    return answers
+
+
+def compare(rows: pd.DataFrame, answers: Mapping[tuple[str, ...], np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+    """Return macro F1 and each class's F1 of every variant, and its paired difference to the first, with intervals."""
+    class_ids, groups = rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy()
+    first, table = next(iter(answers.values())), []
+    for key, values in answers.items():
+        result = evaluation.score(values, class_ids, groups, seed=SEED)
+        gain = evaluation.paired_difference(values, first, class_ids, groups, seed=SEED)
+        per_class = {f"F1 {label}": f"{result['per_class'][label]['f1']['value']:.3f}" for label in config.CLASS_NAMES}
+        figures = {"macro F1": _text(result["macro_f1"], "{:.3f}"), **per_class, "change": _text(gain, "{:+.3f}")}
+        table.append(dict(zip(names, key, strict=True)) | figures)
+    return pd.DataFrame(table)
+
+
+def _text(figure: Mapping[str, float], form: str) -> str:
+    return f"{form} [{form}, {form}]".format(figure["value"], figure["low"], figure["high"])
+
+
+def ablation() -> pd.DataFrame:
+    """Compare the recipe with variants that lack one piece, on sources never met, YAMNet's weights frozen."""
+    from lib import yamnet
+
+    rows, waveforms = development_clips()
+    backbone, cache_dir = yamnet.from_hub().backbone, config.BUILD_DIR / "cache"
+
+    def pooled(name: str, versions: Sequence[np.ndarray]) -> np.ndarray:
+        build.say(f"{name}: {len(versions)} clips")
+        return yamnet.cached_pooled(backbone, versions, cache_dir=cache_dir)
+
+    plain = pooled("as they are", waveforms)
+    copies = {
+        name: pooled(name, _in_processes(partial(_copy, settings=settings), _keyed(rows, waveforms)))
+        for name, settings in augment_variants().items()
+    }
+    answers = {("full recipe",): probe(rows, [plain, copies["full recipe"]], plain)}
+    answers |= {(name,): probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
+    answers["no copies",] = probe(rows, [plain], plain)
+    half = plain.shape[1] // 2
+    for name, part in (("mean pooling alone", slice(0, half)), ("maximum pooling alone", slice(half, None))):
+        answers[name,] = probe(rows, [plain[:, part], copies["full recipe"][:, part]], plain[:, part])
+    for name, options in OPTIONS.items():
+        changes = partial(preprocess.process_waveform, options=preprocess.Options(**options))
+        changed = pooled(name, _in_processes(changes, [(waveform,) for waveform in waveforms]))
+        answers[f"{name} (all clips)",] = probe(rows, [changed, copies["full recipe"]], changed)
+    answers["attention pooling",] = attention.probe(
+        rows, yamnet.embeddings(backbone, waveforms), families=schemes.family(rows["source"]).to_numpy(), seed=SEED
+    )
+    return compare(rows, answers, ["variant"])
+
+
+def augment_variants() -> dict[str, augment.AugmentConfig]:
+    """Return the settings of a changed copy, whole and without each of its pieces."""
+    whole = augment.ALONE
+    pieces = [field.name for field in fields(whole) if field.name.startswith("p_") and getattr(whole, field.name) > 0]
+    lacking = {f"without {name[2:].replace('_', ' ')}": replace(whole, **{name: 0.0}) for name in pieces}
+    return {"full recipe": whole} | lacking
+
+
+def _keyed(rows: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> list[tuple[np.ndarray, str]]:
+    return [(waveform, f"{clip_id} 0") for clip_id, waveform in zip(rows["clip_id"], waveforms, strict=True)]
+
+
+def _copy(waveform: np.ndarray, key: str, settings: augment.AugmentConfig) -> np.ndarray:
+    return augment.changed_copy(waveform, key=key, settings=settings)
+
+
+def _in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(change, *zip(*arguments, strict=True), chunksize=16))
+
+
+def pretraining() -> pd.DataFrame:
+    """Compare what three objectives teach the compact Wav2Vec2 in the same number of steps, and no pretraining.
+
+    The networks are frozen; a logistic regression reads the mean and maximum of their frames and answers for families
+    that it never met. Pretraining hears all training groups, without labels: those families among them.
+    """
+    from lib import pretraining as objectives
+    from lib import wav2vec2
+
+    rows, waveforms = development_clips()
+    middles = [_middle(waveform) for waveform in waveforms]
+    networks = {"none (initial weights)": lambda: wav2vec2.initial_model().wav2vec2}
+    sounds = [objectives.load_sound(split)[0] for split in ("train", "validation")]
+    for method in objectives.METHODS:
+        networks[f"{method}, {PROBE_STEPS} steps"] = partial(_pretrained, method, sounds)
+    networks["models/wav2vec2_pretrained"] = lambda: wav2vec2.load_base("pretrained")[0].wav2vec2
+    answers = {}
+    for name, make in networks.items():
+        build.say(name)
+        features = wav2vec2.pooled_frames(make(), middles)
+        answers[name,] = probe(rows, [features], features)
+    return compare(rows, answers, ["pretraining"])
+
+
+def _pretrained(method: str, sounds: Sequence) -> object:
+    from lib import pretraining as objectives
+
+    runs = objectives.pretrain(method, *sounds, n_steps=PROBE_STEPS, report_steps=PROBE_STEPS, seed=SEED)
+    return list(runs)[-1][0]
+
+
+def _middle(waveform: np.ndarray) -> np.ndarray:
+    n_samples = round(PROBE_SECONDS * config.SAMPLE_RATE_HZ)
+    start = max(0, (len(waveform) - n_samples) // 2)
+    return waveform[start : start + n_samples]
+
+
+STUDIES = {"left_out": left_out, "ablation": ablation, "pretraining": pretraining}
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Run the studies asked for, all by default, and write their tables."""
+    parser = argparse.ArgumentParser(prog="./run_all.sh study", description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="*", choices=[name.replace("_", "-") for name in STUDIES], metavar="STUDY")
+    parser.add_argument("--profile", default="full", help="report that shows the tables (default: full)")
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    tables_dir = config.report_dir(options.profile) / "tables"
+    tables_dir.mkdir(parents=True, exist_ok=True)
+    for name in [name.replace("-", "_") for name in options.studies] or STUDIES:
+        path = tables_dir / f"study_{name}.csv"
+        STUDIES[name]().to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+        build.say(f"written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

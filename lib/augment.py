@@ -208,7 +208,7 @@ def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
     return waveform[start : start + n_samples]
 
 
-def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5) -> np.ndarray:
+def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5, class_temper: float = 0.0) -> np.ndarray:
     """Return sampling weights, sum 1: classes equal; sources of a class and groups of a source nearly so.
 
     Parameters
@@ -218,6 +218,9 @@ def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5) -> np.ndarray:
     temper : float
         A source counts with (its groups)^temper within its class, a group with (its clips)^temper within its source:
         0 makes them equal, so that a source with a single clip weighs as much as any; 1 leaves them as they are.
+    class_temper : float
+        A class counts with (its clips)^class_temper: above 0, a network does not cry wolf as if screams were as common
+        as normal sound.
 
     Returns
     -------
@@ -230,8 +233,8 @@ def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5) -> np.ndarray:
     groups = groups.merge(sources[["label", "source", "weight"]], on=["label", "source"])
     groups["weight"] *= _shares(groups["n_clips"] ** temper, groups["label"] + "\n" + groups["source"])
     weights = rows.merge(groups, how="left")  # keeps the rows' order
-    weights = weights["weight"] / weights["n_clips"] / frame["label"].nunique()
-    return weights.to_numpy()
+    class_share = _shares(frame["label"].value_counts() ** class_temper, pd.Series("all", frame["label"].unique()))
+    return (weights["weight"] / weights["n_clips"]).to_numpy() * frame["label"].map(class_share).to_numpy()
 
 
 def _shares(values: pd.Series, by: pd.Series) -> pd.Series:

@@ -115,8 +115,8 @@ def pretrained_card(record: Mapping) -> str:
         f"{FRONT_MATTER}\n# Wav2Vec2, compact, pretrained\n\n{what}\n",
         f"## How to use\n\n```python\n{code}\n```\n",
         f"## Training\n\n{lines}\n\n`python -m lib.pretraining` makes it again; loss.csv is its learning curve.\n",
-        "## Limits\n\n- A student shares its teacher's blind spots.\n- It has heard the training groups of the split by "
-        "group, and so some clips of the random split's test, unlabelled.\n",
+        "## Limits\n\n- A student shares its teacher's blind spots.\n- It has heard the training groups of the split "
+        "by group, and so some clips of the random split's test, unlabelled.\n",
     )
     return "\n".join(parts)
 

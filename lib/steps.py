@@ -90,7 +90,9 @@ STEPS = (
             "{report}/tables/wav2vec2_probabilities.csv",
         ),
         ("{report}/metrics.json",),
-        optional=tuple(f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "pretraining")),
+        optional=tuple(
+            f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "options", "pretraining")
+        ),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
 )

@@ -1,6 +1,6 @@
 """Wav2Vec2 for three classes: compact configuration, base weights, padding the network cannot see.
 
-The only file that the detector imports PyTorch and transformers from (lib.pretraining and lib.attention train with them).
+The detector imports PyTorch and transformers here alone; lib.pretraining and lib.attention train with them.
 """
 
 from __future__ import annotations

@@ -305,6 +305,19 @@ def test_what_is_masked_cannot_be_heard(small, rng, monkeypatch):
     torch.testing.assert_close(*hidden)
 
 
+def test_only_what_is_masked_counts(small, rng, monkeypatch):
+    objective = objective_of("masked")
+    clips = [noise(rng, CROP_SAMPLES) for _ in range(2)]
+    mask = torch.arange(70).expand(2, -1) % 10 < 5
+    wanted = objective._log_mel(wav2vec2.collate(clips)["input_values"])[:, :70]
+    monkeypatch.setattr(pretraining, "_mask", lambda *_: mask)
+    objective.head = torch.nn.Identity()
+    for right_where, limit in ((mask, 0.0), (~mask, 1.0)):
+        given = torch.where(right_where[..., None], wanted, wanted + 1)
+        objective.backbone.forward = lambda given=given, **_: types.SimpleNamespace(last_hidden_state=given)
+        assert float(objective(clips, torch.empty(0), 0)) == pytest.approx(limit, abs=1e-6)
+
+
 def test_spans_are_masked_over_less_than_the_share_asked_for(small, rng):
     inputs = wav2vec2.collate([noise(rng, CROP_SAMPLES) for _ in range(40)])
     np.random.seed(0)
@@ -366,6 +379,19 @@ def test_validation_is_the_same_task_every_time(small, rng, method):
     rows, _ = run(method, random_sound(rng), random_sound(rng), learning_rate=0.0, report_steps=1)
     assert len({row["validation_loss"] for row in rows}) == 1
     assert len({row["loss"] for row in rows}) == 4
+
+
+def test_only_what_is_trained_on_is_changed(small, rng, monkeypatch):
+    sound, validation, drawn = random_sound(rng), random_sound(rng), set()
+    draw = Sound.draw
+
+    def spy(self, batch_size, rng, *, change):
+        drawn.add(("sound" if self is sound else "validation", change))
+        return draw(self, batch_size, rng, change=change)
+
+    monkeypatch.setattr(Sound, "draw", spy)
+    run("distillation", sound, validation, n_steps=1, batch_size=1)
+    assert drawn == {("sound", True), ("validation", False)}
 
 
 def test_a_run_reports_every_so_often_and_at_its_end(small, rng):

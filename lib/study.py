@@ -27,11 +27,11 @@ from lib import attention, augment, build, config, evaluation, manifest, preproc
 PROFILE = "left_out"
 NOTEBOOKS = ("03_yamnet", "04_wav2vec2")
 PROBE_SECONDS = 4.0  # middle of a clip that the pretraining comparison hears
-PROBE_STEPS = 300
+PROBE_STEPS = 250
 HEAD_C = 1e-3  # inverse strength of the probe's L2 penalty
 SEED = 7
 
-N_OPTION_CLIPS = 400  # clips that the two slow options of notebook 02 are compared on
+N_OPTION_CLIPS = 240  # clips that the two slow options of notebook 02 are compared on
 OPTIONS = {
     "as they are": {},
     "noise reduction": {"reduce_noise": True},
@@ -108,7 +108,7 @@ def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
         met = families != name
-        weights = np.tile(augment.balanced_weights(rows[met], temper=0.75), len(training))
+        weights = np.tile(augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5), len(training))
         head = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, max_iter=300))
         features = np.concatenate([version[met] for version in training])
         sample_weight = weights / weights.mean()

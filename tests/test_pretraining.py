@@ -229,11 +229,13 @@ def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teache
         heard.extend(waveforms)
         return [teacher_windows(clip)[:, :4] for clip in waveforms]
 
-    yamnet = types.SimpleNamespace(from_hub=lambda: types.SimpleNamespace(backbone=None), embeddings=embeddings)
+    teacher = types.SimpleNamespace(backbone=None, description="some teacher")
+    yamnet = types.SimpleNamespace(from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
     monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
-    sound = pretraining.load_sound("train")
+    sound, description = pretraining.load_sound("train")
+    assert description == "some teacher"
     assert [len(rows) for rows in sound.embeddings] == [CROP_PATCHES, CROP_PATCHES + 1]
     assert all(np.array_equal(*pair) for pair in zip(sound.waveforms, heard, strict=True))
 
@@ -430,7 +432,7 @@ def test_a_kept_backbone_can_be_fine_tuned(small, rng, tmp_path):
 
 
 def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tmp_path, capsys):
-    sounds = {"train": random_sound(rng), "validation": random_sound(rng)}
+    sounds = {split: (random_sound(rng), "some teacher") for split in ("train", "validation")}
     monkeypatch.setattr(pretraining, "load_sound", sounds.__getitem__)
     out = tmp_path / "out"
     arguments = ["--method", "masked", "--steps", "3", "--batch-size", "2", "--seed", "5", "--out", str(out)]
@@ -439,7 +441,15 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     curve = pd.read_csv(out / wav2vec2.PRETRAINING_LOSS_FILE)
     assert curve["step"].tolist() == [3]
     record = json.loads((out / checkpoint.TRAINING_FILE).read_text())
-    wanted = {"method": "masked", "n_steps": 3, "batch_size": 2, "seed": 5, "step": 3, "n_clips": 3}
+    wanted = {
+        "method": "masked",
+        "teacher": "some teacher",
+        "n_steps": 3,
+        "batch_size": 2,
+        "seed": 5,
+        "step": 3,
+        "n_clips": 3,
+    }
     assert record | wanted == record
     assert record["validation_loss"] == pytest.approx(curve["validation_loss"][0], rel=1e-4)
     assert "validation_loss" in capsys.readouterr().out

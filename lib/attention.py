@@ -11,7 +11,7 @@ from torch import nn
 
 from lib import augment, config
 
-N_EPOCHS, BATCH_SIZE, LEARNING_RATE = 15, 64, 1e-3
+N_STEPS, BATCH_SIZE, LEARNING_RATE = 600, 64, 2e-3
 MAX_PATCHES = 24
 
 
@@ -47,7 +47,7 @@ def probe(rows: pd.DataFrame, embeddings: Sequence[np.ndarray], *, families: np.
     families : ndarray of str
         The family of each row.
     """
-    class_ids = torch.from_numpy(rows["label"].map(config.CLASS_ID).to_numpy())
+    class_ids = torch.tensor(rows["label"].map(config.CLASS_ID).tolist())
     patches, valid = _pad(embeddings)
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
@@ -76,7 +76,7 @@ def _fit(
     head = AttentionHead(patches.shape[-1])
     optimizer = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     rng = np.random.default_rng(seed)
-    for _ in range(N_EPOCHS * len(patches) // BATCH_SIZE):
+    for _ in range(N_STEPS):
         batch = torch.from_numpy(rng.choice(len(patches), size=BATCH_SIZE, p=weights))
         loss = nn.functional.cross_entropy(head(patches[batch], valid[batch]), class_ids[batch])
         optimizer.zero_grad()

@@ -27,8 +27,12 @@ PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
 SMALL = {
     "common": {"profile": "small", "seed": 7},
     "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
-    "03_yamnet": {"head_epochs": 3, "fine_tune_epochs": 1, "fine_tune_clips": 16},
-    "04_wav2vec2": {"n_epochs": 1, "max_train_clips": 16},
+    "03_yamnet": {"head_epochs": 3, "fine_tune_clips": 16, "split_schemes": ["grouped", "random", "released"]},
+    "04_wav2vec2": {
+        "n_epochs": 1,
+        "max_train_clips": 16,
+        "split_schemes": ["grouped", "random", "initial", "released"],
+    },
     "05_ensemble": {"n_bootstrap": 50},
     "06_evaluation": {"n_bootstrap": 50, "n_mistakes": 1},
     "07_temporal_client": {"n_chunks": 10, "kill_after_chunk": 4},
@@ -190,9 +194,10 @@ def test_the_build_runs_all_seven_on_generated_audio_and_says_so(built):
 @pytest.mark.slow
 def test_metrics_have_every_model_split_and_interval(built):
     metrics = json.loads((built.report_dir / "metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics) == {"yamnet", "wav2vec2", "average", "weighted", "vote", "meta"}
-    for splits in metrics.values():
-        assert set(splits) == {"validation", "test", "test_random_split"}
+    assert set(metrics) == {"yamnet", "wav2vec2", "average", "weighted", "vote", "calibrated", "meta"}
+    for name, splits in metrics.items():
+        alone = {"test_initial"} if name == "wav2vec2" else set()
+        assert set(splits) == {"validation", "test", "test_random_split", "test_released"} | alone
         for facts in splits.values():
             assert facts["n_clips"] > 0 and facts["n_groups"] > 0
             assert tuple(facts["per_class"]) == config.CLASS_NAMES

@@ -27,11 +27,11 @@ from lib import attention, augment, build, config, evaluation, manifest, preproc
 PROFILE = "left_out"
 NOTEBOOKS = ("03_yamnet", "04_wav2vec2")
 PROBE_SECONDS = 4.0  # middle of a clip that the pretraining comparison hears
-PROBE_STEPS = 250
+PROBE_STEPS = 150
 HEAD_C = 1e-3  # inverse strength of the probe's L2 penalty
 SEED = 7
 
-N_OPTION_CLIPS = 240  # clips that the two slow options of notebook 02 are compared on
+N_OPTION_CLIPS = 160  # clips that the two slow options of notebook 02 are compared on
 OPTIONS = {
     "as they are": {},
     "noise reduction": {"reduce_noise": True},

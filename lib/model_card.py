@@ -94,29 +94,35 @@ def pretrained_card(record: Mapping) -> str:
     record : mapping
         training.json as `lib.pretraining` writes it.
     """
+    distilled = record["method"] == "distillation"
     facts = {
         "objective": record["method"],
-        "teacher": record["teacher"],
+        **({"teacher": record["teacher"]} if distilled else {}),
         "audio": f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels",
         "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s",
         "seed": record["seed"],
-        "loss, training": f"{record['loss']:.3f} (1: knows nothing)",
+        "loss, training": f"{record['loss']:.3f}" + (" (1: knows nothing)" if distilled else ""),
         "loss, validation": f"{record['validation_loss']:.3f}",
         "time": f"{record['seconds'] / 60:.0f} minutes",
     }
     lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     what = (
         "A compact Wav2Vec2 without head: what notebook 04 starts from where `facebook/wav2vec2-base` is too slow. "
-        "Half precision, safetensors. Useless by itself: fine-tune it.\n\nDistillation: it hears a clip changed by "
-        "noise, backgrounds, band edges and codecs, and predicts every 0.48 s what YAMNet makes of the clean sound."
+        "Half precision, safetensors. Useless by itself: fine-tune it."
     )
+    if distilled:
+        what += (
+            "\n\nDistillation: it hears a clip changed by noise, backgrounds, band edges and codecs, and predicts "
+            "every 0.48 s what YAMNet makes of the clean sound."
+        )
     code = 'from lib import wav2vec2\n\nmodel, description = wav2vec2.load_base("pretrained")'
+    blind = "- A student shares its teacher's blind spots.\n" if distilled else ""
     parts = (
         f"{FRONT_MATTER}\n# Wav2Vec2, compact, pretrained\n\n{what}\n",
         f"## How to use\n\n```python\n{code}\n```\n",
         f"## Training\n\n{lines}\n\n`python -m lib.pretraining` makes it again; loss.csv is its learning curve.\n",
-        "## Limits\n\n- A student shares its teacher's blind spots.\n- It has heard the training groups of the split "
-        "by group, and so some clips of the random split's test, unlabelled.\n",
+        f"## Limits\n\n{blind}- It has heard the training groups of the split by group, and so some clips of the "
+        "random split's test, unlabelled.\n",
     )
     return "\n".join(parts)
 

@@ -103,7 +103,7 @@ class MaskedLogMel(nn.Module):
         return nn.functional.mse_loss(self.head(frames)[mask], wanted[mask])
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        window = torch.hann_window(400)
+        window = torch.hann_window(400, device=waveforms.device)
         power = torch.stft(waveforms, 512, 160, 400, window, return_complex=True).abs().square()
         log_mel = torch.log(self.filters @ power + 1e-3).transpose(1, 2)  # (n_clips, n_frames_10ms, n_mels)
         mean, spread = log_mel.mean(dim=(1, 2), keepdim=True), log_mel.std(dim=(1, 2), keepdim=True)
@@ -134,7 +134,7 @@ class Contrastive(nn.Module):
         first, last, decay = GUMBEL
         self.model.set_gumbel_temperature(max(first * decay**step, last))
         shape = tuple(mask.shape)
-        negatives = _sample_negative_indices(shape, N_NEGATIVES, mask_time_indices=mask.numpy())
+        negatives = _sample_negative_indices(shape, N_NEGATIVES, mask_time_indices=mask.cpu().numpy())
         output = self.model(**inputs, mask_time_indices=mask, sampled_negative_indices=torch.from_numpy(negatives))
         return output.loss / mask.sum()
 
@@ -149,7 +149,8 @@ def _inputs(clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
 def _mask(backbone: Wav2Vec2Model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     n_clips, n_samples = inputs["input_values"].shape
     n_frames = int(backbone._get_feat_extract_output_lengths(n_samples))
-    return torch.from_numpy(_compute_mask_indices((n_clips, n_frames), MASK_SHARE, MASK_FRAMES))
+    mask = _compute_mask_indices((n_clips, n_frames), MASK_SHARE, MASK_FRAMES)
+    return torch.from_numpy(mask).to(inputs["input_values"].device)
 
 
 def prepare(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> Sound:
@@ -190,6 +191,8 @@ def pretrain(
     seed: int = 7,
 ) -> Iterator[tuple[Wav2Vec2Model, dict]]:
     """Train, and yield the network with step, loss, validation loss and seconds every `report_steps`.
+
+    The seed decides everything, as long as nobody draws from the global generators of numpy and torch between yields.
 
     Parameters
     ----------

@@ -158,12 +158,14 @@ def _available(name: str) -> bool:
     """Say whether a checkpoint lies in the Hugging Face cache or its hub answers."""
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return True
+    if constants.HF_HUB_OFFLINE:
+        return False
     request = urllib.request.Request(f"{constants.ENDPOINT}/{name}/resolve/main/config.json", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
     except (OSError, ValueError):
         return False
-    return not constants.HF_HUB_OFFLINE
+    return True
 
 
 def sees_padding(model: Wav2Vec2ForSequenceClassification) -> bool:

@@ -265,9 +265,9 @@ def test_the_pretrained_network_predicts_the_same_in_a_batch(from_cache):
 
 def test_auto_does_without_hub_and_cache_in_good_time(model, tmp_path):
     wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
-    ((facts, weights),), _ = load_offline(["auto"], tmp_path, pretrained_dir=tmp_path / "own")
+    ((facts, weights),), called = load_offline(["auto"], tmp_path, pretrained_dir=tmp_path / "own")
+    assert not called, "HF_HUB_OFFLINE asks for no connection"
     assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
-    assert facts["seconds"] < 60  # a silent hub is given up; the rest is a busy machine
     kept = model.wav2vec2.state_dict()
     assert all(torch.equal(weights[f"wav2vec2.{name}"], value.half().float()) for name, value in kept.items())
 

@@ -91,7 +91,9 @@ def headline(metrics: dict, info: dict) -> str:
     released = metrics[name].get("test_released")
     if released:
         own = shown(released["macro_f1"])
-        text += f" The checkpoints in models/, trained on the validation groups too, score {own['text']} {own['interval']}."
+        text += (
+            f" The checkpoints in models/, trained on the validation groups too, score {own['text']} {own['interval']}."
+        )
     twin = metrics[name].get("test_random_split")
     if twin:
         flattered = shown(twin["macro_f1"])

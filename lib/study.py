@@ -243,12 +243,16 @@ STUDIES = {"left_out": left_out, "ablation": ablation, "options": options, "pret
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the studies asked for, all by default, and write their tables."""
     parser = argparse.ArgumentParser(prog="./run_all.sh study", description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="*", choices=[name.replace("_", "-") for name in STUDIES], metavar="STUDY")
+    known = ", ".join(name.replace("_", "-") for name in STUDIES)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {known} (default: all)")
     parser.add_argument("--profile", default="full", help="report that shows the tables (default: full)")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
     tables_dir = config.report_dir(options.profile) / "tables"
     tables_dir.mkdir(parents=True, exist_ok=True)
-    for name in [name.replace("-", "_") for name in options.studies] or STUDIES:
+    names = [name.replace("-", "_") for name in options.studies] or list(STUDIES)
+    if not set(names) <= set(STUDIES):
+        parser.error(f"the studies are {known}")
+    for name in names:
         path = tables_dir / f"study_{name}.csv"
         STUDIES[name]().to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
         build.say(f"written: {path}")

@@ -100,3 +100,20 @@ def test_a_changed_copy_is_the_same_in_every_run_and_another_for_another_key(rng
     first, again = (augment.changed_copy(waveform, key="clip 0") for _ in range(2))
     assert np.array_equal(first, again) and first.shape == waveform.shape
     assert not np.array_equal(first, augment.changed_copy(waveform, key="clip 1"))
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), [([], ["left_out", "ablation"]), (["left-out"], ["left_out"])])
+def test_the_command_writes_the_tables_asked_for_and_all_by_default(arguments, wanted, monkeypatch, tmp_path):
+    made = {name: pd.DataFrame({"study": [name]}) for name in ("left_out", "ablation")}
+    monkeypatch.setattr(study, "STUDIES", {name: lambda table=table: table for name, table in made.items()})
+    monkeypatch.setattr(config, "report_dir", lambda profile: tmp_path / profile)
+    assert study.main(arguments) == 0
+    written = sorted(path.name for path in (tmp_path / "full" / "tables").iterdir())
+    assert written == sorted(f"study_{name}.csv" for name in wanted)
+    assert pd.read_csv(tmp_path / "full" / "tables" / f"study_{wanted[0]}.csv")["study"].tolist() == [wanted[0]]
+
+
+def test_an_unknown_study_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        study.main(["everything"])
+    assert "left-out" in capsys.readouterr().err

@@ -28,7 +28,6 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 from lib import augment, config, environment, manifest, model_card, wav2vec2
 
-METHODS = ("distillation", "masked", "contrastive")
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 PATCH_SAMPLES, PATCH_HOP_SAMPLES = 15_600, 7_680  # the teacher's window and hop (lib.yamnet)
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
@@ -140,6 +139,7 @@ class Contrastive(nn.Module):
 
 
 OBJECTIVES = {"distillation": Distillation, "masked": MaskedLogMel, "contrastive": Contrastive}
+METHODS = tuple(OBJECTIVES)
 
 
 def _inputs(clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

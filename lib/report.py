@@ -54,12 +54,11 @@ def shown(figure: dict) -> dict:
 
 def headline_rows(metrics: dict, *, chosen: str | None) -> list[dict]:
     """Return a row per model: macro-F1 on each split, then accuracy on the test split."""
-    rows = []
+    rows, columns = [], [split["name"] for split in split_sizes(metrics)]
     for name, title in MODEL_TITLES.items():
         if name not in metrics:
             continue
         splits = metrics[name]
-        columns = [split["name"] for split in split_sizes(metrics)]
         cells = [shown(splits[split]["macro_f1"]) if split in splits else None for split in columns]
         cells.append(shown(splits["test"]["accuracy"]) if "test" in splits else None)
         rows.append({"title": title, "cells": cells, "chosen": name == chosen})

@@ -117,16 +117,16 @@ def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray
     return answers
 
 
-def compare(rows: pd.DataFrame, answers: Mapping[tuple[str, ...], np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+def compare(rows: pd.DataFrame, answers: Mapping[str, np.ndarray], column: str) -> pd.DataFrame:
     """Return macro F1 and each class's F1 of every variant, and its paired difference to the first, with intervals."""
     class_ids, groups = rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy()
     first, table = next(iter(answers.values())), []
-    for key, values in answers.items():
+    for name, values in answers.items():
         result = evaluation.score(values, class_ids, groups, seed=SEED)
         gain = evaluation.paired_difference(values, first, class_ids, groups, seed=SEED)
         per_class = {f"F1 {label}": f"{result['per_class'][label]['f1']['value']:.3f}" for label in config.CLASS_NAMES}
         figures = {"macro F1": _text(result["macro_f1"], "{:.3f}"), **per_class, "change": _text(gain, "{:+.3f}")}
-        table.append(dict(zip(names, key, strict=True)) | figures)
+        table.append({column: name} | figures)
     return pd.DataFrame(table)
 
 
@@ -150,16 +150,16 @@ def ablation() -> pd.DataFrame:
         name: pooled(name, _in_processes(partial(_copy, settings=settings), _keyed(rows, waveforms)))
         for name, settings in augment_variants().items()
     }
-    answers = {("full recipe",): probe(rows, [plain, copies["full recipe"]], plain)}
-    answers |= {(name,): probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
-    answers["no copies",] = probe(rows, [plain], plain)
+    answers = {"full recipe": probe(rows, [plain, copies["full recipe"]], plain)}
+    answers |= {name: probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
+    answers["no copies"] = probe(rows, [plain], plain)
     half = plain.shape[1] // 2
     for name, part in (("mean pooling alone", slice(0, half)), ("maximum pooling alone", slice(half, None))):
-        answers[name,] = probe(rows, [plain[:, part], copies["full recipe"][:, part]], plain[:, part])
-    answers["attention pooling",] = attention.probe(
+        answers[name] = probe(rows, [plain[:, part], copies["full recipe"][:, part]], plain[:, part])
+    answers["attention pooling"] = attention.probe(
         rows, yamnet.embeddings(backbone, waveforms), families=schemes.family(rows["source"]).to_numpy(), seed=SEED
     )
-    return compare(rows, answers, ["variant"])
+    return compare(rows, answers, "variant")
 
 
 def options() -> pd.DataFrame:
@@ -175,8 +175,8 @@ def options() -> pd.DataFrame:
         change = partial(preprocess.process_waveform, options=preprocess.Options(**settings))
         changed = _in_processes(change, [(waveform,) for waveform in waveforms])
         features = yamnet.pool(yamnet.embeddings(backbone, changed))
-        answers[name,] = probe(rows, [features], features)
-    return compare(rows, answers, ["option"])
+        answers[name] = probe(rows, [features], features)
+    return compare(rows, answers, "option")
 
 
 def augment_variants() -> dict[str, augment.AugmentConfig]:
@@ -220,8 +220,8 @@ def pretraining() -> pd.DataFrame:
     for name, make in networks.items():
         build.say(name)
         features = wav2vec2.pooled_frames(make(), middles)
-        answers[name,] = probe(rows, [features], features)
-    return compare(rows, answers, ["pretraining"])
+        answers[name] = probe(rows, [features], features)
+    return compare(rows, answers, "pretraining")
 
 
 def _pretrained(method: str, sounds: Sequence) -> object:

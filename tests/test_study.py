@@ -89,7 +89,7 @@ def test_the_table_compares_with_its_first_row(rows):
     truth = rows["label"].map(config.CLASS_ID).to_numpy()
     right = np.eye(3)[truth] * 0.9 + 0.1 / 3
     wrong = np.eye(3)[(truth + 1) % 3] * 0.9 + 0.1 / 3
-    table = study.compare(rows, {("right",): right, ("wrong",): wrong}, ["variant"]).set_index("variant")
+    table = study.compare(rows, {"right": right, "wrong": wrong}, "variant").set_index("variant")
     assert table.loc["right", "macro F1"] == "1.000 [1.000, 1.000]"
     assert table.loc["right", "change"] == "+0.000 [+0.000, +0.000]"
     assert table.loc["wrong", "change"] == "-1.000 [-1.000, -1.000]"

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import librosa
 import numpy as np
@@ -56,7 +56,9 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-8.0, 8.0)
 
 
-ALONE = AugmentConfig(p_background=0.0, p_noise=0.6)  # of a copy that must not depend on which clips may be trained on
+# What changes the recording and not the voice: on sources left out, shifts in time and pitch did YAMNet harm.
+RECORDING = AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, noise_snr_db=(-5.0, 25.0))
+ALONE = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which know of no other clip
 
 
 def changed_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = ALONE) -> np.ndarray:

@@ -52,3 +52,31 @@ class ClipSampler:
         if self.transform is not None:
             clips = [self.transform(clip, rng) for clip in clips]
         return clips, self.class_ids[rows]
+
+
+def mixup(
+    clips: Sequence[np.ndarray], targets: np.ndarray, rng: np.random.Generator, *, alpha: float
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Mix every clip of a batch with another one, and their targets alike (Zhang et al. 2018, mixup).
+
+    Parameters
+    ----------
+    clips : sequence of ndarray, each (n_samples,)
+        All of one length.
+    targets : ndarray, (n_clips, n_classes)
+        One-hot or soft labels.
+    rng : Generator
+    alpha : float
+        Of Beta(alpha, alpha), from which each share is drawn; 0 changes nothing, small values change little.
+
+    Returns
+    -------
+    list of ndarray, each (n_samples,), and ndarray, (n_clips, n_classes)
+    """
+    if not alpha:
+        return list(clips), targets
+    share = rng.beta(alpha, alpha, size=len(clips)).astype(np.float32)
+    share = np.maximum(share, 1 - share)  # the clip itself stays the louder one
+    partners = rng.permutation(len(clips))
+    mixed = [a * clip + (1 - a) * clips[other] for a, clip, other in zip(share, clips, partners, strict=True)]
+    return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[partners]

@@ -77,8 +77,13 @@ STEPS = (
     ),
     Step(
         "05_ensemble",
-        ("{report}/tables/yamnet_probabilities.csv", "{report}/tables/wav2vec2_probabilities.csv"),
+        (
+            "{data}/manifest.csv",
+            "{report}/tables/yamnet_probabilities.csv",
+            "{report}/tables/wav2vec2_probabilities.csv",
+        ),
         ("{build}/models/ensemble.json",),
+        optional=("{report}/tables/study_left_out.csv",),
     ),
     Step(
         "06_evaluation",

@@ -1,4 +1,4 @@
-"""What the recipe is worth on sources never met: `./run_all.sh study [left-out|ablation|options|pretraining]`.
+"""What the recipe is worth on sources never met: `./run_all.sh study [left-out|seeds|ablation|...]`.
 
 Takes hours on two cores, needs the real recordings and notebooks 01 and 02 run, and writes
 `reports/<profile>/tables/study_*.csv`, which notebook 06 shows. The test groups take part in nothing but the final
@@ -25,10 +25,11 @@ from sklearn.preprocessing import StandardScaler
 from lib import attention, augment, build, config, evaluation, manifest, preprocess, probabilities, schemes, steps
 
 PROFILE = "left_out"
+SEED_PROFILES = ("full", "seed_8", "seed_9")
 NOTEBOOKS = ("03_yamnet", "04_wav2vec2")
 PROBE_SECONDS = 4.0  # middle of a clip that the pretraining comparison hears
 PROBE_STEPS = 150
-HEAD_C = 1e-3  # inverse strength of the probe's L2 penalty
+HEAD_C, VOICES_C = 1e-2, 10.0  # inverse strength of the probe's L2 penalty: on embeddings, on AudioSet voices
 SEED = 7
 
 N_OPTION_CLIPS = 160  # clips that the two slow options of notebook 02 are compared on
@@ -47,12 +48,37 @@ def left_out() -> pd.DataFrame:
     DataFrame
         `probabilities.COLUMNS` and model: yamnet, wav2vec2, and yamnet.A, .B, .C for each stage of notebook 03.
     """
-    plan = build.make_plan(build.parse([PROFILE]))
-    with build.only_build(PROFILE):
-        build.kernel_environment(PROFILE)
-        _run_notebooks(plan)
-    models_dir = config.build_dir(PROFILE) / "models"
+    models_dir = _trained(PROFILE)
     return pd.concat([_answers(scheme, models_dir) for scheme in schemes.left_out_schemes()], ignore_index=True)
+
+
+def seeds() -> pd.DataFrame:
+    """Train both networks again with other seeds, and let them answer for the grouped test split.
+
+    Returns
+    -------
+    DataFrame
+        `probabilities.COLUMNS`, model and seed, that of the full build first.
+    """
+    profiles = {profile: _trained(profile) for profile in SEED_PROFILES}
+    tables = [
+        _answers("grouped", models_dir).assign(seed=steps.load_parameters(_parameters(profile))["03_yamnet"]["seed"])
+        for profile, models_dir in profiles.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _parameters(profile: str) -> Path:
+    return steps.PARAMS_DIR / f"{profile}.yaml"
+
+
+def _trained(profile: str) -> Path:
+    """Run notebooks 03 and 04 of a profile where they are not current; return the folder of their checkpoints."""
+    plan = build.make_plan(build.parse([profile]))
+    with build.only_build(profile):
+        build.kernel_environment(profile)
+        _run_notebooks(plan)
+    return config.build_dir(profile) / "models"
 
 
 def _run_notebooks(plan: steps.Plan) -> None:
@@ -61,18 +87,18 @@ def _run_notebooks(plan: steps.Plan) -> None:
     meter = EnergyMeter()
     for step in steps.STEPS:
         if step.name in NOTEBOOKS and not steps.is_current(plan, step):
-            build.say(f"{step.name}, once for each family left out ...")
+            build.say(f"{plan.profile}: {step.name} ...")
             build.run_step(plan, step, meter=meter)
     meter.close()
 
 
 def _answers(scheme: str, models_dir: Path) -> pd.DataFrame:
-    """Return every checkpoint's probabilities on the family left out."""
+    """Return every checkpoint's probabilities on a scheme's test clips."""
     from lib import wav2vec2, yamnet
 
     rows = schemes.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
-    stages = sorted((models_dir / "yamnet").glob(f"{scheme}.?"))
+    stages = sorted((models_dir / "yamnet").glob(f"{scheme}.[A-C]"))
     models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages}
     models |= {
         "yamnet": (yamnet, models_dir / "yamnet" / scheme),
@@ -92,7 +118,7 @@ def development_clips() -> tuple[pd.DataFrame, list[np.ndarray]]:
     return rows, manifest.load_waveforms(rows)
 
 
-def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray) -> np.ndarray:
+def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray, *, c: float = HEAD_C) -> np.ndarray:
     """Return probabilities (n_clips, 3), each family's from a logistic regression that never met it.
 
     Parameters
@@ -103,13 +129,15 @@ def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray
         Versions of every clip to learn from.
     tested : ndarray, (n_clips, n_features)
         The version to answer for.
+    c : float
+        Inverse strength of the L2 penalty.
     """
     class_ids, families = rows["label"].map(config.CLASS_ID).to_numpy(), schemes.family(rows["source"]).to_numpy()
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
         met = families != name
         weights = np.tile(augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5), len(training))
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, max_iter=300))
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
         features = np.concatenate([version[met] for version in training])
         sample_weight = weights / weights.mean()
         head.fit(features, np.tile(class_ids[met], len(training)), logisticregression__sample_weight=sample_weight)
@@ -139,25 +167,30 @@ def ablation() -> pd.DataFrame:
     from lib import yamnet
 
     rows, waveforms = development_clips()
-    backbone, cache_dir = yamnet.from_hub().backbone, config.BUILD_DIR / "cache"
+    backbone, cache_dir = yamnet.from_hub().with_voices(), config.BUILD_DIR / "cache"
 
-    def pooled(name: str, versions: Sequence[np.ndarray]) -> np.ndarray:
+    def pooled(name: str, versions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         build.say(f"{name}: {len(versions)} clips")
-        return yamnet.cached_pooled(backbone, versions, cache_dir=cache_dir)
+        return yamnet.split_voices(yamnet.cached_pooled(backbone, versions, cache_dir=cache_dir))
 
-    plain = pooled("as they are", waveforms)
+    plain, voices = pooled("as they are", waveforms)
     copies = {
-        name: pooled(name, _in_processes(partial(_copy, settings=settings), _keyed(rows, waveforms)))
+        name: pooled(name, _in_processes(partial(_copy, settings=settings), _keyed(rows, waveforms)))[0]
         for name, settings in augment_variants().items()
     }
     answers = {"full recipe": probe(rows, [plain, copies["full recipe"]], plain)}
     answers |= {name: probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
     answers["no copies"] = probe(rows, [plain], plain)
+    answers["AudioSet voices alone"] = probe(rows, [voices], voices, c=VOICES_C)
+    answers["with AudioSet voices"] = (answers["full recipe"] + answers["AudioSet voices alone"]) / 2
     half = plain.shape[1] // 2
     for name, part in (("mean pooling alone", slice(0, half)), ("maximum pooling alone", slice(half, None))):
         answers[name] = probe(rows, [plain[:, part], copies["full recipe"][:, part]], plain[:, part])
     answers["attention pooling"] = attention.probe(
-        rows, yamnet.embeddings(backbone, waveforms), families=schemes.family(rows["source"]).to_numpy(), seed=SEED
+        rows,
+        [e[:, : yamnet.EMBEDDING_SIZE] for e in yamnet.embeddings(backbone, waveforms)],
+        families=schemes.family(rows["source"]).to_numpy(),
+        seed=SEED,
     )
     return compare(rows, answers, "variant")
 
@@ -181,7 +214,7 @@ def options() -> pd.DataFrame:
 
 def augment_variants() -> dict[str, augment.AugmentConfig]:
     """Return the settings of a changed copy, whole and without each of its pieces."""
-    whole = augment.ALONE
+    whole = replace(augment.ALONE, p_pitch_tempo=0.1, p_shift=0.5)
     pieces = [field.name for field in fields(whole) if field.name.startswith("p_") and getattr(whole, field.name) > 0]
     lacking = {f"without {name[2:].replace('_', ' ')}": replace(whole, **{name: 0.0}) for name in pieces}
     return {"full recipe": whole} | lacking
@@ -237,7 +270,7 @@ def _middle(waveform: np.ndarray) -> np.ndarray:
     return waveform[start : start + n_samples]
 
 
-STUDIES = {"left_out": left_out, "ablation": ablation, "options": options, "pretraining": pretraining}
+STUDIES = {"left_out": left_out, "seeds": seeds, "ablation": ablation, "options": options, "pretraining": pretraining}
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,13 @@ EMBEDDING_SIZE = 1024
 N_AUDIOSET_CLASSES = 521
 MAX_PATCHES_PER_BATCH = 64
 CLIPS_PER_BLOCK = 32  # embedded together, then written to the cache
+# AudioSet's classes that bear on the question: what a cry or a scream is, and what is taken for one.
+VOICES = (
+    "Baby cry, infant cry", "Crying, sobbing", "Whimper", "Wail, moan", "Screaming", "Shout", "Yell", "Bellow", "Whoop",
+    "Children shouting", "Squeal", "Groan", "Grunt", "Speech", "Child speech, kid speaking", "Singing", "Music",
+    "Laughter", "Baby laughter", "Giggle", "Cat", "Meow", "Caterwaul",
+)  # fmt: skip
+N_FEATURES = EMBEDDING_SIZE + len(VOICES)
 
 # MobileNet v1 (Howard et al. 2017, table 1): (stride, n_filters) of the 13 depthwise separable layers.
 SEPARABLE_LAYERS = (
@@ -95,12 +102,36 @@ class MaskLogMel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="cry_scream_detector")
 class PoolByClip(keras.layers.Layer):
-    """Embeddings (n_patches, 1024) and their clip index (n_patches,) to mean and maximum by clip (n_clips, 2048)."""
+    """Embeddings (n_patches, n) and their clip index (n_patches,) to mean and maximum by clip (n_clips, 2 n)."""
 
     def call(self, embeddings: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
         """Pool patches that share an index; indices must rise from 0 without a gap."""
         mean = tf.math.segment_mean(embeddings, clip_index)
         return tf.concat([mean, tf.math.segment_max(embeddings, clip_index)], axis=1)
+
+
+@keras.saving.register_keras_serializable(package="cry_scream_detector")
+class SplitVoices(keras.layers.Layer):
+    """Pooled features (n_clips, 2 * 1047) to those of the embedding (n_clips, 2048) and of the voices (n_clips, 46)."""
+
+    def call(self, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Part the columns of mean and maximum alike."""
+        return split_voices(pooled, concatenate=keras.ops.concatenate)
+
+
+def split_voices(pooled: np.ndarray, *, concatenate: Callable = np.concatenate) -> tuple[np.ndarray, np.ndarray]:
+    """Part the pooled features of `with_voices` (n_clips, 2 * 1047).
+
+    Returns
+    -------
+    tuple
+        Mean and maximum of the embedding (n_clips, 2048), and mean and maximum of the voices' logits (n_clips, 46).
+    """
+    mean, maximum = pooled[:, :N_FEATURES], pooled[:, N_FEATURES:]
+    return (
+        concatenate([mean[:, :EMBEDDING_SIZE], maximum[:, :EMBEDDING_SIZE]], axis=1),
+        concatenate([mean[:, EMBEDDING_SIZE:], maximum[:, EMBEDDING_SIZE:]], axis=1),
+    )
 
 
 def _random_run(log_mel: tf.Tensor, *, axis: int, max_length: int) -> tf.Tensor:
@@ -181,19 +212,36 @@ def _separable(net: keras.KerasTensor, *, name: str, stride: int, n_filters: int
 
 @dataclass(frozen=True)
 class BaseYamnet:
-    """A backbone, where its weights come from, and (from the hub only) the AudioSet head and class names."""
+    """A backbone and where its weights come from; from the hub with its AudioSet head, else perhaps with its voices."""
 
     backbone: keras.Model
     description: str
     audioset_kernel: np.ndarray | None = None  # (1024, 521)
     audioset_bias: np.ndarray | None = None  # (521,)
     audioset_names: tuple[str, ...] = ()
+    voices: tuple[np.ndarray, np.ndarray] | None = None  # kernel (1024, 23) and bias (23,) of VOICES
 
     def audioset_scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Return AudioSet scores (n_patches, 521) of embeddings (n_patches, 1024)."""
         if self.audioset_kernel is None:
             raise HubUnavailableError(f"{self.description} carry no AudioSet head: only the hub's weights do.")
         return expit(embeddings @ self.audioset_kernel + self.audioset_bias)
+
+    def with_voices(self) -> keras.Model:
+        """Return a copy of the backbone that also says how much each patch sounds like the AudioSet classes `VOICES`.
+
+        Returns
+        -------
+        keras.Model
+            Windows (n_patches, 15600) to the embedding and 23 logits (n_patches, 1047). The logits' weights are
+            YAMNet's own and stay frozen; where they are not at hand they are random.
+        """
+        twin = copy(self.backbone)
+        layer = keras.layers.Dense(len(VOICES), name="voices", trainable=False)
+        features = keras.layers.Concatenate(name="features")([twin.output, layer(twin.output)])
+        if self.voices is not None:
+            layer.set_weights(self.voices)
+        return keras.Model(twin.input, features, name="yamnet")
 
 
 def load_hub() -> object:
@@ -275,13 +323,11 @@ def from_hub() -> BaseYamnet:
     copy_variables(backbone, variables)
     rebuilt = weights_sha256(variables) == REBUILT_WEIGHTS_SHA256
     class_map = Path(module.class_map_path().numpy().decode()).read_text(encoding="utf-8").splitlines()
-    return BaseYamnet(
-        backbone,
-        "rebuilt YAMNet weights (TFHUB_CACHE_DIR)" if rebuilt else "google/yamnet/1",
-        variables["dense/kernel"],
-        variables["dense/bias"],
-        tuple(line.split(",", 2)[2].strip('"') for line in class_map[1:]),
-    )
+    names = tuple(line.split(",", 2)[2].strip('"') for line in class_map[1:])
+    columns = [names.index(name) for name in VOICES]
+    kernel, bias = variables["dense/kernel"], variables["dense/bias"]
+    description = "rebuilt YAMNet weights (TFHUB_CACHE_DIR)" if rebuilt else "google/yamnet/1"
+    return BaseYamnet(backbone, description, kernel, bias, names, voices=(kernel[:, columns], bias[columns]))
 
 
 def load_base(released_dir: Path = config.MODELS_DIR / "yamnet_finetuned") -> BaseYamnet:
@@ -290,15 +336,16 @@ def load_base(released_dir: Path = config.MODELS_DIR / "yamnet_finetuned") -> Ba
         return from_hub()
     except HubUnavailableError:
         if (released_dir / CHECKPOINT_FILE).is_file():
-            base = checkpoint.record(released_dir).get("base_weights", "unknown weights")
-            return BaseYamnet(
-                load(released_dir).get_layer("yamnet"), f"models/{released_dir.name} ({base}, fine-tuned)"
-            )
+            network, base = load(released_dir).get_layer("yamnet"), checkpoint.record(released_dir).get("base_weights")
+            backbone = keras.Model(network.input, network.get_layer("embedding").output, name="yamnet")
+            voices = [tuple(layer.get_weights()) for layer in network.layers if layer.name == "voices"]
+            description = f"models/{released_dir.name} ({base or 'unknown weights'}, fine-tuned)"
+            return BaseYamnet(backbone, description, voices=voices[0] if voices else None)
         return BaseYamnet(build_backbone(), "random YAMNet weights (neither TF-Hub nor a released checkpoint found)")
 
 
 def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return each clip's patch embeddings, a list of (n_patches, 1024)."""
+    """Return what a backbone makes of each clip's patches, a list of (n_patches, 1024), or 1047 with voices."""
     batch = clip_batch(waveforms)
     starts = range(0, len(batch["windows"]), MAX_PATCHES_PER_BATCH)
     parts = [backbone.predict_on_batch(batch["windows"][start : start + MAX_PATCHES_PER_BATCH]) for start in starts]
@@ -307,14 +354,14 @@ def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[n
 
 
 def pool(clip_embeddings: Sequence[np.ndarray]) -> np.ndarray:
-    """Pool each clip's embeddings (n_patches, 1024) by mean and maximum: (n_clips, 2048), as PoolByClip does."""
+    """Pool each clip's embeddings (n_patches, n) by mean and maximum: (n_clips, 2 n), as PoolByClip does."""
     return np.stack([np.concatenate([e.mean(axis=0), e.max(axis=0)]) for e in clip_embeddings])
 
 
 def cached_pooled(
     backbone: keras.Model, waveforms: Sequence[np.ndarray], *, cache_dir: Path, progress: Callable = iter
 ) -> np.ndarray:
-    """Return pooled embeddings (n_clips, 2048), computing only those that `cache_dir` does not hold yet.
+    """Return pooled embeddings (n_clips, 2 n), computing only those that `cache_dir` does not hold yet.
 
     A file is named by the hash of the backbone's weights and of the waveform, so no stale one can be read. `progress`
     wraps the blocks of clips (tqdm, say).
@@ -341,6 +388,20 @@ def _write_row(path: Path, values: np.ndarray) -> None:
     partial.replace(path)
 
 
+def join_heads(head: keras.Model, voice_head: keras.Model) -> keras.Model:
+    """Join a head on the embedding (2048) and one on the voices (46): their mean is the answer.
+
+    Returns
+    -------
+    keras.Model
+        Pooled features of `with_voices` (n_clips, 2 * 1047) to probabilities (n_clips, 3).
+    """
+    pooled = keras.Input((2 * N_FEATURES,), name="pooled")
+    of_embedding, of_voices = SplitVoices(name="split_voices")(pooled)
+    mean = keras.layers.Average(name="mean")([head(of_embedding), voice_head(of_voices)])
+    return keras.Model(pooled, mean, name="head")
+
+
 def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """Join backbone, pooling by clip and head: the input of `clip_batch` to probabilities (n_clips, 3)."""
     windows = keras.Input((PATCH_SAMPLES,), name="windows")
@@ -351,12 +412,28 @@ def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
 
 def copy(model: keras.Model) -> keras.Model:
     """Return a second, uncompiled network with the same weights; training one leaves the other alone."""
-    twin = type(model).from_config(model.get_config())  # unlike clone_model, which takes the optimiser along
+    twin = type(model).from_config(_uncompiled(model.get_config()))  # unlike clone_model, which keeps the optimiser
     twin.set_weights(model.get_weights())
-    for layer in (part for outer in twin.layers for part in getattr(outer, "layers", [outer])):
+    for layer in _innermost(twin):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # set_weights alone leaves its mean and variance as they were built
     return twin
+
+
+def _uncompiled(settings: object) -> object:
+    """Return a network's configuration without the optimisers of the networks inside it."""
+    if isinstance(settings, dict):
+        return {key: _uncompiled(value) for key, value in settings.items() if key != "compile_config"}
+    return [_uncompiled(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def _innermost(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yield the layers of a network and of the networks inside it."""
+    parts = getattr(layer, "layers", None)
+    if parts is None:
+        yield layer
+    for part in parts or ():
+        yield from _innermost(part)
 
 
 def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:

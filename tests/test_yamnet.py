@@ -76,6 +76,59 @@ def test_pooling_in_the_graph_equals_pooling_outside(backbone, rng):
     np.testing.assert_allclose(inside, outside, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def base(backbone):
+    rng = np.random.default_rng(5)
+    kernel = rng.standard_normal((yamnet.EMBEDDING_SIZE, len(yamnet.VOICES))).astype(np.float32)
+    return yamnet.BaseYamnet(backbone, "random", voices=(kernel, np.arange(len(yamnet.VOICES), dtype=np.float32)))
+
+
+def two_headed(base, rng):
+    """Return a classifier whose heads answer differently, one of them trained."""
+    scale = keras.layers.Normalization()
+    scale.adapt(rng.normal(2.0, 3.0, (40, 2048)).astype(np.float32))
+    head = keras.Sequential([keras.Input((2048,)), scale, keras.layers.Dense(3, activation="softmax")], name="one")
+    head.compile(optimizer="adam", loss="categorical_crossentropy", jit_compile=False)
+    head.fit(rng.normal(size=(8, 2048)), np.eye(3)[rng.integers(0, 3, 8)], verbose=0)
+    of_voices = keras.Sequential([keras.Input((46,)), keras.layers.Dense(3, activation="softmax")], name="two")
+    return yamnet.build_classifier(base.with_voices(), yamnet.join_heads(head, of_voices)), head, of_voices
+
+
+def test_voices_are_the_audioset_logits_of_their_classes(base, rng):
+    clips = [noise(rng, 20_000), noise(rng, 50_000)]
+    plain = yamnet.embeddings(base.backbone, clips)
+    of_embedding, of_voices = yamnet.split_voices(yamnet.pool(yamnet.embeddings(base.with_voices(), clips)))
+    np.testing.assert_allclose(of_embedding, yamnet.pool(plain), atol=1e-5)
+    logits = [e @ base.voices[0] + base.voices[1] for e in plain]
+    np.testing.assert_allclose(of_voices, yamnet.pool(logits), rtol=1e-3, atol=1e-2)
+
+
+def test_two_heads_answer_with_their_mean_and_keep_it_after_loading(base, rng, tmp_path):
+    classifier, head, of_voices = two_headed(base, rng)
+    clips = [noise(rng, 20_000), noise(rng, 50_000)]
+    parts = yamnet.split_voices(yamnet.pool(yamnet.embeddings(base.with_voices(), clips)))
+    mean = (head.predict_on_batch(parts[0]) + of_voices.predict_on_batch(parts[1])) / 2
+    np.testing.assert_allclose(yamnet.predict(classifier, clips), mean, atol=1e-4)
+    path = yamnet.save(classifier, tmp_path, record={})
+    np.testing.assert_allclose(yamnet.predict(yamnet.load(tmp_path), clips), mean, atol=1e-4)
+    assert path.stat().st_size < 14e6, "an optimiser came along"
+    again = yamnet.copy(classifier)
+    np.testing.assert_allclose(yamnet.predict(again, clips), mean, atol=1e-4)
+
+
+def test_voices_stay_frozen_and_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
+    classifier, *_ = two_headed(base, rng)
+    yamnet.set_trainable(classifier.get_layer("yamnet"))
+    trained = [weight.path for weight in classifier.get_layer("yamnet").trainable_weights]
+    assert trained and not any("voices" in path for path in trained)
+    yamnet.save(classifier, tmp_path, record={"base_weights": "google/yamnet/1"})
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr(yamnet, "HUB_HANDLE", "https://hub.invalid/yamnet")
+    released = yamnet.load_base(tmp_path)
+    assert released.backbone.output_shape == (None, yamnet.EMBEDDING_SIZE)
+    np.testing.assert_array_equal(released.voices[0], base.voices[0])
+
+
 def test_cache_gives_the_same_rows_and_is_read_again(backbone, rng, tmp_path):
     clips = [noise(rng, 20_000) for _ in range(2)]
     first = yamnet.cached_pooled(backbone, clips, cache_dir=tmp_path)
@@ -192,6 +245,8 @@ def test_parity_with_the_hub_on_generated_clips(hub_module, rng):
     for waveform in (noise(rng, WHOLE_HOPS), 0.5 * np.sin(2 * np.pi * 440 * time), np.zeros(WHOLE_HOPS)):
         assert_parity(base, hub_module, waveform.astype(np.float32))
     assert base.audioset_names[0] == "Speech"
+    column = base.audioset_names.index("Screaming")
+    np.testing.assert_array_equal(base.voices[0][:, yamnet.VOICES.index("Screaming")], base.audioset_kernel[:, column])
     assert len(base.audioset_names) == yamnet.N_AUDIOSET_CLASSES
 
 

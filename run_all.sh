@@ -18,7 +18,8 @@ usage() {
 ./run_all.sh test [ARGS]       run the tests (ARGS go to pytest)
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
-./run_all.sh study [NAME ...]  sources never met, ablations, pretraining compared (left-out, ablation, ...)
+./run_all.sh study [NAME ...]  sources never met, seeds, ablations, pretraining compared (left-out, seeds, ...)
+./run_all.sh trust [NAME ...]  what the full build's numbers are worth: shortcuts, calibration, long recordings, ...
 ./run_all.sh release           copy the models of the full build into models/
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
 ./run_all.sh fuzz [ARGS]       feed damaged audio to the decoder
@@ -224,6 +225,11 @@ main() {
       shift
       set_up
       run_module lib.study "$@"
+      ;;
+    trust)
+      shift
+      set_up
+      run_module lib.trust "$@"
       ;;
     chaos)
       shift

@@ -1,10 +1,20 @@
-"""Model cards as Hugging Face lays them out; every number comes from metrics.json, training.json or the rule."""
+"""Writes the model cards from a report's results and models/: ``python -m lib.model_card``.
+
+Laid out as Hugging Face's card, with the sections of Mitchell et al. (2019, Model cards for model reporting). Every
+number comes from metrics.json, run_info.json, trust.json, the report's tables, training.json or the rule; what a report
+does not hold is left out with its heading.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from lib import config
+from lib import card_facts, config
+from lib.card_facts import NO_REPORT, Report
 
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
@@ -17,8 +27,9 @@ SPLITS = {
 TITLES = {"yamnet": "YAMNet, fine-tuned", "wav2vec2": "Wav2Vec2, compact"}
 NETWORKS = {
     "yamnet": (
-        "MobileNet v1 over log-mel patches of 0.96 s (Google's YAMNet, Apache-2.0), embeddings pooled by mean and "
-        "maximum over the clip, a head of three classes. Keras file; loads in safe mode.",
+        "MobileNet v1 over log-mel patches of 0.96 s (Google's YAMNet, Apache-2.0), pooled by mean and maximum over "
+        "the clip; two heads of three classes, whose mean is the answer: one reads the embedding, the other YAMNet's own "
+        "scores of 23 AudioSet classes. Keras file; loads in safe mode.",
         'from lib import yamnet\n\nmodel = yamnet.load("models/yamnet_finetuned")\nyamnet.predict(model, [waveform])',
     ),
     "wav2vec2": (
@@ -38,30 +49,46 @@ tags: [audio, infant-cry, scream, sound-event]
 """
 USES = """## Uses
 
-Research and teaching: telling infant crying, human screaming and normal sound apart in clips of up to 15 s.
+**Intended.** Research and teaching: telling infant crying, human screaming and normal sound apart in clips of up to
+15 s, and in the chunks of a stream.
 
 **Not a safety device.** It misses cries and screams and raises false alarms. Do not use it as the only means of
 watching over a child or an ill person, for medical or police decisions, or to listen to people who have not agreed.
+
+**Out of scope.** Why an infant cries, who cries or screams, whether a scream is meant; a sound as the only evidence of
+what happened.
 """
 DATA = """## Training data
 
 Public recordings of infant cries, screams, speech, household sound, animals, laughter and sirens; see docs/DATA_CARD.md
-for sources, licences and counts. Split 70/15/15 by group (infant, household, speaker or source recording): no group
-lies in two splits. These checkpoints were trained on the train and validation groups, for as many epochs as their twins
-(train groups alone, stopped on validation) had needed; no test group was ever trained on. Some sources allow research
-use only; the audio is not part of this repository.
+for sources, licences, known leaks and what "scream" means. Split 70/15/15 by group (infant, household, speaker or
+source recording): no group lies in two splits. These checkpoints were trained on the train and validation groups, for
+as many epochs as their twins (train groups alone, stopped on validation) had needed; no test group was ever trained on.
+Some sources allow research use only; the audio is not part of this repository.
+"""
+FACTORS = """Source, noise, band edge, age and language are what figures may depend on. The first three are
+measured; of age, only child against adult speech. No label states an infant's age or a language: nothing is known of
+how figures differ by them.
+"""
+REBUILT = """- The base is **rebuilt YAMNet weights**: layers 7 to 14 were recovered from the 8-bit release, see
+  lib/yamnet.py. No published figure of YAMNet holds for them.
 """
 LIMITS = """## Limits
 
 - The source of a recording gives its class away in part (band edge, level, codec). Test groups come from the same
   sources as the training groups: figures on other microphones and homes will be lower.
-- Screams are few and short, and many of them acted.
+- Screams are few and short, and most of them acted.
 - Labels come from the sources; nobody listened to every clip.
 - Probabilities are not calibrated for how rare cries and screams are in daily life.
+- Infants' ages, languages and homes are those of the sources.
 """
+FOLDERS = {"yamnet": "yamnet_finetuned", "wav2vec2": "wav2vec2_compact"}  # in models/
+RULE_FILE = "ensemble.json"
+CARD_PATH = config.PROJECT_DIR / "docs" / "MODEL_CARD.md"
+REPORT_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes
 
 
-def network_card(name: str, record: Mapping, metrics: Mapping) -> str:
+def network_card(name: str, record: Mapping, metrics: Mapping, *, report: Report = NO_REPORT) -> str:
     """Return the card of one network.
 
     Parameters
@@ -72,18 +99,23 @@ def network_card(name: str, record: Mapping, metrics: Mapping) -> str:
         Its training.json.
     metrics : mapping
         metrics.json of the report.
+    report : Report
+        What `lib.card_facts.read_report` found.
     """
     what, code = NETWORKS[name]
     parts = (
         f"{FRONT_MATTER}\n# {TITLES[name]}\n\n{what}\n\nClasses, in this order: {', '.join(config.CLASS_NAMES)}.\n",
         f"## How to use\n\n```python\n{code}  # (1, 3)\n```\n",
         USES,
-        DATA,
+        DATA + card_facts.splits(report),
         f"## Training\n\n{_training(record)}\n",
         f"## Evaluation\n\n{_scores({name: metrics[name]})}\n",
-        LIMITS,
+        card_facts.section("Factors", FACTORS + card_facts.robustness(report, name)),
+        card_facts.section("Calibration", card_facts.calibration(report, name)),
+        card_facts.section("Energy", card_facts.energy(report)),
+        _limits([record]),
     )
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
 
 
 def pretrained_card(record: Mapping) -> str:
@@ -127,7 +159,13 @@ def pretrained_card(record: Mapping) -> str:
     return "\n".join(parts)
 
 
-def ensemble_card(rule: Mapping, records: Mapping[str, Mapping], metrics: Mapping) -> str:
+def ensemble_card(
+    rule: Mapping,
+    records: Mapping[str, Mapping],
+    metrics: Mapping,
+    *,
+    report: Report = NO_REPORT,
+) -> str:
     """Return docs/MODEL_CARD.md: the ensemble, what it is made of, and every model's scores."""
     trained = "\n\n".join(f"**{TITLES[name]}**\n\n{_training(record)}" for name, record in records.items())
     parts = (
@@ -136,13 +174,45 @@ def ensemble_card(rule: Mapping, records: Mapping[str, Mapping], metrics: Mappin
         f"Classes, in this order: {', '.join(config.CLASS_NAMES)}.\n",
         '## How to use\n\n```python\nfrom lib.inference import run_inference\n\nrun_inference("clip.wav")\n```\n',
         USES,
-        DATA,
+        DATA + card_facts.splits(report),
         f"## Training\n\n{trained}\n",
         f"## Evaluation\n\n{_scores(metrics)}\n",
-        LIMITS,
-        "This page is written by `python -m lib.release`; do not edit it by hand.\n",
+        card_facts.section(
+            "Factors",
+            FACTORS + card_facts.robustness(report, rule["rule"]) + card_facts.by_source_and_kind(report, rule["rule"]),
+        ),
+        card_facts.section("Sources never met", card_facts.read_out(report, "cross_corpus")),
+        card_facts.section("Spread over seeds", card_facts.read_out(report, "spread")),
+        card_facts.section("Thresholds", card_facts.thresholds(report, rule)),
+        card_facts.section("Calibration", card_facts.calibration(report, rule["rule"])),
+        card_facts.section("Energy", card_facts.energy(report)),
+        _limits(list(records.values())),
+        "This page is written by `python -m lib.model_card`; do not edit it by hand.\n",
     )
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
+
+
+def write_cards(models_dir: Path, report_dir: Path, *, card_path: Path = CARD_PATH) -> list[Path]:
+    """Write the README of both released networks and docs/MODEL_CARD.md; return their paths.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a training.json, the rule or metrics.json is missing.
+    """
+    metrics = json.loads((report_dir / "metrics.json").read_text(encoding="utf-8"))
+    rule = json.loads((models_dir / RULE_FILE).read_text(encoding="utf-8"))
+    paths = {name: models_dir / folder for name, folder in FOLDERS.items()}
+    records = {name: json.loads((path / "training.json").read_text(encoding="utf-8")) for name, path in paths.items()}
+    report = card_facts.read_report(report_dir)
+    texts = {
+        path / "README.md": network_card(name, records[name], metrics, report=report) for name, path in paths.items()
+    }
+    texts[card_path] = ensemble_card(rule, records, metrics, report=report)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
 
 
 def _training(record: Mapping) -> str:
@@ -166,11 +236,24 @@ def _scores(metrics: Mapping) -> str:
 
 def _row(model: str, title: str, result: Mapping) -> str:
     figures = [result["macro_f1"], *(result["per_class"][label]["f1"] for label in config.CLASS_NAMES)]
-    cells = [model, title, f"{result['n_clips']:,}", f"{result['n_groups']:,}", *map(_with_interval, figures)]
+    cells = [model, title, f"{result['n_clips']:,}", f"{result['n_groups']:,}", *map(card_facts.with_interval, figures)]
     return f"| {' | '.join(cells)} |"
 
 
-def _with_interval(figure: Mapping[str, float | None]) -> str:
-    if any(figure[key] is None for key in ("value", "low", "high")):
-        return "no value"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+def _limits(records: Sequence[Mapping]) -> str:
+    is_rebuilt = any("rebuilt" in record.get("base_weights", "") for record in records)
+    return LIMITS + (REBUILT if is_rebuilt else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite the cards of the released checkpoints from a report."""
+    parser = argparse.ArgumentParser(prog="python -m lib.model_card", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="full", help="report to quote (default: full)")
+    profile = parser.parse_args(arguments).profile
+    for path in write_cards(config.MODELS_DIR, REPORT_DIR.parent / profile):
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

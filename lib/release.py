@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ RELEASED = {
     "wav2vec2": ("wav2vec2/released", "wav2vec2_compact", "model.safetensors", 25),
 }
 RULE_FILE = "ensemble.json"
-CARD_FILE = "README.md"
 
 
 class ReleaseError(RuntimeError):
@@ -50,29 +48,21 @@ def release(
     ReleaseError
         If something is missing, too large, or was trained on generated audio.
     """
-    metrics = _read_metrics(report_dir / "metrics.json")
-    records = {name: _check(name, build_models_dir) for name in RELEASED}
+    if not (report_dir / "metrics.json").is_file():
+        raise ReleaseError(f"{report_dir / 'metrics.json'} is missing: run notebook 06 (`./run_all.sh full`).")
+    for name in RELEASED:
+        _check(name, build_models_dir)
     rule_path = build_models_dir / RULE_FILE
     if not rule_path.is_file():
         raise ReleaseError(f"{rule_path} is missing: run notebook 05 (`./run_all.sh full`).")
     written = [_copy(name, build_models_dir, models_dir) for name in RELEASED]
     written.append(Path(shutil.copyfile(rule_path, models_dir / RULE_FILE)))
-    for name, (_, folder, _, _) in RELEASED.items():
-        text = model_card.network_card(name, records[name], metrics)
-        written.append(_write(models_dir / folder / CARD_FILE, text))
-    rule = json.loads(rule_path.read_text(encoding="utf-8"))
-    card = model_card.ensemble_card(rule, records, metrics)
-    return [*written, _write((docs_dir or config.PROJECT_DIR / "docs") / "MODEL_CARD.md", card)]
+    card_path = (docs_dir or config.PROJECT_DIR / "docs") / "MODEL_CARD.md"
+    return [*written, *model_card.write_cards(models_dir, report_dir, card_path=card_path)]
 
 
-def _read_metrics(path: Path) -> dict:
-    if not path.is_file():
-        raise ReleaseError(f"{path} is missing: run notebook 06 (`./run_all.sh full`).")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _check(name: str, build_models_dir: Path) -> dict:
-    """Return training.json of a network that may be released."""
+def _check(name: str, build_models_dir: Path) -> None:
+    """Raise ReleaseError if a network may not be released."""
     folder, _, weights_file, limit_megabytes = RELEASED[name]
     try:
         weights = checkpoint.require(build_models_dir / folder, weights_file)
@@ -87,7 +77,6 @@ def _check(name: str, build_models_dir: Path) -> dict:
             f"{weights} was trained on {record.get('data_tier', 'unknown')} audio: only networks trained on real "
             "recordings are released (`./run_all.sh full --data real`)."
         )
-    return record
 
 
 def _copy(name: str, build_models_dir: Path, models_dir: Path) -> Path:
@@ -96,12 +85,6 @@ def _copy(name: str, build_models_dir: Path, models_dir: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)  # no file of an older release stays behind
     shutil.copytree(build_models_dir / source, target)
     return target / weights_file
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,8 @@ PARAMS_DIR = config.PROJECT_DIR / "params"
 # Modules of lib that run or describe notebooks but change no result: editing them repeats no step.
 _ORCHESTRATION = {
     "build",
+    "card_facts",
+    "data_card",
     "doctor",
     "energy",
     "environment",
@@ -95,8 +97,9 @@ STEPS = (
             "{report}/tables/wav2vec2_probabilities.csv",
         ),
         ("{report}/metrics.json",),
-        optional=tuple(
-            f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "options", "pretraining")
+        optional=(
+            *(f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "options", "pretraining")),
+            "{report}/trust.json",
         ),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
@@ -244,11 +247,13 @@ def code_files(notebook: dict) -> list[Path]:
     pending, seen = _names_in(text), set()
     while pending:
         package, name = pending.pop()
-        path = config.PROJECT_DIR / package / f"{name}.py"
-        if path in seen or not path.is_file() or (package == "lib" and name in _ORCHESTRATION):
+        if package == "lib" and name in _ORCHESTRATION:
             continue
-        seen.add(path)
-        pending |= _names_in(path.read_text(encoding="utf-8"))
+        module = config.PROJECT_DIR / package / name  # a file, or a folder of files
+        for path in {module.with_suffix(".py"), *module.glob("*.py")} - seen:
+            if path.is_file():
+                seen.add(path)
+                pending |= _names_in(path.read_text(encoding="utf-8"))
     # Tables beside the code (sources, clips) count for whoever uses lib at all.
     return sorted(seen | set((config.PROJECT_DIR / "lib").glob("*.csv")))
 

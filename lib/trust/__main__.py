@@ -1,0 +1,241 @@
+"""Computes what notebook 06 says about trust: `./run_all.sh trust [SECTION ...]`.
+
+Needs a finished build (notebooks 01 to 05) on real recordings and, for two sections, the tables of
+`./run_all.sh study left-out seeds`. Takes about an hour on two cores. Writes `reports/<profile>/trust.json`, keyed by
+section, and `reports/<profile>/tables/trust_*.csv`; a section computed alone leaves the others as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import audio, augment, build, config, ensemble, environment, manifest
+from lib.trust import (
+    calibration,
+    cross_corpus,
+    detection,
+    esc10,
+    hard_negatives,
+    recipes,
+    robustness,
+    shortcuts,
+    soundscapes,
+    spread,
+)
+from lib.trust.findings import Findings
+from lib.trust.inputs import SCHEME, Inputs
+
+SEED = 7
+N_COPIES = 1  # changed copies of each clip in the recipe that augments before the split
+N_TUNING_SOUNDSCAPES = 12  # of validation groups, 2 h
+MAX_FALSE_ALARMS_PER_HOUR = 2.0  # of each label, while the thresholds are tuned
+FILE_NAME = "trust.json"
+
+
+def their_way(inputs: Inputs) -> Findings:
+    """Rebuild the usual recipes and their honest twins."""
+    from lib import yamnet  # here, as below: TensorFlow takes seconds to import
+
+    rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
+    backbone = yamnet.load_base().backbone
+    copies = [
+        [augment.changed_copy(w, key=f"{i} {n}") for i, w in zip(rows["clip_id"], waveforms, strict=True)]
+        for n in range(N_COPIES)
+    ]
+    patches, *others = [yamnet.embeddings(backbone, version) for version in (waveforms, *copies)]
+    networks = {
+        name: _answer_table(inputs, {"validation": inputs.validation_answers, "test": inputs.test_answers}, name)
+        for name in ensemble.MODEL_NAMES
+    }
+    return recipes.findings(rows, patches, copies=others, networks=networks, seed=SEED)
+
+
+def _answer_table(inputs: Inputs, answers: dict[str, dict[str, np.ndarray]], name: str) -> pd.DataFrame:
+    columns = ["clip_id", "group_id", "source", "label", "split"]
+    tables = [
+        inputs.rows(split)[columns]
+        .assign(scheme=SCHEME)
+        .assign(**dict(zip(config.CLASS_NAMES, values[name].T, strict=True)))
+        for split, values in answers.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def shortcut_audit(inputs: Inputs) -> Findings:
+    """Score classifiers that see no content, and networks without the cue."""
+    rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
+    raw = pd.read_csv(config.RAW_MANIFEST_PATH)
+    measured = (
+        shortcuts.measure_recordings(rows, raw),
+        shortcuts.measure_all(waveforms),
+        shortcuts.measure_crops(rows, waveforms, seed=SEED),
+    )
+    answers: dict[str, dict[str, np.ndarray]] = {
+        name: {shortcuts.UNTOUCHED: v} for name, v in inputs.test_answers.items()
+    }
+    for condition, changed in shortcuts.destroy(inputs.waveforms("test")).items():
+        for name, values in inputs.answer(changed).items():
+            answers[name][condition] = values
+    stages = dict(zip(shortcuts.STAGES, measured, strict=True))
+    return shortcuts.findings(rows, stages, test_rows=inputs.rows("test"), answers=answers, seed=SEED)
+
+
+def cross_corpus_matrix(inputs: Inputs) -> Findings:
+    """Score each source by networks that never met it."""
+    rows, answers = inputs.left_out
+    columns = ["clip_id", "group_id", "source", "label", "split", "scheme"]
+    tables = [
+        rows[columns].assign(model=name, **dict(zip(config.CLASS_NAMES, values.T, strict=True)))
+        for name, values in answers.items()
+    ]
+    return cross_corpus.findings(pd.concat(tables, ignore_index=True), chosen="ensemble", seed=SEED)
+
+
+def hard_negative_kinds(inputs: Inputs) -> Findings:
+    """Count false positives on the sounds that are taken for cries and screams."""
+    rows, answers = inputs.left_out
+    recordings = pd.read_csv(config.RAW_MANIFEST_PATH)
+    return hard_negatives.section(
+        inputs.rows("test"), inputs.test_answers, rows, answers, recordings=recordings, seed=SEED
+    )
+
+
+def calibrated(inputs: Inputs) -> Findings:
+    """Ask whether 0.9 means nine in ten, when to say unsure, and where to put thresholds by cost."""
+    given = {
+        "validation": (inputs.rows("validation"), inputs.validation_answers),
+        "test": (inputs.rows("test"), inputs.test_answers),
+        "left_out": inputs.left_out,
+    }
+    return calibration.section(given, seed=SEED)
+
+
+def long_recordings(inputs: Inputs) -> Findings:
+    """Build ten hours of soundscapes and let YAMNet hear them patch by patch."""
+    from lib import yamnet
+
+    classifier = yamnet.load(inputs.models_dir / "yamnet" / SCHEME)
+
+    def score_patches(windows: np.ndarray) -> np.ndarray:
+        level = np.stack([audio.equalise_level(audio.remove_dc(window)) for window in windows])
+        return yamnet.predict(classifier, list(level), batch_size=yamnet.MAX_PATCHES_PER_BATCH)
+
+    def scored(split: str, n_soundscapes: int) -> list[detection.ScoredSoundscape]:
+        build.say(f"{n_soundscapes} soundscapes of {split} groups")
+        made = soundscapes.soundscapes(
+            inputs.rows(split), inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED
+        )
+        return detection.score_soundscapes(made, score_patches)
+
+    settings, tries = detection.tune(
+        scored("validation", N_TUNING_SOUNDSCAPES), max_false_alarms_per_hour=MAX_FALSE_ALARMS_PER_HOUR
+    )
+    return detection.findings(scored("test", soundscapes.N_SOUNDSCAPES), settings, tries=tries, seed=SEED)
+
+
+def robust(inputs: Inputs) -> Findings:
+    """Score both networks in noise, rooms, codecs, telephone, level and clipping."""
+    training = inputs.rows("train")
+    is_speech = training["subtype"].str.startswith("speech").to_numpy()
+    voices = [w for w, speech in zip(inputs.waveforms("train"), is_speech, strict=True) if speech]
+    found = robustness.answers(
+        inputs.rows("test"),
+        inputs.waveforms("test"),
+        inputs.answer,
+        given=robustness.conditions(voices),
+        say=build.say,
+    )
+    return robustness.section(inputs.rows("test"), found, seed=SEED)
+
+
+def seed_spread(inputs: Inputs) -> Findings:
+    """Compare three trainings that differ in their seed alone."""
+    table = pd.read_csv(inputs.tables_dir / "study_seeds.csv")
+    rows = inputs.rows("test")
+    by_model: dict[str, dict[int, np.ndarray]] = {name: {} for name in ensemble.MODEL_NAMES}
+    for (name, seed), part in table[table["model"].isin(by_model)].groupby(["model", "seed"]):
+        by_model[name][seed] = part.set_index("clip_id").loc[rows["clip_id"], list(config.CLASS_NAMES)].to_numpy()
+    by_model["ensemble"] = {
+        seed: inputs.combine({name: by_model[name][seed] for name in ensemble.MODEL_NAMES})["ensemble"]
+        for seed in by_model["yamnet"]
+    }
+    truth = spread.Truth(rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy(), seed=SEED)
+    return spread.findings(by_model, truth)
+
+
+def transfer_learning(inputs: Inputs) -> Findings:
+    """Tell ten kinds of sound apart from frozen embeddings, over their own folds."""
+    from lib import yamnet
+    from lib.energy import EnergyMeter
+
+    rows = inputs.rows(*manifest.SPLITS)
+    recordings = pd.read_csv(config.RAW_MANIFEST_PATH)
+    backbone, meter = yamnet.load_base().backbone, EnergyMeter()
+    meter.start("embeddings")
+    embeddings = yamnet.embeddings(backbone, inputs.waveforms(*manifest.SPLITS))
+    embedding_kwh = meter.stop("embeddings")
+    means = np.stack([patches.mean(axis=0) for patches in embeddings])
+    return esc10.section(rows, means, recordings=recordings, meter=meter, embedding_kwh=embedding_kwh, seed=SEED)
+
+
+SECTIONS: dict[str, Callable[[Inputs], Findings]] = {
+    "their_way_our_way": their_way,
+    "shortcut_audit": shortcut_audit,
+    "cross_corpus": cross_corpus_matrix,
+    "hard_negatives": hard_negative_kinds,
+    "calibration": calibrated,
+    "long_recordings": long_recordings,
+    "robustness": robust,
+    "spread": seed_spread,
+    "transfer_learning": transfer_learning,
+}
+
+
+def write(name: str, findings: Findings, report_dir: Path) -> None:
+    """Put a section's figures into trust.json, beside those of the other sections, and write its tables."""
+    (report_dir / "tables").mkdir(parents=True, exist_ok=True)
+    for table_name, table in findings.tables.items():
+        path = report_dir / "tables" / f"trust_{table_name}.csv"
+        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    path = report_dir / FILE_NAME
+    everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    everything[name] = dict(findings.figures)
+    ordered = {key: everything[key] for key in SECTIONS if key in everything}
+    path.write_text(json.dumps(ordered, indent=2, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """Turn NumPy's numbers and arrays into JSON's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} does not belong into trust.json: {value!r}")
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Compute the sections asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="./run_all.sh trust", description=__doc__.splitlines()[0])
+    known = ", ".join(name.replace("_", "-") for name in SECTIONS)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {known} (default: all)")
+    parser.add_argument("--profile", default="full", help="build to judge (default: full)")
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    names = [name.replace("-", "_") for name in options.sections] or list(SECTIONS)
+    if not set(names) <= set(SECTIONS):
+        parser.error(f"the sections are {known}")
+    inputs = Inputs(options.profile)
+    build.say(str(environment.tier_banner()))
+    for name in names:
+        build.say(f"{name} ...")
+        write(name, SECTIONS[name](inputs), config.report_dir(options.profile))
+    build.say(f"written: {config.report_dir(options.profile) / FILE_NAME}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

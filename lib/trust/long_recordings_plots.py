@@ -1,0 +1,85 @@
+"""Figures of long recordings: false alarms an hour against recall, recall by loudness, and one stretch of time."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
+
+from lib.events import EVENT_LABELS
+from lib.plots import COLOURS, LINE_STYLES
+
+MARKERS = {"crying": "o", "screaming": "s"}
+SMALL = {"ha": "center", "fontsize": 7, "annotation_clip": False}
+FEWEST_PER_HOUR = 0.05  # no false alarm at all is drawn here: a logarithmic axis has no 0
+
+
+def draw_false_alarms(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall over false alarms an hour, one point a threshold, of table "soundscape_curve"."""
+    for label in EVENT_LABELS:
+        rows = table[table["label"] == label].sort_values("threshold")
+        ax.plot(
+            rows["false_alarms_per_hour"].clip(lower=FEWEST_PER_HOUR), rows["recall"], color=COLOURS[label],
+            linestyle=LINE_STYLES[label], marker=MARKERS[label], markersize=3,
+            label=f"{label} (n = {rows['n_events'].iloc[0]:,} events)",
+        )  # fmt: skip
+    hours = table["hours"].iloc[0]
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set(ylim=(-0.02, 1.03), ylabel="Recall of events")
+    ax.set_xlabel(f"False alarms an hour, in {hours:.1f} h ({FEWEST_PER_HOUR:g} stands for none)")
+    ax.legend(loc="lower right")
+
+
+def draw_recall_by_snr(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall with its 95 % interval over signal-to-noise ratio in dB, of table "soundscape_recall_by_snr"."""
+    for label, shift in zip(EVENT_LABELS, (-0.25, 0.25), strict=True):
+        rows = table[table["label"] == label].sort_values("snr_db")
+        places = rows["snr_db"] + shift  # side by side, so that neither interval hides the other
+        ax.plot(
+            places, rows["value"], color=COLOURS[label], linestyle=LINE_STYLES[label], marker=MARKERS[label],
+            markersize=4, label=f"{label} (n = {int(rows['n_events'].sum()):,} events)",
+        )  # fmt: skip
+        ax.vlines(places, rows["low"], rows["high"], color=COLOURS[label], linewidth=1.1)
+    ax.set(ylim=(-0.02, 1.03), xlabel="Signal-to-noise ratio (dB)", ylabel="Recall of events (line: 95 % interval)")
+    ax.set_xticks(sorted(table["snr_db"].unique()))
+    ax.legend(loc="lower right")
+
+
+def draw_recall_by_bed(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall with its 95 % interval by kind of bed, of table "soundscape_recall_by_bed"."""
+    kinds = sorted(table["bed_kind"].unique())
+    for label, shift in zip(EVENT_LABELS, (-0.2, 0.2), strict=True):
+        rows = table[table["label"] == label].set_index("bed_kind").reindex(kinds)
+        places = [place + shift for place in range(len(kinds))]
+        ax.bar(places, rows["value"], width=0.36, color=COLOURS[label], label=label)
+        ax.vlines(places, rows["low"], rows["high"], color="black", linewidth=1.1)
+        for place, n_events in zip(places, rows["n_events"].fillna(0), strict=True):
+            ax.annotate(f"n = {n_events:.0f}", (place, 0), xytext=(0, -10), textcoords="offset points", **SMALL)
+    ax.set_xticks(range(len(kinds)), kinds)
+    ax.tick_params(axis="x", length=0, pad=13)
+    ax.set(ylim=(0, 1.03), xlabel="Bed", ylabel="Recall of events (line: 95 % interval)")
+    ax.grid(visible=False, axis="x")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def draw_timeline(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw frame probabilities over time in seconds with reference and found events above, of "soundscape_example"."""
+    frames = table[table["kind"] == "frame"]
+    for label in EVENT_LABELS:
+        rows = frames[frames["label"] == label]
+        ax.step(
+            rows["onset_seconds"], rows["probability"], where="post", color=COLOURS[label],
+            linestyle=LINE_STYLES[label], linewidth=1.0, label=label,
+        )  # fmt: skip
+    start, stop = frames["onset_seconds"].min(), frames["offset_seconds"].max()
+    for height, kind in ((1.3, "reference"), (1.12, "found")):
+        for row in table[table["kind"] == kind].itertuples():
+            left, right = max(row.onset_seconds, start), min(row.offset_seconds, stop)
+            ax.broken_barh(
+                [(left, right - left)], (height, 0.12), facecolor=COLOURS[row.label],
+                hatch="////" if row.label == "screaming" else None, edgecolor="white", linewidth=0,
+            )  # fmt: skip
+    ax.set_yticks([0, 0.5, 1, 1.18, 1.36], ["0", "0.5", "1", "found", "reference"])
+    ax.set(xlim=(start, stop), ylim=(-0.03, 1.46), xlabel="Time (seconds)", ylabel="Probability")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -36,6 +36,29 @@ def confusion(probabilities: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
     return _count(class_ids, probabilities.argmax(axis=1))
 
 
+def confusion_by_group(probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Return the counts of `confusion` for each group: (n_groups, 3, 3), groups in sorted order.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (n_clips, 3)
+    class_ids : ndarray of int, shape (n_clips,)
+    groups : sequence of str, length n_clips
+
+    Raises
+    ------
+    ValueError
+        As `score`.
+    """
+    probabilities, class_ids = _check(probabilities, class_ids)
+    if len(groups) != len(class_ids):
+        raise ValueError(f"{len(groups)} groups for {len(class_ids)} clips")
+    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    counts = np.zeros((len(names), N_CLASSES, N_CLASSES))
+    np.add.at(counts, (place, class_ids, probabilities.argmax(axis=1)), 1)
+    return counts
+
+
 def score(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
@@ -73,17 +96,17 @@ def score(
     ValueError
         If shapes differ, or a row is not finite or does not sum to 1.
     """
-    by_group = _confusion_by_group(probabilities, class_ids, groups)
+    by_group = confusion_by_group(probabilities, class_ids, groups)
     whole = by_group.sum(axis=0)
-    resampled = np.tensordot(_group_draws(len(by_group), n_bootstrap, seed), by_group, axes=1)
+    resampled = np.tensordot(group_draws(len(by_group), n_bootstrap, seed), by_group, axes=1)
     value, spread = figures(whole[None]), figures(resampled)
     result = {"n_clips": int(whole.sum()), "n_groups": len(by_group)}
     for name in ("accuracy", "macro_f1"):
-        result[name] = _interval(value[name][0], spread[name], n_groups=len(by_group))
+        result[name] = interval(value[name][0], spread[name], n_groups=len(by_group))
     n_groups = (by_group.sum(axis=2) > 0).sum(axis=0)  # groups that hold each class
     result["per_class"] = {
         label: {
-            name: _interval(value[name][0, k], spread[name][:, k], n_groups=n_groups[k])
+            name: interval(value[name][0, k], spread[name][:, k], n_groups=n_groups[k])
             for name in ("precision", "recall", "f1")
         }
         for k, label in enumerate(config.CLASS_NAMES)
@@ -106,6 +129,11 @@ def figures(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return macro F1 (n,) of confusion counts (n, 3, 3)."""
+    return figures(counts)["macro_f1"]
+
+
 def paired_difference(
     first: np.ndarray,
     second: np.ndarray,
@@ -125,12 +153,41 @@ def paired_difference(
         value, low, high (None with fewer than `MIN_GROUPS` groups), and p_above_zero: the share of resamples in which
         `first` is better.
     """
-    a = _confusion_by_group(first, class_ids, groups)
-    b = _confusion_by_group(second, class_ids, groups)
-    draws = _group_draws(len(a), n_bootstrap, seed)
-    spread = _macro_f1(np.tensordot(draws, a, axes=1)) - _macro_f1(np.tensordot(draws, b, axes=1))
-    value = _macro_f1(a.sum(axis=0)[None])[0] - _macro_f1(b.sum(axis=0)[None])[0]
-    return {**_interval(value, spread, n_groups=len(a)), "p_above_zero": float((spread > 0).mean())}
+    a = confusion_by_group(first, class_ids, groups)
+    b = confusion_by_group(second, class_ids, groups)
+    draws = group_draws(len(a), n_bootstrap, seed)
+    spread = macro_f1(np.tensordot(draws, a, axes=1)) - macro_f1(np.tensordot(draws, b, axes=1))
+    value = macro_f1(a.sum(axis=0)[None])[0] - macro_f1(b.sum(axis=0)[None])[0]
+    return {**interval(value, spread, n_groups=len(a)), "p_above_zero": float((spread > 0).mean())}
+
+
+def group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Return how often each group is drawn in each resample, with replacement: (n_bootstrap, n_groups)."""
+    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+
+
+def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
+    """Return a figure with its percentile interval of `INTERVAL_PERCENT`.
+
+    Parameters
+    ----------
+    value : float
+        NaN where there is no figure: then value, low and high are None.
+    spread : ndarray, shape (n_bootstrap,)
+        The figure in each resample; NaN in one that has none.
+    n_groups : int
+        With fewer than `MIN_GROUPS` low and high are None.
+
+    Returns
+    -------
+    dict
+        value, low, high, in the figure's unit.
+    """
+    tail = (100 - INTERVAL_PERCENT) / 2
+    low, high = (None, None)
+    if n_groups >= MIN_GROUPS and not np.isnan(value):
+        low, high = (float(edge) for edge in np.nanpercentile(spread, [tail, 100 - tail]))
+    return {"value": None if np.isnan(value) else float(value), "low": low, "high": high}
 
 
 def roc_curves(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[str, Curve]:
@@ -179,36 +236,8 @@ def _count(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.bincount(true * N_CLASSES + predicted, minlength=N_CLASSES**2).reshape(N_CLASSES, N_CLASSES)
 
 
-def _confusion_by_group(probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Return counts (n_groups, 3, 3)."""
-    probabilities, class_ids = _check(probabilities, class_ids)
-    if len(groups) != len(class_ids):
-        raise ValueError(f"{len(groups)} groups for {len(class_ids)} clips")
-    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    counts = np.zeros((len(names), N_CLASSES, N_CLASSES))
-    np.add.at(counts, (place, class_ids, probabilities.argmax(axis=1)), 1)
-    return counts
-
-
-def _group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Return how often each group is drawn in each resample (n_bootstrap, n_groups)."""
-    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
-
-
-def _macro_f1(counts: np.ndarray) -> np.ndarray:
-    return figures(counts)["macro_f1"]
-
-
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator, dtype=float), where=denominator > 0)
-
-
-def _interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
-    tail = (100 - INTERVAL_PERCENT) / 2
-    low, high = (None, None)
-    if n_groups >= MIN_GROUPS and not np.isnan(value):
-        low, high = (float(edge) for edge in np.nanpercentile(spread, [tail, 100 - tail]))
-    return {"value": None if np.isnan(value) else float(value), "low": low, "high": high}
 
 
 def macro_f1_table(scores: Mapping[str, Mapping[str, dict]]) -> list[dict]:

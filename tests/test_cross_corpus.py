@@ -95,12 +95,6 @@ def test_one_group_carries_no_interval_and_no_error_carries_an_exact_one(table):
     assert (none["value"], none["low"]) == (0.0, 0.0) and none["high"] == pytest.approx(1 - 0.025 ** (1 / 40))
 
 
-def test_the_share_of_hits_is_a_share_whatever_its_groups():
-    hits = np.array([True] * 30 + [False] * 10)
-    result = cross_corpus.share(hits, np.arange(40).astype(str), n_bootstrap=500)
-    assert result["value"] == 0.75 and 0.55 < result["low"] < 0.7 < 0.8 < result["high"] < 0.95
-
-
 def test_a_source_met_in_training_is_refused():
     rows = answer_rows(ANSWERS)
     rows.loc[rows["source"] == "giulbia", "scheme"] = "without_giulbia"  # its family was in training

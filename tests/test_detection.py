@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lib import config
 from lib.config import SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event
-from lib.trust import detection, long_recordings_plots
-from lib.trust.detection import HOP_SECONDS, DetectionSettings, FrameStream, ScoredSoundscape, StreamDetector
+from lib.trust import detection, long_recordings_plots, psds, stream
 from lib.trust.soundscapes import Reference
+from lib.trust.stream import HOP_SECONDS, DetectionSettings, FrameStream, ScoredSoundscape, StreamDetector
 
 PLAIN = DetectionSettings({"crying": 0.5, "screaming": 0.5}, {"crying": 0.5, "screaming": 0.5}, 0.48, 0.96)
 LOOSE = DetectionSettings({"crying": 0.6, "screaming": 0.5}, {"crying": 0.3, "screaming": 0.4}, 0.96, 1.92)
@@ -54,7 +54,7 @@ def score_by_level(patches):
     return np.stack([cry, scream, 1 - cry - scream], axis=1)
 
 
-def stream(seed, seconds):
+def noise_stream(seed, seconds):
     """Return noise whose level and colour wander: events of both labels come and go."""
     rng = np.random.default_rng(seed)
     n_samples = round(seconds * SAMPLE_RATE_HZ)
@@ -64,12 +64,12 @@ def stream(seed, seconds):
 
 def patches_of(waveform):
     """Cut a whole recording as the module says: patches each 0.48 s, and one more that ends with it."""
-    if len(waveform) < detection.PATCH_SAMPLES:
-        return np.resize(waveform, (1, detection.PATCH_SAMPLES))
-    starts = list(range(0, len(waveform) - detection.PATCH_SAMPLES + 1, detection.HOP_SAMPLES))
-    if starts[-1] + detection.PATCH_SAMPLES < len(waveform):
-        starts.append(len(waveform) - detection.PATCH_SAMPLES)
-    return np.stack([waveform[start : start + detection.PATCH_SAMPLES] for start in starts])
+    if len(waveform) < stream.PATCH_SAMPLES:
+        return np.resize(waveform, (1, stream.PATCH_SAMPLES))
+    starts = list(range(0, len(waveform) - stream.PATCH_SAMPLES + 1, stream.HOP_SAMPLES))
+    if starts[-1] + stream.PATCH_SAMPLES < len(waveform):
+        starts.append(len(waveform) - stream.PATCH_SAMPLES)
+    return np.stack([waveform[start : start + stream.PATCH_SAMPLES] for start in starts])
 
 
 def pieces(samples, first, length):
@@ -91,7 +91,7 @@ def run(samples, parts):
     phase=st.floats(0, 1),
 )
 def test_chunks_of_5_10_and_15_s_at_any_phase_give_the_same_events(seed, seconds, chunk_seconds, phase):
-    samples = stream(seed, seconds)
+    samples = noise_stream(seed, seconds)
     length = chunk_seconds * SAMPLE_RATE_HZ
     assert run(samples, pieces(samples, round(phase * length), length)) == run(samples, [samples])
 
@@ -99,7 +99,7 @@ def test_chunks_of_5_10_and_15_s_at_any_phase_give_the_same_events(seed, seconds
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), seconds=st.floats(0.1, 20), cuts=st.lists(st.floats(0, 1), max_size=30))
 def test_any_cutting_gives_the_frames_of_the_whole(seed, seconds, cuts):
-    samples = stream(seed, seconds)
+    samples = noise_stream(seed, seconds)
     parts = np.split(samples, sorted(round(cut * len(samples)) for cut in cuts))
     cut = FrameStream(score_by_level)
     found = np.concatenate([*(cut.push(part) for part in parts), cut.finish()])
@@ -109,7 +109,7 @@ def test_any_cutting_gives_the_frames_of_the_whole(seed, seconds, cuts):
 
 
 def test_the_streams_above_hold_events_of_both_labels():
-    events = run(None, [stream(7, 60.0)])
+    events = run(None, [noise_stream(7, 60.0)])
     assert {event.label for event in events} == set(EVENT_LABELS)
     assert len(events) > 5
 
@@ -117,9 +117,9 @@ def test_the_streams_above_hold_events_of_both_labels():
 def test_the_grid_is_yamnets():
     from lib import yamnet
 
-    assert (detection.PATCH_SAMPLES, detection.HOP_SAMPLES) == (yamnet.PATCH_SAMPLES, yamnet.PATCH_HOP_SAMPLES)
+    assert (stream.PATCH_SAMPLES, stream.HOP_SAMPLES) == (yamnet.PATCH_SAMPLES, yamnet.PATCH_HOP_SAMPLES)
     for n_samples in (9000, 15_600, 15_601, 60_000):
-        samples = stream(1, n_samples / SAMPLE_RATE_HZ)
+        samples = noise_stream(1, n_samples / SAMPLE_RATE_HZ)
         np.testing.assert_array_equal(patches_of(samples), yamnet.patch_windows(samples))
 
 
@@ -140,9 +140,9 @@ def test_a_level_may_be_taken_out_patch_by_patch():
         seen.append(np.sqrt(np.square(patches).mean(axis=1)))
         return score_by_level(patches)
 
-    samples = stream(7, 30.0)
-    whole = detection.frames(samples, detection.at_one_level(score))
-    faint = detection.frames(samples * np.float32(0.1), detection.at_one_level(score), chunk_seconds=7.3)
+    samples = noise_stream(7, 30.0)
+    whole = stream.frames(samples, stream.at_one_level(score))
+    faint = stream.frames(samples * np.float32(0.1), stream.at_one_level(score), chunk_seconds=7.3)
     np.testing.assert_allclose(whole, faint, atol=1e-3)
     assert np.ptp(np.concatenate(seen)) < 0.05
 
@@ -290,18 +290,18 @@ def test_event_f1_and_psds_equal_those_of_the_published_tools(seed):
     counts = detection.event_counts(scored, find(scored, RANDOM_CASE)).sum(axis=0)
     assert counts[:, 0].tolist() == expected["pairs"]
     assert detection.event_f1(counts) == pytest.approx(expected["event_f1"])
-    for name, parameters in detection.PSDS_PARAMETERS.items():
-        result = detection.psds(scored, **parameters)
+    for name, parameters in psds.PSDS_PARAMETERS.items():
+        result = psds.psds(scored, **parameters)
         assert [result[key] for key in (*EVENT_LABELS, "all")] == pytest.approx(expected[name])
 
 
 def test_fewer_thresholds_give_nearly_the_same_psds():
     rng = np.random.default_rng(0)
     scored = scenes(lambda times: frames_of(times) * 0.6 + rng.random((1250, 3)) * 0.7, n_scenes=2)
-    parameters = detection.PSDS_PARAMETERS["psds1"]
-    exact = detection.psds(scored, **parameters, n_thresholds=100_000)["all"]
+    parameters = psds.PSDS_PARAMETERS["psds1"]
+    exact = psds.psds(scored, **parameters, n_thresholds=100_000)["all"]
     assert 0.1 < exact < 1
-    assert detection.psds(scored, **parameters)["all"] == pytest.approx(exact, abs=0.03)
+    assert psds.psds(scored, **parameters)["all"] == pytest.approx(exact, abs=0.03)
 
 
 def test_tuning_finds_the_threshold_between_noise_and_events():

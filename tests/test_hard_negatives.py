@@ -12,7 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import corpora, evaluation, plots
-from lib.trust import answers_plots, calibration, hard_negatives
+from lib.trust import answers_plots, decisions, hard_negatives
 
 ALARM, SCREAM, QUIET = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8)
 
@@ -88,12 +88,12 @@ def test_rates_count_alarms_by_class_and_leave_cries_out(given):
     table = hard_negatives.by_kind(rows, {"m": answers}, n_bootstrap=200).set_index("kind")
     cat, dog, siren, whole = (table.loc[name] for name in ("cat", "dog", "siren", "all"))
     assert (cat["n_clips"], cat["n_groups"], cat["n_alarms"], cat["n_crying"], cat["n_screaming"]) == (20, 10, 5, 3, 2)
-    assert cat["rate"] == 0.25 and cat["low"] < 0.25 < cat["high"] and cat["interval"] == calibration.BY_BOOTSTRAP
+    assert cat["rate"] == 0.25 and cat["low"] < 0.25 < cat["high"] and cat["interval"] == decisions.BY_BOOTSTRAP
     assert dog["rate"] == 0 and dog["high"] == pytest.approx(1 - 0.025 ** (1 / 6))  # none of six: not none at all
-    assert dog["interval"] == calibration.BY_BOUND
+    assert dog["interval"] == decisions.BY_BOUND
     assert siren["n_groups"] < evaluation.MIN_GROUPS and pd.isna(siren["high"]) and siren["wilson_high"] > 0
     assert whole["n_clips"] == 36 and whole["n_alarms"] == 5
-    assert table.loc["music", "n_clips"] == 0 and table.loc["music", "interval"] == calibration.NO_CLIP
+    assert table.loc["music", "n_clips"] == 0 and table.loc["music", "interval"] == decisions.NO_CLIP
 
 
 def test_the_section_names_the_worst_kind_and_those_without_any_clip(given):

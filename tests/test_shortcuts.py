@@ -72,6 +72,14 @@ def test_a_shortcut_through_the_source_falls_with_the_source_left_out(rows, blin
     assert picked(table, "other sources")["bandwidth"] < 0.45
 
 
+def test_a_cue_that_is_the_same_for_all_scores_exactly_chance_whatever_the_sources_hold(rows, blind, rng):
+    """Were ties settled by what a tree happened to draw, each source left out would be answered with one class."""
+    lone = np.where(rows["source"] == "source0", "crying", rows["label"])
+    table = shortcuts.audit(rows.assign(label=lone), {"before": blind.assign(sample_rate_hz=16_000.0)}, **FEW)
+    for scheme in shortcuts.SCHEMES:
+        assert picked(table, scheme)["sample rate"] == pytest.approx(1 / 3, abs=1e-12)
+
+
 def test_a_class_that_was_not_met_gets_probability_zero():
     class_ids = np.repeat([0, 1, 2], 10)
     met, left_out = np.arange(20), np.arange(20, 30)
@@ -79,7 +87,7 @@ def test_a_class_that_was_not_met_gets_probability_zero():
     assert (answers[left_out, 2] == 0).all() and answers[left_out].sum(axis=1) == pytest.approx(np.ones(10))
 
 
-def test_a_clip_is_never_answered_for_by_a_forest_that_met_its_group(rows, monkeypatch):
+def test_a_clip_is_never_answered_for_by_trees_that_met_its_group(rows, monkeypatch):
     class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
     folds = shortcuts._folds(rows, class_ids, seed=0)
     for name, column in zip(shortcuts.SCHEMES, ("group_id", "source"), strict=True):
@@ -170,8 +178,8 @@ def test_one_loudness_gives_way_to_the_highest_crest_and_refuses_silence():
     click = np.zeros(16_000, np.float32)
     click[100] = 0.5  # crest of 42 dB
     even = shortcuts.one_loudness([click, tone(440, level=0.5), tone(200, level=0.5)])
-    assert np.abs(even[0]).max() == pytest.approx(1, abs=1e-6)
-    assert [float(np.sqrt(np.mean(each**2))) for each in even] == pytest.approx([1 / np.sqrt(16_000)] * 3, rel=1e-4)
+    assert np.abs(even[0]).max() == pytest.approx(shortcuts.HIGHEST_PEAK, abs=1e-6)
+    assert [float(np.sqrt(np.mean(each**2))) for each in even] == pytest.approx([0.99 / np.sqrt(16_000)] * 3, rel=1e-4)
     with pytest.raises(ValueError, match="clip 1 is silent"):
         shortcuts.one_loudness([click, np.zeros(100, np.float32)])
 

@@ -28,6 +28,7 @@ from lib.trust import (
     shortcuts,
     soundscapes,
     spread,
+    stream,
 )
 from lib.trust.findings import Findings
 from lib.trust.inputs import SCHEME, Inputs
@@ -77,12 +78,8 @@ def shortcut_audit(inputs: Inputs) -> Findings:
         shortcuts.measure_all(waveforms),
         shortcuts.measure_crops(rows, waveforms, seed=SEED),
     )
-    answers: dict[str, dict[str, np.ndarray]] = {
-        name: {shortcuts.UNTOUCHED: v} for name, v in inputs.test_answers.items()
-    }
-    for condition, changed in shortcuts.destroy(inputs.waveforms("test")).items():
-        for name, values in inputs.answer(changed).items():
-            answers[name][condition] = values
+    conditions = shortcuts.destroy(inputs.waveforms("test"))
+    answers = {condition: inputs.answer(changed) for condition, changed in conditions.items()}
     stages = dict(zip(shortcuts.STAGES, measured, strict=True))
     return shortcuts.findings(rows, stages, test_rows=inputs.rows("test"), answers=answers, seed=SEED)
 
@@ -127,12 +124,12 @@ def long_recordings(inputs: Inputs) -> Findings:
         level = np.stack([audio.equalise_level(audio.remove_dc(window)) for window in windows])
         return yamnet.predict(classifier, list(level), batch_size=yamnet.MAX_PATCHES_PER_BATCH)
 
-    def scored(split: str, n_soundscapes: int) -> list[detection.ScoredSoundscape]:
+    def scored(split: str, n_soundscapes: int) -> list[stream.ScoredSoundscape]:
         build.say(f"{n_soundscapes} soundscapes of {split} groups")
         made = soundscapes.soundscapes(
             inputs.rows(split), inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED
         )
-        return detection.score_soundscapes(made, score_patches)
+        return stream.score_soundscapes(made, score_patches)
 
     settings, tries = detection.tune(
         scored("validation", N_TUNING_SOUNDSCAPES), max_false_alarms_per_hour=MAX_FALSE_ALARMS_PER_HOUR
@@ -198,15 +195,18 @@ SECTIONS: dict[str, Callable[[Inputs], Findings]] = {
 }
 
 
-def write(name: str, findings: Findings, report_dir: Path) -> None:
-    """Put a section's figures into trust.json, beside those of the other sections, and write its tables."""
+def write(name: str, findings: Findings, report_dir: Path, *, versions: dict[str, str]) -> None:
+    """Put a section's figures into trust.json, beside those of the other sections, and write its tables.
+
+    `versions` are those of the networks; they stand in the section, for sections may be computed one by one.
+    """
     (report_dir / "tables").mkdir(parents=True, exist_ok=True)
     for table_name, table in findings.tables.items():
         path = report_dir / "tables" / f"trust_{table_name}.csv"
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     path = report_dir / FILE_NAME
     everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    everything[name] = dict(findings.figures)
+    everything[name] = {**findings.figures, "networks": versions}
     ordered = {key: everything[key] for key in SECTIONS if key in everything}
     path.write_text(json.dumps(ordered, indent=2, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -232,7 +232,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     build.say(str(environment.tier_banner()))
     for name in names:
         build.say(f"{name} ...")
-        write(name, SECTIONS[name](inputs), config.report_dir(options.profile))
+        write(name, SECTIONS[name](inputs), config.report_dir(options.profile), versions=inputs.versions)
     build.say(f"written: {config.report_dir(options.profile) / FILE_NAME}")
     return 0
 

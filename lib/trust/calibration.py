@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, when to answer "unsure", and which threshold suits which cost.
+"""Whether probabilities mean what they say: reliability, expected calibration error, Brier score and log loss.
 
 Everything is chosen on validation clips and shown on others. An interval is a 95 % one from a bootstrap over groups.
 """
@@ -9,73 +9,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
 from lib import config, ensemble, evaluation
+from lib.trust import decisions
 from lib.trust.findings import Findings
 
 N_BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
 BINNINGS = ("width", "mass")  # equally wide, or with equally many clips
 TOP = "top"  # reliability of the most probable class, whichever it is
-TARGET_RISKS = (0.01, 0.02, 0.05)  # share of errors among the answers given
-
-CHUNKS_AN_HOUR = 720  # chunks of 5 s
-# Assumed share of chunks that hold what the alarm is for: 1.5 % a cry or a scream; for one of them alone half of it.
-PREVALENCE = {"either": 0.015, "crying": 0.0075, "screaming": 0.0075}
-COST_RATIOS = (1, 10, 100)  # false alarms that a miss is worth
-THRESHOLDS = special.expit(np.linspace(-7, 7, 141))  # 0.001 to 0.999, even in log-odds, 0.5 among them
-
-NO_CLIP, BY_BOOTSTRAP, BY_BOUND, NO_INTERVAL = "no clip", "bootstrap over groups", "exact over groups", "too few groups"
 N_CURVE_POINTS = 200  # of a coverage-risk curve in its table
 
 Given = Mapping[str, tuple[pd.DataFrame, Mapping[str, np.ndarray]]]  # split: rows, and probabilities by model
-
-
-def rate(
-    hits: np.ndarray, groups: Sequence[str], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> dict[str, object]:
-    """Return the share of clips that are hits, with a 95 % interval over groups.
-
-    A bootstrap of nothing but zeros (or ones) gives an interval of no width, which claims too much. There the exact
-    bound of Clopper and Pearson (1934) over groups is given: 0 of 20 groups leaves up to 17 %.
-
-    Parameters
-    ----------
-    hits : ndarray of bool, shape (n_clips,)
-    groups : sequence of str, length n_clips
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    dict
-        value, low, high; interval: how they were found (no interval with fewer than `evaluation.MIN_GROUPS` groups);
-        n_clips, n_groups; wilson_low, wilson_high: Wilson's interval (1927), which takes clips for independent.
-    """
-    hits = np.asarray(hits, dtype=bool)
-    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    result = {"value": None, "low": None, "high": None, "interval": NO_CLIP, "n_clips": len(hits)}
-    result |= {"n_groups": len(names), "wilson_low": None, "wilson_high": None}
-    if not len(hits):
-        return result
-    wilson = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    result |= {"value": float(hits.mean()), "wilson_low": float(wilson.low), "wilson_high": float(wilson.high)}
-    low, high, result["interval"] = _over_groups(hits, place, len(names), n_bootstrap=n_bootstrap, seed=seed)
-    return result | {"low": low, "high": high}
-
-
-def _over_groups(
-    hits: np.ndarray, place: np.ndarray, n_groups: int, *, n_bootstrap: int, seed: int
-) -> tuple[float | None, float | None, str]:
-    if n_groups < evaluation.MIN_GROUPS:
-        return None, None, NO_INTERVAL
-    if hits.all() or not hits.any():
-        bound = stats.binomtest(n_groups if hits.all() else 0, n_groups).proportion_ci(method="exact")
-        return float(bound.low), float(bound.high), BY_BOUND
-    draws = evaluation._group_draws(n_groups, n_bootstrap, seed)
-    spread = (draws @ np.bincount(place, hits, n_groups)) / (draws @ np.bincount(place, minlength=n_groups))
-    tail = (100 - evaluation.INTERVAL_PERCENT) / 2
-    low, high = np.percentile(spread, [tail, 100 - tail])
-    return float(low), float(high), BY_BOOTSTRAP
 
 
 def reliability(
@@ -134,10 +78,10 @@ def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def events_of(probabilities: np.ndarray, class_ids: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Return confidence and correctness (n_clips,) of the most probable class (`TOP`), or of one against the rest."""
-    probabilities, class_ids = np.asarray(probabilities, dtype=float), np.asarray(class_ids)
     if what == TOP:
-        return probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids
-    return probabilities[:, config.CLASS_ID[what]], class_ids == config.CLASS_ID[what]
+        return decisions.answers(probabilities, class_ids)
+    class_id = config.CLASS_ID[what]
+    return np.asarray(probabilities, dtype=float)[:, class_id], np.asarray(class_ids) == class_id
 
 
 def measures(
@@ -169,7 +113,7 @@ def measures(
     """
     probabilities, class_ids = np.asarray(probabilities, dtype=float), np.asarray(class_ids)
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    draws = evaluation._group_draws(len(names), n_bootstrap, seed)
+    draws = evaluation.group_draws(len(names), n_bootstrap, seed)
     truth = np.eye(len(config.CLASS_NAMES))[class_ids]
     losses = {
         "brier": ((probabilities - truth) ** 2).sum(axis=1),
@@ -186,13 +130,13 @@ def measures(
     rows = []
     for name, value in values.items():
         shifted = np.maximum(spreads[name] - spreads[name].mean() + value, 0)
-        row = evaluation._interval(value, shifted, n_groups=len(names))
+        row = evaluation.interval(value, shifted, n_groups=len(names))
         perfect = None if name == "ece_classwise" else _perfect(*gaps[name][1:], n_draws=n_bootstrap, seed=seed)
         rows.append({"measure": name} | row | {"perfect": perfect})
     size = np.bincount(place)
     for name, loss in losses.items():
         spread = (draws @ np.bincount(place, loss)) / (draws @ size)
-        row = evaluation._interval(float(loss.mean()), spread, n_groups=len(names))
+        row = evaluation.interval(float(loss.mean()), spread, n_groups=len(names))
         rows.append({"measure": name} | row | {"perfect": None})
     return pd.DataFrame(rows)
 
@@ -222,122 +166,6 @@ def _perfect(confidence: np.ndarray, bins: np.ndarray, *, n_draws: int, seed: in
     return float(np.percentile(found, 95))
 
 
-def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFrame:
-    """Return the share of errors among the surest answers, from few of them to all.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (n_clips, 3)
-    class_ids : ndarray of int, (n_clips,)
-
-    Returns
-    -------
-    DataFrame
-        threshold (clips whose largest probability is this or more are answered), coverage (their share), risk (share
-        of errors among them). Clips of equal confidence are answered together.
-    """
-    confidence, correct = events_of(probabilities, class_ids, TOP)
-    order = np.argsort(-confidence, kind="stable")
-    ends = _tie_ends(confidence[order])
-    answered = np.arange(1, len(order) + 1)
-    risk = np.cumsum(~correct[order]) / answered
-    columns = {"threshold": confidence[order], "coverage": answered / len(order), "risk": risk}
-    return pd.DataFrame(columns).iloc[ends].reset_index(drop=True)
-
-
-def aurc(
-    probabilities: np.ndarray,
-    class_ids: np.ndarray,
-    groups: Sequence[str],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> evaluation.Interval:
-    """Return the area under the coverage-risk curve, the mean risk over all coverages, with its interval.
-
-    Source: Geifman and El-Yaniv 2017, "Selective classification for deep neural networks".
-    """
-    confidence, correct = events_of(probabilities, class_ids, TOP)
-    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    order = np.argsort(-confidence, kind="stable")
-    ends, wrong = _tie_ends(confidence[order]), ~correct[order]
-    draws = np.vstack([np.ones(len(names)), evaluation._group_draws(len(names), n_bootstrap, seed)])
-    weights = draws[:, place[order]]  # (n_bootstrap + 1, n_clips), the first row is the sample itself
-    answered, errors = (np.cumsum(part, axis=1)[:, ends] for part in (weights, weights * wrong))
-    risk = np.divide(errors, answered, out=np.zeros_like(errors), where=answered > 0)
-    areas = (risk * np.diff(answered, axis=1, prepend=0)).sum(axis=1) / answered[:, -1]
-    return evaluation._interval(float(areas[0]), areas[1:], n_groups=len(names))
-
-
-def _tie_ends(ordered: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.append(np.diff(ordered) != 0, True))
-
-
-def unsure_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:
-    """Return the confidence below which to answer "unsure", so that of the answers at most `risk` are wrong.
-
-    Of all thresholds that do, the one that answers most: 0 where everything may be answered, above 1 where nothing.
-    """
-    curve = coverage_risk(probabilities, class_ids)
-    fits = np.flatnonzero(curve["risk"] <= risk)
-    if not len(fits):
-        return float(np.nextafter(1, 2))
-    return 0.0 if fits[-1] == len(curve) - 1 else float(curve["threshold"].iloc[fits[-1]])
-
-
-def alarm_scores(probabilities: np.ndarray, alarm: str) -> np.ndarray:
-    """Return what is compared with the threshold (n_clips,): p(crying) + p(screaming) for "either", or one of them."""
-    labels = ("crying", "screaming") if alarm == "either" else (alarm,)
-    return np.asarray(probabilities, dtype=float)[:, [config.CLASS_ID[label] for label in labels]].sum(axis=1)
-
-
-def alarm_rates(probabilities: np.ndarray, class_ids: np.ndarray, *, alarm: str = "either") -> pd.DataFrame:
-    """Return false alarms and misses at every threshold.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (n_clips, 3)
-    class_ids : ndarray of int, (n_clips,)
-        Normal clips give the false alarms, clips of what the alarm is for the misses.
-    alarm : str
-        One of `PREVALENCE`.
-
-    Returns
-    -------
-    DataFrame
-        threshold (of `THRESHOLDS`; an alarm is a score of this or more), false_alarm_rate, miss_rate, and by
-        `CHUNKS_AN_HOUR` and `PREVALENCE` false_alarms_an_hour and misses_an_hour: every chunk counts by itself, and
-        the normal chunks of an hour are as hard as the normal clips.
-    """
-    scores, (wanted, normal) = alarm_scores(probabilities, alarm), _sides(class_ids, alarm)
-    raised = scores[:, None] >= THRESHOLDS  # (n_clips, n_thresholds)
-    table = pd.DataFrame({"threshold": THRESHOLDS, "false_alarm_rate": raised[normal].mean(axis=0)})
-    table["miss_rate"] = 1 - raised[wanted].mean(axis=0)
-    table["false_alarms_an_hour"] = table["false_alarm_rate"] * _an_hour(alarm)[0]
-    table["misses_an_hour"] = table["miss_rate"] * _an_hour(alarm)[1]
-    return table
-
-
-def choose_threshold(rates: pd.DataFrame, *, ratio: float) -> float:
-    """Return the threshold of least cost an hour, false alarms plus `ratio` times misses; of equals nearest to 0.5."""
-    cost = (rates["false_alarms_an_hour"] + ratio * rates["misses_an_hour"]).round(9)
-    best = rates.loc[cost == cost.min(), "threshold"]
-    return float(best.iloc[int(np.abs(special.logit(best.to_numpy())).argmin())])
-
-
-def _sides(class_ids: np.ndarray, alarm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return which clips the alarm is for, and which are normal; the other alarm's clips are neither."""
-    class_ids, normal = np.asarray(class_ids), config.CLASS_ID["normal"]
-    wanted = class_ids != normal if alarm == "either" else class_ids == config.CLASS_ID[alarm]
-    return wanted, class_ids == normal
-
-
-def _an_hour(alarm: str) -> tuple[float, float]:
-    """Return the chunks of an hour that are normal, and those that hold what the alarm is for."""
-    share = PREVALENCE[alarm]
-    return CHUNKS_AN_HOUR * (1 - share), CHUNKS_AN_HOUR * share
-
-
 def section(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> Findings:
     """Return calibration before and after temperature scaling, the unsure answer and the thresholds by cost.
 
@@ -354,10 +182,11 @@ def section(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: in
         Tables, each with split and model:
         calibration_measures (`measures`, state: before or after the temperature of `ensemble.fit_temperature`),
         calibration_bins (`reliability` of the most probable class and of each, both binnings),
-        calibration_coverage_risk (the curve, `N_CURVE_POINTS` points at most), calibration_unsure (coverage and risk
-        at the thresholds for `TARGET_RISKS`), calibration_thresholds (`alarm_rates`) and calibration_costs (at the
-        thresholds chosen for `COST_RATIOS`). Unsure and costs take probabilities as they are, before the temperature:
-        so their thresholds fit the service.
+        calibration_coverage_risk (the curve, `N_CURVE_POINTS` points at most), calibration_unsure (`decisions.unsure`:
+        coverage and risk at the thresholds for `decisions.TARGET_RISKS`), calibration_thresholds
+        (`decisions.alarm_rates`) and calibration_costs (`decisions.costs`: at the thresholds chosen for
+        `decisions.COST_RATIOS`). Unsure and costs take probabilities as they are, before the temperature: so their
+        thresholds fit the service.
     """
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows, fitted = given["validation"]
@@ -371,12 +200,14 @@ def section(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: in
             size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
             tables["measures"].append(measures(version, ids, groups, **options).assign(**here, **size))
             tables["bins"].append(_all_bins(version, ids).assign(**here))
-        areas.setdefault(split, {})[model] = aurc(values, ids, groups, **options)
-        tables["coverage_risk"].append(_thinned(coverage_risk(values, ids)).assign(**tag))
-        tables["unsure"].append(_unsure(values, part, chosen_on=(fitted[model], _ids(rows)), **options).assign(**tag))
-        rates = pd.concat([alarm_rates(values, ids, alarm=alarm).assign(alarm=alarm) for alarm in PREVALENCE])
-        tables["thresholds"].append(rates.assign(**tag))
-        tables["costs"].append(_costs(values, part, chosen_on=(fitted[model], _ids(rows)), **options).assign(**tag))
+        areas.setdefault(split, {})[model] = decisions.aurc(values, ids, groups, **options)
+        tables["coverage_risk"].append(_thinned(decisions.coverage_risk(values, ids)).assign(**tag))
+        unsure = decisions.unsure(values, ids, groups, chosen_on=(fitted[model], _ids(rows)), **options)
+        tables["unsure"].append(unsure.assign(**tag))
+        rates = [decisions.alarm_rates(values, ids, alarm=alarm).assign(alarm=alarm) for alarm in decisions.PREVALENCE]
+        tables["thresholds"].append(pd.concat(rates).assign(**tag))
+        costs = decisions.costs(values, ids, groups, chosen_on=(fitted[model], _ids(rows)), **options)
+        tables["costs"].append(costs.assign(**tag))
     joined = {f"calibration_{name}": _front(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
     return Findings(_figures(joined, temperatures, areas), joined)
 
@@ -411,52 +242,6 @@ def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
     return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, N_CURVE_POINTS).round().astype(int))]
 
 
-def _unsure(
-    values: np.ndarray, rows: pd.DataFrame, *, chosen_on: tuple[np.ndarray, np.ndarray], n_bootstrap: int, seed: int
-) -> pd.DataFrame:
-    """Return coverage and risk of `rows` at the thresholds that keep each target risk where they are chosen."""
-    confidence, correct = events_of(values, _ids(rows), TOP)
-    groups, table = rows["group_id"].to_numpy(), []
-    for risk in TARGET_RISKS:
-        threshold = unsure_threshold(*chosen_on, risk=risk)
-        kept = confidence >= threshold
-        coverage = rate(kept, groups, n_bootstrap=n_bootstrap, seed=seed)
-        if threshold == 0:  # everything is answered, whatever the clips
-            coverage |= {"low": 1.0, "high": 1.0}
-        errors = rate(~correct[kept], groups[kept], n_bootstrap=n_bootstrap, seed=seed)
-        row = {"target_risk": risk, "threshold": threshold, "n_answered": int(kept.sum())}
-        row |= _named("coverage", coverage) | _named("risk", errors)
-        unanswered = float((~correct[~kept]).mean()) if (~kept).any() else None
-        table.append(row | {"risk_of_unsure": unanswered, "n_clips": len(rows), "n_groups": coverage["n_groups"]})
-    return pd.DataFrame(table)
-
-
-def _costs(
-    values: np.ndarray, rows: pd.DataFrame, *, chosen_on: tuple[np.ndarray, np.ndarray], n_bootstrap: int, seed: int
-) -> pd.DataFrame:
-    """Return false alarms and misses of `rows` at the thresholds of least cost on the clips they are chosen on."""
-    table, groups, options = [], rows["group_id"].to_numpy(), {"n_bootstrap": n_bootstrap, "seed": seed}
-    for alarm in PREVALENCE:
-        rates = alarm_rates(*chosen_on, alarm=alarm)
-        scores, (wanted, normal) = alarm_scores(values, alarm), _sides(_ids(rows), alarm)
-        for ratio in COST_RATIOS:
-            threshold = choose_threshold(rates, ratio=ratio)
-            false = rate(scores[normal] >= threshold, groups[normal], **options)
-            missed = rate(scores[wanted] < threshold, groups[wanted], **options)
-            row = {"alarm": alarm, "miss_costs": ratio, "threshold": threshold}
-            row |= _named("false_alarm_rate", false) | _named("miss_rate", missed)
-            row |= _named("false_alarms_an_hour", false, times=_an_hour(alarm)[0])
-            row |= {"n_normal": false["n_clips"], "n_wanted": missed["n_clips"]}
-            row |= {"n_groups_normal": false["n_groups"], "n_groups_wanted": missed["n_groups"]}
-            table.append(row)
-    return pd.DataFrame(table)
-
-
-def _named(name: str, figure: Mapping[str, object], *, times: float = 1.0) -> dict[str, float | None]:
-    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
-    return {key: None if figure[end] is None else figure[end] * times for key, end in ends.items()}
-
-
 def _front(table: pd.DataFrame) -> pd.DataFrame:
     first = [name for name in ("split", "model", "state", "temperature", "what", "binning", "alarm") if name in table]
     return table[[*first, *(name for name in table if name not in first)]]
@@ -476,6 +261,6 @@ def _figures(tables: Mapping[str, pd.DataFrame], temperatures: Mapping[str, floa
         "measures": found,
         "aurc": areas,
         "ece": f"{N_BINS} bins of equal width (ece_width) or equal mass (ece_mass), weighted by clips",
-        "chunks_an_hour": CHUNKS_AN_HOUR,
-        "prevalence_assumed": dict(PREVALENCE),
+        "chunks_an_hour": decisions.CHUNKS_AN_HOUR,
+        "prevalence_assumed": dict(decisions.PREVALENCE),
     }

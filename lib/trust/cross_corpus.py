@@ -12,17 +12,19 @@ trial. Macro F1 has no such formula: [1.00, 1.00] means that no clip was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from lib import config, evaluation, schemes
+from lib.trust import decisions
 from lib.trust.findings import Findings
 
 ALL = "all"  # in column source: the whole family; in column family too: every clip of the table
 MEASURES = ("macro F1", "recall", "false alarms")
 COLUMNS = ("model", "family", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
+RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `decisions.rate`
 PROBABILITIES = list(config.CLASS_NAMES)
 
 
@@ -149,26 +151,16 @@ def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
             yield {"measure": "recall", "label": label, **recall, **_n(groups[own])}
         if not own.all():
             answered = probabilities[~own].argmax(axis=1) == class_id
-            alarms = share(answered, groups[~own], **options)
-            yield {"measure": "false alarms", "label": label, **alarms, **_n(groups[~own])}
-
-
-def share(
-    hits: np.ndarray, groups: Sequence[str], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> evaluation.Interval:
-    """Return the share of clips that are hits, (n_clips,) of bool, with its interval over groups."""
-    first = np.zeros(len(hits), dtype=int)
-    answers = np.eye(evaluation.N_CLASSES)[np.where(hits, 0, 1)]  # a hit is right, anything else wrong
-    interval = evaluation.score(answers, first, groups, n_bootstrap=n_bootstrap, seed=seed)["accuracy"]
-    return _exact_edge(interval, n_groups=len(set(groups)))
+            alarms = decisions.rate(answered, groups[~own], **options)
+            yield {"measure": "false alarms", "label": label, **{name: alarms[name] for name in RATE_COLUMNS}}
 
 
 def _exact_edge(interval: evaluation.Interval, *, n_groups: int) -> evaluation.Interval:
     """Widen the interval of a share of 0 or 1 to that of Clopper and Pearson: n of n groups hit, or none."""
     if interval["low"] is None or interval["value"] not in (0.0, 1.0):
         return interval
-    beyond = ((100 - evaluation.INTERVAL_PERCENT) / 200) ** (1 / n_groups)
-    return {**interval, **({"low": beyond} if interval["value"] == 1 else {"high": 1 - beyond})}
+    low, high = decisions.exact_bound(n_groups, is_hit=interval["value"] == 1)
+    return {**interval, "low": low, "high": high}
 
 
 def _n(groups: np.ndarray) -> dict[str, int]:

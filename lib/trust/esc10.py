@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib import corpora, evaluation
-from lib.trust import calibration
+from lib.trust import decisions
 from lib.trust.findings import Findings
 
 # In the order of their numbers, by major category. Source: Piczak 2015, ESC: Dataset for Environmental Sound
@@ -217,7 +217,7 @@ def _by_class(right: pd.DataFrame, classes: tuple[str, ...], *, n_bootstrap: int
 
 
 def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, object]:
-    found = calibration.rate(part["right"], part["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
+    found = decisions.rate(part["right"], part["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
     return {name: found[name] for name in ("value", "low", "high", "interval", "n_clips", "n_groups")}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib import config, corpora, evaluation
-from lib.trust import calibration, esc10
+from lib.trust import decisions, esc10
 from lib.trust.findings import Findings
 
 KINDS = (
@@ -105,7 +105,7 @@ def by_kind(
     probabilities : mapping of model to ndarray (n_clips, 3)
         In the order of `rows`. An alarm is a clip whose most probable class is crying or screaming.
     recordings, n_bootstrap, seed
-        As in `kind` and `calibration.rate`.
+        As in `kind` and `decisions.rate`.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def by_kind(
 
 def _count(rows: pd.DataFrame, answers: np.ndarray, *, n_bootstrap: int, seed: int) -> dict[str, object]:
     alarms = answers != config.CLASS_ID["normal"]
-    found = calibration.rate(alarms, rows["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
+    found = decisions.rate(alarms, rows["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
     counts = {f"n_{label}": int((answers == config.CLASS_ID[label]).sum()) for label in ("crying", "screaming")}
     sources = " ".join(sorted(set(rows["source"])))
     return {"n_alarms": int(alarms.sum()), "rate": found.pop("value"), "sources": sources} | counts | found

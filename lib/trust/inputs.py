@@ -9,10 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import config, ensemble, schemes
+from lib import checkpoint, config, ensemble, schemes
 from lib import manifest as manifests
 
 SCHEME = "grouped"
+N_FOLDS, SEED = 5, 7  # as notebook 06 has them
+WEIGHTS = {"yamnet": "model.keras", "wav2vec2": "model.safetensors"}
 Answers = dict[str, np.ndarray]
 
 
@@ -54,6 +56,12 @@ class Inputs:
         }
 
     @cached_property
+    def versions(self) -> dict[str, str]:
+        """Short hash of each network's weights, so that a page can tell whether these are still the ones."""
+        folders = {name: self.models_dir / name / SCHEME for name in ensemble.MODEL_NAMES}
+        return {name: checkpoint.version(folder / WEIGHTS[name]) for name, folder in folders.items()}
+
+    @cached_property
     def rule(self) -> dict:
         """The ensemble rule that validation chose."""
         fitted = json.loads((self.models_dir / "ensemble_rules.json").read_text(encoding="utf-8"))
@@ -84,14 +92,16 @@ class Inputs:
     def left_out(self) -> tuple[pd.DataFrame, Answers]:
         """Clips of sources never met and the answers of networks that never met them (`./run_all.sh study left-out`).
 
-        The ensemble is the plain average here: no validation split chose a rule for these networks.
+        The ensemble answers by the chosen rule, out of fold by group.
         """
         table = pd.read_csv(self.tables_dir / "study_left_out.csv")
         parts = {name: part.sort_values("clip_id") for name, part in table.groupby("model")}
         rows = parts["yamnet"].reset_index(drop=True)
         members = {name: parts[name][list(config.CLASS_NAMES)].to_numpy() for name in ensemble.MODEL_NAMES}
+        truth, groups = rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy()
+        together = ensemble.out_of_fold(self.rule["rule"], members, truth, groups, n_folds=N_FOLDS, seed=SEED)
         everything = self.rows(*manifests.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
-        return everything.assign(scheme=rows["scheme"]), {**members, "ensemble": ensemble.average(members)}
+        return everything.assign(scheme=rows["scheme"]), {**members, "ensemble": together}
 
     def _table(self, name: str, rows: pd.DataFrame) -> np.ndarray:
         table = pd.read_csv(self.tables_dir / f"{name}.csv")

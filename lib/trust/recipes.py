@@ -185,11 +185,11 @@ def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int 
     values, spreads = {}, {}
     for name, by_repeat in counts.items():
         drawn = np.stack([np.tensordot(group_draws, by_group, axes=1) for by_group in by_repeat], axis=1)
-        values[name] = _macro_f1(by_repeat.sum(axis=(0, 1))[None])[0]
-        spreads[name] = _macro_f1((drawn * repeat_draws[:, :, None, None]).sum(axis=1))
+        values[name] = evaluation.macro_f1(by_repeat.sum(axis=(0, 1))[None])[0]
+        spreads[name] = evaluation.macro_f1((drawn * repeat_draws[:, :, None, None]).sum(axis=1))
     values["difference"] = values["usual"] - values["honest"]
     spreads["difference"] = spreads["usual"] - spreads["honest"]
-    return {name: _interval(values[name], spreads[name], n_groups=n_groups) for name in values}
+    return {name: evaluation.interval(values[name], spreads[name], n_groups=n_groups) for name in values}
 
 
 def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
@@ -201,19 +201,6 @@ def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
     for repeat, class_ids in enumerate(heard):
         np.add.at(counts[repeat], (place, samples.class_ids, class_ids), 1)
     return counts
-
-
-def _interval(value: float, spread: np.ndarray, *, n_groups: int) -> evaluation.Interval:
-    if n_groups < evaluation.MIN_GROUPS:
-        return {"value": float(value), "low": None, "high": None}
-    tail = (100 - evaluation.INTERVAL_PERCENT) / 2
-    low, high = (float(edge) for edge in np.percentile(spread, [tail, 100 - tail]))
-    return {"value": float(value), "low": low, "high": high}
-
-
-def _macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Return macro F1 (n,) of confusion counts (n, 3, 3)."""
-    return evaluation.figures(counts)["macro_f1"]
 
 
 def verdict(difference: evaluation.Interval) -> str:
@@ -376,7 +363,7 @@ def _answer_at_best(samples: Samples, folds: Folds, *, n_epochs: int, seed: int)
             given.append(predict(samples.features[test]))
             both = (given[-1], test), (predict(samples.features[validation]), validation)
             counts = [evaluation.confusion(values, samples.class_ids[rows]) for values, rows in both]
-            scores.append(_macro_f1(np.stack(counts)))
+            scores.append(evaluation.macro_f1(np.stack(counts)))
         best_on_test, best_on_validation = np.argmax(scores, axis=0)
         by_test[test], by_validation[test] = given[best_on_test], given[best_on_validation]
     return by_test, by_validation

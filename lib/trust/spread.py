@@ -136,10 +136,10 @@ def _figures(by_seed: BySeed, truth: Truth, model: str) -> tuple[np.ndarray, np.
     """Return `MEASURES` of each seed (n_seeds, 4) and of each resample of groups (n_bootstrap, n_seeds, 4)."""
     if len(by_seed) < MIN_SEEDS:
         raise ValueError(f"{model} has {len(by_seed)} seed(s): a spread needs {MIN_SEEDS}.")
-    draws = evaluation._group_draws(truth.n_groups, truth.n_bootstrap, truth.seed)
+    draws = evaluation.group_draws(truth.n_groups, truth.n_bootstrap, truth.seed)
     values, resampled = [], []
     for probabilities in by_seed.values():
-        by_group = evaluation._confusion_by_group(probabilities, truth.class_ids, truth.groups)
+        by_group = evaluation.confusion_by_group(probabilities, truth.class_ids, truth.groups)
         values.append(_measures(by_group.sum(axis=0)[None])[0])
         resampled.append(_measures(np.tensordot(draws, by_group, axes=1)))
     return np.stack(values), np.stack(resampled, axis=1)
@@ -155,8 +155,8 @@ def _row(values: np.ndarray, resampled: np.ndarray, truth: Truth) -> dict:
     n_seeds, n_groups = len(values), truth.n_groups
     sd, sd_groups = float(values.std(ddof=1)), float(np.sqrt(np.nanvar(resampled, axis=0).mean()))
     reach = stats.t.ppf(0.5 + evaluation.INTERVAL_PERCENT / 200, n_seeds - 1) * sd / np.sqrt(n_seeds)
-    first = evaluation._interval(values[0], resampled[:, 0], n_groups=n_groups)
-    mean = evaluation._interval(values.mean(), resampled.mean(axis=1), n_groups=n_groups)
+    first = evaluation.interval(values[0], resampled[:, 0], n_groups=n_groups)
+    mean = evaluation.interval(values.mean(), resampled.mean(axis=1), n_groups=n_groups)
     total = sd**2 + sd_groups**2
     return {
         "mean": float(values.mean()), "sd": sd, "seeds_low": values.mean() - reach, "seeds_high": values.mean() + reach,

@@ -112,8 +112,3 @@ class Inputs:
 def _predictor(network: object, checkpoint_dir: object) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     model = network.load(checkpoint_dir)
     return lambda waveforms: network.predict(model, list(waveforms))
-
-
-def class_ids(rows: pd.DataFrame) -> np.ndarray:
-    """Return the true classes of some rows."""
-    return rows["label"].map(config.CLASS_ID).to_numpy()

@@ -30,7 +30,9 @@ def test_mixup_mixes_sound_and_target_by_one_share(rng):
     values, targets = np.arange(30.0), np.eye(30)
     clips = [np.full(8, value, dtype=np.float32) for value in values]
     mixed, soft = mixup(clips, targets, rng, alpha=1.0)
-    np.testing.assert_allclose([clip[0] for clip in mixed], soft @ values, rtol=1e-5, atol=1e-5)  # the same share in both
+    np.testing.assert_allclose(
+        [clip[0] for clip in mixed], soft @ values, rtol=1e-5, atol=1e-5
+    )  # the same share in both
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
     assert (soft.argmax(axis=1) == np.arange(30)).all()  # the clip itself stays the louder one
     assert (soft.max(axis=1) < 1).mean() > 0.8

@@ -121,9 +121,7 @@ def test_an_unknown_study_is_refused(capsys):
 
 @pytest.mark.parametrize("profile", [name for name in study.SEED_PROFILES if name != "full"])
 def test_another_seed_is_the_full_recipe_but_for_its_seed(profile):
-    full, other = (
-        steps.load_parameters(steps.PARAMS_DIR / f"{name}.yaml") for name in ("full", profile)
-    )
+    full, other = (steps.load_parameters(steps.PARAMS_DIR / f"{name}.yaml") for name in ("full", profile))
     for notebook in study.NOTEBOOKS:
         assert other[notebook]["seed"] != full[notebook]["seed"]
         differ = {key for key, value in full[notebook].items() if other[notebook].get(key) != value}

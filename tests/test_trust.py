@@ -34,7 +34,14 @@ def test_a_section_computed_again_replaces_only_itself(tmp_path):
     assert (written["spread"]["value"], written["robustness"]["value"]) == (2, 0)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_no_value_is_null(tmp_path):
+    findings = Findings({"delay": {"crying": float("nan")}, "list": [np.float64("nan"), 1.5]})
+    trust.write("spread", findings, tmp_path, versions=VERSIONS)
+    written = json.loads((tmp_path / "trust.json").read_text())["spread"]
+    assert written == {"delay": {"crying": None}, "list": [None, 1.5], "networks": VERSIONS}
+
+
+@pytest.mark.parametrize("value", [float("inf"), object()])
 def test_what_is_no_number_is_refused(tmp_path, value):
     with pytest.raises((ValueError, TypeError)):
         trust.write("spread", Findings({"value": value}), tmp_path, versions=VERSIONS)

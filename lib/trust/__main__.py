@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -219,9 +219,18 @@ def write(name: str, findings: Findings, report_dir: Path, *, versions: dict[str
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     path = report_dir / FILE_NAME
     everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    everything[name] = {**findings.figures, "networks": versions}
+    everything[name] = _without_nan({**findings.figures, "networks": versions})
     ordered = {key: everything[key] for key in SECTIONS if key in everything}
     path.write_text(json.dumps(ordered, indent=2, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _without_nan(value: object) -> object:
+    """Turn NaN (no value: nothing to divide by) into None, for JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _plain(value: object) -> object:

@@ -29,7 +29,8 @@ SEED_PROFILES = ("full", "seed_8", "seed_9")
 NOTEBOOKS = ("03_yamnet", "04_wav2vec2")
 PROBE_SECONDS = 4.0  # middle of a clip that the pretraining comparison hears
 PROBE_STEPS = 150
-HEAD_C, VOICES_C = 1e-2, 10.0  # inverse strength of the probe's L2 penalty: on embeddings, on AudioSet voices
+# Inverse strength of the probe's L2 penalty: on embeddings, on AudioSet voices, on frames of Wav2Vec2.
+HEAD_C, VOICES_C, FRAMES_C = 1e-2, 10.0, 1e-3
 SEED = 7
 
 N_OPTION_CLIPS = 160  # clips that the two slow options of notebook 02 are compared on
@@ -253,7 +254,7 @@ def pretraining() -> pd.DataFrame:
     for name, make in networks.items():
         build.say(name)
         features = wav2vec2.pooled_frames(make(), middles)
-        answers[name] = probe(rows, [features], features)
+        answers[name] = probe(rows, [features], features, c=FRAMES_C)
     return compare(rows, answers, "pretraining")
 
 

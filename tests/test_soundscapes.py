@@ -101,8 +101,8 @@ def test_the_seed_decides_everything():
 
 
 def test_bed_kinds_take_turns_and_ratios_are_spread_evenly(made):
-    assert [scape.bed_kind for scape in made[:5]] == ["speech", "household", "outdoor", "quiet", "speech"]
-    assert made[3].bed_clip_ids == ()
+    assert [scape.bed_kind for scape in made[:6]] == ["speech", "household", "outdoor", "music", "quiet", "speech"]
+    assert made[4].bed_clip_ids == ()
     assert all("speech" in clip for clip in made[0].bed_clip_ids)
     counts = soundscapes.reference_table(made).groupby(["label", "snr_db"]).size().unstack(fill_value=0)
     assert list(counts.columns) == list(soundscapes.SNR_DB)

@@ -128,8 +128,11 @@ def long_recordings(inputs: Inputs) -> Findings:
 
     def scored(split: str, n_soundscapes: int, score_patches: stream.ScorePatches) -> list[stream.ScoredSoundscape]:
         build.say(f"{n_soundscapes} soundscapes of {split} groups")
+        rows = inputs.rows(split)
+        is_music = hard_negatives.kind(rows, pd.read_csv(config.RAW_MANIFEST_PATH)) == "music"
+        rows = rows.assign(subtype=rows["subtype"].mask(is_music, "music"))
         made = soundscapes.soundscapes(
-            inputs.rows(split), inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED
+            rows, inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED
         )
         return stream.score_soundscapes(made, score_patches)
 

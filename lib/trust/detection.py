@@ -285,7 +285,6 @@ def _description(scored: Sequence[ScoredSoundscape], references: pd.DataFrame) -
 def _rules() -> dict:
     return {
         "beds": {kind: list(subtypes) for kind, subtypes in BED_SUBTYPES.items()},
-        "music": "none: the sources hold no recording of music",
         "prevalence_drawn": list(PREVALENCE),
         "snr_db": list(SNR_DB),
         "collar_seconds": COLLAR_SECONDS,

@@ -4,7 +4,7 @@ A soundscape is a bed of class normal with cries and screams over it, about as r
 time, and now and then a cry that lasts. Everything follows from the seed.
 
 The bed is a room's own faint noise and, but for the kind "quiet", clips of one kind at one level, joined by fades and
-broken by gaps. The sources hold no recording of music: there is no such kind, and none is made up.
+broken by gaps. Music is that of a game, a few pieces in all.
 
 Reference events are measured, not taken from a clip's borders: a stretch is active where its level lies within
 `ACTIVE_DB` of its loudest 10 ms, and stretches of one bout at most `MERGE_SECONDS` apart are one event. A bout is one
@@ -31,6 +31,7 @@ BED_SUBTYPES = {
     "speech": ("speech_adult", "speech_child"),
     "household": ("household", "body", "laugh"),
     "outdoor": ("outdoor", "animal", "siren"),
+    "music": ("music",),  # a kind that `lib.trust.hard_negatives.kind` tells apart, not the manifest
     "quiet": (),  # the room's own noise alone
 }
 PREVALENCE = (0.013, 0.016)  # share of a soundscape's time; what cannot be filled exactly lies under it

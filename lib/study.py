@@ -22,7 +22,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import attention, augment, build, config, evaluation, manifest, preprocess, probabilities, schemes, steps
+from lib import (
+    attention,
+    augment,
+    build,
+    checkpoint,
+    config,
+    evaluation,
+    manifest,
+    preprocess,
+    probabilities,
+    schemes,
+    steps,
+)
 
 PROFILE = "left_out"
 SEED_PROFILES = ("full", "seed_8", "seed_9")
@@ -99,18 +111,17 @@ def _answers(scheme: str, models_dir: Path) -> pd.DataFrame:
 
     rows = schemes.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
-    stages = sorted((models_dir / "yamnet").glob(f"{scheme}.[A-C]"))
-    models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages}
-    models |= {
-        "yamnet": (yamnet, models_dir / "yamnet" / scheme),
-        "wav2vec2": (wav2vec2, models_dir / "wav2vec2" / scheme),
-    }
+    yamnet_dir, stages = models_dir / "yamnet" / scheme, sorted((models_dir / "yamnet").glob(f"{scheme}.[A-C]"))
+    models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages} or {"yamnet": (yamnet, yamnet_dir)}
+    models["wav2vec2"] = (wav2vec2, models_dir / "wav2vec2" / scheme)
     build.say(f"{scheme}: {len(rows)} clips, {', '.join(models)}")
-    tables = [
-        probabilities.table(rows, network.predict(network.load(folder), waveforms), scheme=scheme).assign(model=name)
+    tables = {
+        name: probabilities.table(rows, network.predict(network.load(folder), waveforms), scheme=scheme)
         for name, (network, folder) in models.items()
-    ]
-    return pd.concat(tables)
+    }
+    if stages:  # the network is one of its stages
+        tables["yamnet"] = tables[f"yamnet.{checkpoint.record(yamnet_dir)['stage'][0]}"]
+    return pd.concat([table.assign(model=name) for name, table in tables.items()])
 
 
 def development_clips() -> tuple[pd.DataFrame, list[np.ndarray]]:

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import attention, augment, config, schemes, steps, study
+from lib import attention, augment, checkpoint, config, schemes, steps, study
 
 FAMILIES = ("a", "b", "c", "d")
+C = 1.0  # the study's own penalties are for more features
 
 
 @pytest.fixture
-def rows(rng, monkeypatch):
+def rows(rng):
     """Return 240 clips of 4 families; crying is mostly family a's, as it is donateacry's."""
-    monkeypatch.setattr(study, "HEAD_C", 1.0)  # its own is for 2,048 features
     labels, sources = [], []
     for source in FAMILIES:
         shares = (0.8, 0.1, 0.1) if source == "a" else (0.2, 0.4, 0.4)
@@ -36,8 +36,8 @@ def test_a_head_that_hears_the_class_carries_over_and_one_that_hears_the_source_
     noise = rng.normal(0, 0.2, (240, 4))
     content = np.hstack([one_hot(rows["label"], list(config.CLASS_NAMES)), noise])
     source = np.hstack([one_hot(rows["source"], list(FAMILIES)), noise])
-    assert accuracy(rows, study.probe(rows, [content], content)) > 0.95
-    assert accuracy(rows, study.probe(rows, [source], source)) < 0.55
+    assert accuracy(rows, study.probe(rows, [content], content, c=C)) > 0.95
+    assert accuracy(rows, study.probe(rows, [source], source, c=C)) < 0.55
 
 
 def test_the_probe_never_meets_the_family_it_answers_for(rows):
@@ -46,7 +46,7 @@ def test_the_probe_never_meets_the_family_it_answers_for(rows):
     pairs = zip(rows["label"], rows["source"], strict=True)
     seen = [turned[label] if source == "a" else label for label, source in pairs]
     features = one_hot(seen, list(config.CLASS_NAMES))
-    answers = study.probe(rows, [features], features)
+    answers = study.probe(rows, [features], features, c=C)
     is_a = (rows["source"] == "a").to_numpy()
     assert accuracy(rows[is_a], answers[is_a]) < 0.05
 
@@ -126,3 +126,23 @@ def test_another_seed_is_the_full_recipe_but_for_its_seed(profile):
         assert other[notebook]["seed"] != full[notebook]["seed"]
         differ = {key for key, value in full[notebook].items() if other[notebook].get(key) != value}
         assert differ == {"profile", "seed", "split_schemes"}, notebook
+
+
+@pytest.mark.parametrize("stages", ["", "AB"])
+def test_every_checkpoint_answers_and_the_network_is_its_kept_stage(rows, stages, monkeypatch, tmp_path):
+    from lib import wav2vec2, yamnet
+
+    for folder in ("wav2vec2/s", "yamnet/s", *(f"yamnet/s.{stage}" for stage in stages)):
+        (tmp_path / folder).mkdir(parents=True)
+    checkpoint.write_record(tmp_path / "yamnet" / "s", {"stage": "B: last layers"})
+    answers = {"s": [1, 0, 0], "s.A": [0, 1, 0], "s.B": [0, 0, 1]}
+    for network in (yamnet, wav2vec2):
+        monkeypatch.setattr(network, "load", lambda folder: folder.name)
+        monkeypatch.setattr(network, "predict", lambda name, clips: np.tile(answers[name], (len(clips), 1)))
+    monkeypatch.setattr(schemes, "read", lambda scheme, splits: rows.assign(split="test", clip_id=rows.index))
+    monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: rows["clip_id"].tolist())
+    table = study._answers("s", tmp_path)
+    normal = table.groupby("model")["normal"].first().to_dict()
+    assert normal["wav2vec2"] == 0
+    assert normal["yamnet"] == (1 if stages else 0)
+    assert set(normal) == {"wav2vec2", "yamnet", *(f"yamnet.{stage}" for stage in stages)}

@@ -12,7 +12,7 @@ from lib.config import SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event
 from lib.trust import detection, long_recordings_plots, psds, stream
 from lib.trust.soundscapes import Reference
-from lib.trust.stream import HOP_SECONDS, DetectionSettings, FrameStream, ScoredSoundscape, StreamDetector
+from lib.trust.stream import HOP_SECONDS, DetectionSettings, FrameStream, ScoredSoundscape, Scorer, StreamDetector
 
 PLAIN = DetectionSettings({"crying": 0.5, "screaming": 0.5}, {"crying": 0.5, "screaming": 0.5}, 0.48, 0.96)
 LOOSE = DetectionSettings({"crying": 0.6, "screaming": 0.5}, {"crying": 0.3, "screaming": 0.4}, 0.96, 1.92)
@@ -54,6 +54,15 @@ def score_by_level(patches):
     return np.stack([cry, scream, 1 - cry - scream], axis=1)
 
 
+def loudest_around(around):
+    """Answer for a frame as if its sound were the loudest of the patches around it, a scorer with context."""
+    return np.stack([rows[rows[:, config.CLASS_ID["normal"]].argmin()] for rows in around])
+
+
+BY_PATCH = stream.mean_of_patches(score_by_level)
+WITH_CONTEXT = Scorer(score_by_level, loudest_around, context=3)
+
+
 def noise_stream(seed, seconds):
     """Return noise whose level and colour wander: events of both labels come and go."""
     rng = np.random.default_rng(seed)
@@ -77,8 +86,8 @@ def pieces(samples, first, length):
     return [samples[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
-def run(samples, parts):
-    detector = StreamDetector(score_by_level, LOOSE)
+def run(samples, parts, scorer=None):
+    detector = StreamDetector(scorer or BY_PATCH, LOOSE)
     events = [event for part in parts for event in detector.push(part)]
     return sorted(events + detector.finish())
 
@@ -89,11 +98,13 @@ def run(samples, parts):
     seconds=st.floats(0.1, 45),
     chunk_seconds=st.sampled_from([5, 10, 15]),
     phase=st.floats(0, 1),
+    scorer=st.sampled_from([BY_PATCH, WITH_CONTEXT]),
 )
-def test_chunks_of_5_10_and_15_s_at_any_phase_give_the_same_events(seed, seconds, chunk_seconds, phase):
+def test_chunks_of_5_10_and_15_s_at_any_phase_give_the_same_events(seed, seconds, chunk_seconds, phase, scorer):
     samples = noise_stream(seed, seconds)
     length = chunk_seconds * SAMPLE_RATE_HZ
-    assert run(samples, pieces(samples, round(phase * length), length)) == run(samples, [samples])
+    cut = run(samples, pieces(samples, round(phase * length), length), scorer)
+    assert cut == run(samples, [samples], scorer)
 
 
 @settings(deadline=None, max_examples=25)
@@ -101,11 +112,23 @@ def test_chunks_of_5_10_and_15_s_at_any_phase_give_the_same_events(seed, seconds
 def test_any_cutting_gives_the_frames_of_the_whole(seed, seconds, cuts):
     samples = noise_stream(seed, seconds)
     parts = np.split(samples, sorted(round(cut * len(samples)) for cut in cuts))
-    cut = FrameStream(score_by_level)
-    found = np.concatenate([*(cut.push(part) for part in parts), cut.finish()])
     rows = score_by_level(patches_of(samples))
-    assert len(found) == len(rows) + 1
-    np.testing.assert_array_equal(found, (np.r_[rows[:1], rows] + np.r_[rows, rows[-1:]]) / 2)
+    reach = WITH_CONTEXT.context + 1
+    around = [rows[max(0, frame - reach) : frame + reach] for frame in range(len(rows) + 1)]
+    wanted = {BY_PATCH: (np.r_[rows[:1], rows] + np.r_[rows, rows[-1:]]) / 2, WITH_CONTEXT: loudest_around(around)}
+    for scorer, expected in wanted.items():
+        cut = FrameStream(scorer)
+        found = np.concatenate([*(cut.push(part) for part in parts), cut.finish()])
+        assert len(found) == len(rows) + 1
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_frame_is_known_when_its_context_has_been_heard():
+    samples = noise_stream(3, 20.0)
+    for scorer in (BY_PATCH, WITH_CONTEXT):
+        heard = FrameStream(scorer)
+        n_known = len(heard.push(samples))
+        assert 20.0 - n_known * HOP_SECONDS == pytest.approx(scorer.look_ahead_seconds, abs=HOP_SECONDS)
 
 
 def test_the_streams_above_hold_events_of_both_labels():
@@ -141,16 +164,18 @@ def test_a_level_may_be_taken_out_patch_by_patch():
         return score_by_level(patches)
 
     samples = noise_stream(7, 30.0)
-    whole = stream.frames(samples, stream.at_one_level(score))
-    faint = stream.frames(samples * np.float32(0.1), stream.at_one_level(score), chunk_seconds=7.3)
+    scorer = stream.at_one_level(stream.mean_of_patches(score))
+    whole = stream.frames(samples, scorer)
+    faint = stream.frames(samples * np.float32(0.1), scorer, chunk_seconds=7.3)
     np.testing.assert_allclose(whole, faint, atol=1e-3)
     assert np.ptp(np.concatenate(seen)) < 0.05
 
 
 def test_an_empty_stream_has_no_events_and_bad_scores_are_refused():
-    assert StreamDetector(score_by_level, PLAIN).finish() == []
+    assert StreamDetector(BY_PATCH, PLAIN).finish() == []
+    broken = stream.mean_of_patches(lambda patches: np.full((len(patches), 3), np.nan))
     with pytest.raises(ValueError, match="NaN"):
-        StreamDetector(lambda patches: np.full((len(patches), 3), np.nan), PLAIN).push(np.zeros(16_000))
+        StreamDetector(broken, PLAIN).push(np.zeros(16_000))
 
 
 def test_sustained_crying_is_the_services():

@@ -28,7 +28,7 @@ from lib.events import EVENT_LABELS, Event
 from lib.trust import psds
 from lib.trust.findings import Findings
 from lib.trust.soundscapes import BED_SUBTYPES, PREVALENCE, SNR_DB
-from lib.trust.stream import HOP_SECONDS, LOOK_AHEAD_SECONDS, DetectionSettings, ScoredSoundscape, onsets_and_offsets
+from lib.trust.stream import HOP_SECONDS, DetectionSettings, ScoredSoundscape, onsets_and_offsets
 
 COLLAR_SECONDS = 1.0  # two frames
 OFFSET_SHARE = 0.5
@@ -93,7 +93,7 @@ def delays(
     """Return label and delay_seconds of each reference event recalled.
 
     The delay runs from the onset of the reference event to the end of the frame that makes the first event overlapping
-    it `min_seconds` long; it is 0 where that frame ended before. `LOOK_AHEAD_SECONDS` and computing come on top.
+    it `min_seconds` long; it is 0 where that frame ended before. the scorer's look-ahead and computing come on top.
     """
     n_frames = max(1, math.ceil(settings.min_seconds / HOP_SECONDS - 1e-9))
     rows = []
@@ -291,7 +291,6 @@ def _rules() -> dict:
         "offset_share": OFFSET_SHARE,
         "alarm_seconds": ALARM_SECONDS,
         "sustained_seconds": SUSTAINED_SECONDS,
-        "look_ahead_seconds": LOOK_AHEAD_SECONDS,
         "psds": psds.PSDS_PARAMETERS,
     }
 

@@ -56,7 +56,7 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-8.0, 8.0)
 
 
-# What changes the recording and not the voice: on sources left out, shifts in time and pitch did YAMNet harm.
+# What changes the recording and not the voice: on sources left out, shifts in time and pitch bring YAMNet nothing.
 RECORDING = AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, noise_snr_db=(-5.0, 25.0))
 ALONE = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which know of no other clip
 

@@ -110,8 +110,9 @@ def execute(plan: Plan, step: Step) -> None:
             progress_bar=False,
             start_timeout=180,
             cwd=str(steps.NOTEBOOKS_DIR),
-            # Kernels listen on loopback only; without this each one warns that it does so unencrypted.
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            # Kernels listen on loopback only; without the first each one warns that it does so unencrypted. The second
+            # leaves what TensorFlow's C++ says to `native_messages_to`, out of the page.
+            extra_arguments=["--IPKernelApp.log_level=40", "--IPKernelApp.capture_fd_output=False"],
         )
     except PapermillExecutionError as error:
         running.replace(failed)

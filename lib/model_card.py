@@ -19,7 +19,7 @@ from lib.card_facts import NO_REPORT, Report
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
     "test": "test, their twins trained on the train groups alone",
-    "validation": "validation (of the twins; chose epochs, stages and the rule)",
+    "validation": "validation (of the twins; chose epochs and stages)",
     "test_random_split": "test of a random split (leaky, for comparison only)",
     "left_out": "families of sources left out of training (shorter runs)",
     "test_initial": "test, from initial weights (for comparison only)",
@@ -170,7 +170,8 @@ def ensemble_card(
     trained = "\n\n".join(f"**{TITLES[name]}**\n\n{_training(record)}" for name, record in records.items())
     parts = (
         f"{FRONT_MATTER}\n# Cry and scream detector\n\nTwo networks, one answer: {TITLES['yamnet']} and "
-        f"{TITLES['wav2vec2']}, combined by the rule `{rule['rule']}`, which notebook 05 chose on validation alone.\n\n"
+        f"{TITLES['wav2vec2']}, combined by the rule `{rule['rule']}`, which notebook 05 chose without the test groups."
+        "\n\n"
         f"Classes, in this order: {', '.join(config.CLASS_NAMES)}.\n",
         '## How to use\n\n```python\nfrom lib.inference import run_inference\n\nrun_inference("clip.wav")\n```\n',
         USES,

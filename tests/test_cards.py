@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import card_facts, config, data_card, manifest, model_card, plots
+from lib import card_facts, config, data_card, manifest, model_card
 from lib.steps import BuildError
-from lib.trust import sources_plots
 
 FIGURE = {"value": 0.87654, "low": 0.8, "high": 0.9}
 SCORES = {
@@ -135,15 +134,6 @@ def test_the_committed_data_card_has_the_headings_of_hugging_face():
         "Other known limitations", "Licensing information", "Citation information",
     ):  # fmt: skip
         assert re.search(f"^##+ {heading}$", text, flags=re.MULTILINE), heading
-
-
-def test_histograms_are_drawn_side_by_side(facts):
-    table = data_card.histogram(facts.listed, "sample_rate_hz", edges=(8000, 16000))
-    figure, axes = plots.subplots(1, 3, height_inches=2, sharey=True)
-    sources_plots.draw_histograms(axes, table)
-    assert [bar.get_height() for bar in axes[0].patches] == pytest.approx([2 / 3, 1 / 3, 0])
-    assert axes[2].get_title() == "normal (n = 3)"
-    plots.close(figure)
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from matplotlib.patches import Rectangle
 from lib import config, plots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -93,24 +91,3 @@ def draw_spread(ax: Axes, table: pd.DataFrame) -> None:
         Line2D([], [], label="mean and standard deviation over seeds", **seeds),
     ]
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-
-
-def draw_histograms(axes: Sequence[Axes], table: pd.DataFrame) -> None:
-    """Draw one small histogram a class, side by side: the share of the class's rows in each bin.
-
-    Parameters
-    ----------
-    axes : sequence of Axes, length 3
-        One a class; share their y axis.
-    table : DataFrame
-        What `lib.data_card.histogram` returns: one row a bin (index: its name), one column of counts a class.
-    """
-    for ax, label in zip(axes, config.CLASS_NAMES, strict=True):
-        total = max(int(table[label].sum()), 1)
-        places = range(len(table))
-        ax.bar(places, table[label] / total, color=plots.COLOURS[label], width=0.85)
-        ax.set_xticks(places, table.index, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
-        ax.set(title=f"{label} (n = {int(table[label].sum()):,})", xlabel=table.index.name)
-        ax.yaxis.set_major_formatter("{x:.0%}")
-        ax.grid(visible=False, axis="x")
-    axes[0].set_ylabel("Share of the class")

@@ -38,6 +38,7 @@ class Report:
 
 
 NO_REPORT = Report()
+ENSEMBLE = "ensemble"  # what lib.trust calls the chosen rule
 
 
 def read_report(report_dir: Path) -> Report:
@@ -113,7 +114,7 @@ def thresholds(report: Report, rule: Mapping) -> str:
             f"An answer is the most probable class; below a probability of {rule['unsure_below']:.2f} the detector "
             "says that it is unsure. This and all that follows was chosen on validation.\n"
         )
-    unsure, costs = (_trust_rows(report, f"calibration_{name}", rule["rule"]) for name in ("unsure", "costs"))
+    unsure, costs = (_trust_rows(report, f"calibration_{name}", ENSEMBLE) for name in ("unsure", "costs"))
     if unsure:
         head = ["errors aimed at", "unsure below", "answered, test", "of these wrong", "clips", "groups"]
         parts.append(table_text(head, [_unsure_cells(row) for row in unsure]))

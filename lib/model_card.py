@@ -185,7 +185,7 @@ def ensemble_card(
         card_facts.section("Sources never met", card_facts.read_out(report, "cross_corpus")),
         card_facts.section("Spread over seeds", card_facts.read_out(report, "spread")),
         card_facts.section("Thresholds", card_facts.thresholds(report, rule)),
-        card_facts.section("Calibration", card_facts.calibration(report, rule["rule"])),
+        card_facts.section("Calibration", card_facts.calibration(report, card_facts.ENSEMBLE)),
         card_facts.section("Energy", card_facts.energy(report)),
         _limits(list(records.values())),
         "This page is written by `python -m lib.model_card`; do not edit it by hand.\n",

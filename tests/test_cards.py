@@ -143,7 +143,7 @@ def report():
     named = {f"{name}{end}": 0.125 for name in ("coverage", "risk") for end in ("", "_low", "_high")}
     rates = {f"{name}{end}": 0.375 for name in ("miss_rate", "false_alarm_rate") for end in ("", "_low", "_high")}
     sides = {"n_wanted": 21, "n_groups_wanted": 11, "n_normal": 22, "n_groups_normal": 12}
-    here = {"split": "test", "model": "average"}
+    here = {"split": "test", "model": "ensemble"}
     size = {"n_clips": 33, "n_groups": 13}
     figure = {"value": 0.1111, "low": 0.0555, "high": 0.2222}
     tables = {

@@ -408,11 +408,7 @@ def _bootstrap(
 
     With fewer than `evaluation.MIN_GROUPS` units low and high are None.
     """
-    n_units, tail = len(counts), (100 - evaluation.INTERVAL_PERCENT) / 2
-    value = float(figure(counts.sum(axis=0)))
-    low, high = None, None
-    if n_units >= evaluation.MIN_GROUPS and not np.isnan(value):
-        drawn = np.random.default_rng(seed).multinomial(n_units, np.full(n_units, 1 / n_units), size=n_bootstrap)
-        spread = figure(np.tensordot(drawn, counts, axes=1))
-        low, high = (float(edge) for edge in np.nanpercentile(spread, [tail, 100 - tail]))
-    return {"value": None if np.isnan(value) else value, "low": low, "high": high}
+    value, spread = float(figure(counts.sum(axis=0))), np.empty(0)
+    if len(counts):
+        spread = figure(np.tensordot(evaluation.group_draws(len(counts), n_bootstrap, seed), counts, axes=1))
+    return evaluation.interval(value, spread, n_groups=len(counts))

@@ -23,3 +23,14 @@ class Findings:
 
     figures: Mapping[str, object]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def flat(name: str, figure: Mapping[str, object]) -> dict[str, object]:
+    """Return a figure with its interval as three columns of a table: name, name_low, name_high."""
+    return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+
+
+def interval_of(row: Mapping[str, object], name: str) -> dict[str, float | None]:
+    """Return what `flat` made of a figure, read from a row of such a table: value, low, high."""
+    ends = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+    return {end: None if pd.isna(value) else float(value) for end, value in ends.items()}

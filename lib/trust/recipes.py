@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from lib import config, ensemble, evaluation
-from lib.trust.findings import Findings
+from lib.trust.findings import Findings, flat, interval_of
 
 WINDOW_PATCHES = 5  # 2.9 s: five of YAMNet's patches of 0.96 s, each 0.48 s after the last
 WINDOW_STEP = 6  # patches from one window to the next, so that two windows share no more than 15 ms
@@ -160,7 +160,7 @@ def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, 
     row = {"key": key, "recipe": recipe, "twin": twin}
     intervals = compare(pair, n_bootstrap=n_bootstrap, seed=seed)
     for name, figure in intervals.items():
-        row |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        row |= flat(name, figure)
     counts = {
         "n_rows": len(samples.class_ids),
         "n_clips": len(np.unique(samples.clip_ids)),
@@ -194,13 +194,8 @@ def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int 
 
 def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
     """Return confusion counts (n_repeats, n_groups, 3, 3)."""
-    names, place = np.unique(samples.groups.astype(str), return_inverse=True)
-    n_rows, n_classes = len(samples.class_ids), len(config.CLASS_NAMES)
-    heard = probabilities.argmax(axis=1).reshape(-1, n_rows)
-    counts = np.zeros((len(heard), len(names), n_classes, n_classes))
-    for repeat, class_ids in enumerate(heard):
-        np.add.at(counts[repeat], (place, samples.class_ids, class_ids), 1)
-    return counts
+    repeats = np.split(probabilities, len(probabilities) // len(samples.class_ids))
+    return np.stack([evaluation.confusion_by_group(part, samples.class_ids, samples.groups) for part in repeats])
 
 
 def verdict(difference: evaluation.Interval) -> str:
@@ -213,12 +208,8 @@ def verdict(difference: evaluation.Interval) -> str:
 
 
 def _figures(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    def interval(row: Mapping[str, object], name: str) -> evaluation.Interval:
-        ends = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
-        return {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
-
     return {
-        row["key"]: {name: interval(row, name) for name in ("usual", "honest", "difference")}
+        row["key"]: {name: interval_of(row, name) for name in ("usual", "honest", "difference")}
         | {name: row[name] for name in ("verdict", "n_rows", "n_clips", "n_groups", "n_repeats")}
         for row in table.to_dict("records")
     }

@@ -21,7 +21,7 @@ from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
 from lib import audio, augment, config, ensemble, evaluation, preprocess, schemes
-from lib.trust.findings import Findings
+from lib.trust.findings import Findings, flat, interval_of
 
 CUES = {
     "bandwidth": ("bandwidth_hz", "edge_hz"),
@@ -40,7 +40,7 @@ EDGE_DB = 60.0  # the band ends where the spectrum stays this far below its peak
 N_FFT = 512
 N_FOLDS = 5
 N_TREES, MIN_CLIPS_A_LEAF = 200, 5
-CROP_SECONDS, P_AUGMENT = 4.0, 0.5  # as notebook 03 draws them
+CROP_SECONDS, P_AUGMENT = 4.0, 0.5  # near what notebooks 03 and 04 draw
 LOW_PASS_HZ = 4000.0
 CUT_SECONDS = 1.0
 HIGHEST_PEAK = 0.99  # of a clip brought to one loudness: rounding must not pass full scale
@@ -269,7 +269,7 @@ def measure_recordings(
 
 
 def measure_crops(rows: pd.DataFrame, waveforms: Waveforms, *, seed: int = 0, n_workers: int = 2) -> pd.DataFrame:
-    """Measure one crop of each clip as notebook 03 draws them for training: 4 s, every other one changed.
+    """Measure one crop of each clip, much as training draws them: 4 s, every other one changed by `augment`.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def _scores(values: np.ndarray, before: np.ndarray, truth: Mapping, *, resamples
     }
     row = {}
     for name, figure in figures.items():
-        row |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        row |= flat(name, figure)
     return row | {"n_clips": score["n_clips"], "n_groups": score["n_groups"]}
 
 
@@ -382,6 +382,5 @@ def _nest(table: pd.DataFrame, keys: Sequence[str]) -> dict:
         for key in keys:
             place = place.setdefault(row[key], {})
         for name in ("macro_f1", "balanced_accuracy", "change"):
-            ends = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
-            place[name] = {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
+            place[name] = interval_of(row, name)
     return nested

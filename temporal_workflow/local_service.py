@@ -13,10 +13,8 @@ from temporalio.client import Client
 
 from temporal_workflow import devserver
 from temporal_workflow.results import ResultsTable
-from temporal_workflow.serve import Child, Plan, supervise
+from temporal_workflow.serve import READY, Child, Plan, supervise
 from temporal_workflow.settings import Settings, connect
-
-READY = '"message": "ready"'
 
 
 class LocalService:
@@ -38,7 +36,7 @@ class LocalService:
         self._stopping = threading.Event()
         self._launched = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
-        self._n_ready_before = self.logs().count(READY)
+        self._n_ready_before = self.logs().count(READY.decode())
 
     @property
     def results(self) -> ResultsTable:
@@ -79,7 +77,7 @@ class LocalService:
 
     def n_ready(self) -> int:
         """Return how often a worker has become ready since this service was made."""
-        return self.logs().count(READY) - self._n_ready_before
+        return self.logs().count(READY.decode()) - self._n_ready_before
 
     def logs(self) -> str:
         """Return what all processes wrote."""

@@ -24,9 +24,9 @@ from temporal_workflow.settings import LIGHT_CLASSIFIER, Settings
 from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 
 LOG = logging.getLogger(__name__)
-RESTART_SECONDS = 0.2  # first pause before a restart; doubled up to LONGEST_PAUSE while a child keeps dying young
+RESTART_SECONDS = 0.2  # pause before a restart; doubled up to LONGEST_PAUSE while a child dies before it is ready
 LONGEST_PAUSE = 30.0
-YOUNG_SECONDS = 10.0
+READY = b'"message": "ready"'  # what a worker logs once it takes work
 WATCH_SECONDS = 0.1
 WORKER_STOP_SECONDS = 35.0  # a little more than the worker's own grace
 
@@ -38,9 +38,11 @@ class Child:
     name: str
     start: Callable[[], subprocess.Popen]
     log_path: Path
+    ready: bytes = b""  # what it logs once it works; empty where `start` waits for that
     process: subprocess.Popen | None = None
-    started_at: float = 0.0
+    log_start: int = 0  # where its present life begins in the log
     pause: float = RESTART_SECONDS
+    due_at: float | None = None  # when it is to be started again; on the monotonic clock
     n_restarts: int = 0
 
     def last_message(self) -> str:
@@ -53,17 +55,28 @@ class Child:
 
     def launch(self) -> None:
         """Start the process."""
+        self.log_start = self.log_path.stat().st_size if self.log_path.is_file() else 0
         self.process = self.start()
-        self.started_at = time.monotonic()
 
-    def revive(self, stop: threading.Event) -> None:
-        """Start the process again if it has died, after a pause that grows while it keeps dying young."""
+    def was_ready(self) -> bool:
+        """Return whether the process got as far as taking work in its present or last life."""
+        with self.log_path.open("rb") as log:
+            log.seek(self.log_start)
+            return self.ready in log.read()
+
+    def revive(self) -> None:
+        """Start the process again if it has died: soon if it had worked, after growing pauses if it cannot start.
+
+        Never waits itself, so that one child that cannot start keeps no other from being started.
+        """
         if self.process is None or self.process.poll() is None:
             return
-        lived = time.monotonic() - self.started_at
-        self.pause = min(2 * self.pause, LONGEST_PAUSE) if lived < YOUNG_SECONDS else RESTART_SECONDS
-        LOG.warning("%s ended with code %s; starting it again", self.name, self.process.returncode)
-        if not stop.wait(self.pause):
+        if self.due_at is None:
+            self.pause = RESTART_SECONDS if self.was_ready() else min(2 * self.pause, LONGEST_PAUSE)
+            self.due_at = time.monotonic() + self.pause
+            LOG.warning("%s ended with code %s; starting it again", self.name, self.process.returncode)
+        elif time.monotonic() >= self.due_at:
+            self.due_at = None
             self.n_restarts += 1
             self.launch()
 
@@ -95,7 +108,7 @@ class Plan:
         found = [Child("server", self._start_server, self._log_path("server"))]
         for name, index in queues.items():
             start = functools.partial(self._start_worker, name, index)
-            found.append(Child(name, start, self._log_path(name)))
+            found.append(Child(name, start, self._log_path(name), READY))
         return found
 
     def _log_path(self, name: str) -> Path:
@@ -134,7 +147,7 @@ def supervise(children: Sequence[Child], *, stop: threading.Event, on_ready: Cal
                 if child.process is not None and child.process.poll() == EX_CONFIG:
                     LOG.error("%s cannot run: %s", child.name, child.last_message())
                     return EX_CONFIG
-                child.revive(stop)
+                child.revive()
         return EX_OK
     except devserver.ServerError as error:
         LOG.error("%s", error)

@@ -36,16 +36,27 @@ SIZES = {
 }
 
 
-def suite(size: str, seed: int, *, scale: float = 1.0) -> dict[str, Callable[[Path], Row]]:
-    """Return the tests of one size by name; `scale` makes the kills, sends and hours fewer."""
+def suite(
+    size: str, seed: int, *, scale: float = 1.0, tables_dir: Path | None = None
+) -> dict[str, Callable[[Path], Row]]:
+    """Return the tests of one size by name; `scale` makes the kills, sends and hours fewer.
+
+    With `tables_dir`, the two kill tests write there when each chunk was sent and stored, and what was killed when.
+    """
     chosen = SIZES[size]
     n_kills, n_chunks = (round(scale * n) for n in chosen["kills"])
     n_server_kills, n_server_chunks = (round(scale * n) for n in chosen["servers"])
     n_sends, audio_seconds = round(scale * chosen["sends"]), scale * chosen["audio_seconds"]
+
+    def trace_path(killed: str) -> Path | None:
+        return tables_dir and tables_dir / f"chaos_{killed}_kills.csv"
+
     tests: dict[str, Callable[[Path], Row]] = {
-        "worker kills": lambda folder: runs.worker_kills(folder, n_kills=n_kills, n_chunks=n_chunks, seed=seed),
+        "worker kills": lambda folder: runs.worker_kills(
+            folder, n_kills=n_kills, n_chunks=n_chunks, seed=seed, trace_path=trace_path("worker")
+        ),
         "server kills": lambda folder: runs.server_kills(
-            folder, n_kills=n_server_kills, n_chunks=n_server_chunks, seed=seed
+            folder, n_kills=n_server_kills, n_chunks=n_server_chunks, seed=seed, trace_path=trace_path("server")
         ),
         "duplicates": lambda folder: runs.duplicates(
             folder, n_sends=n_sends, seed=seed, sends_per_chunk=5 if size == "ci" else 10
@@ -79,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # stop the service that is under test, too
         signal.signal(number, lambda *_: sys.exit(130))
     size, n_failed = "long" if chosen.long else "ci", 0
-    for name, test in suite(size, chosen.seed, scale=chosen.scale).items():
+    tables_dir = chosen.out.parent / "tables" if chosen.long else None
+    for name, test in suite(size, chosen.seed, scale=chosen.scale, tables_dir=tables_dir).items():
         if chosen.only not in name:
             continue
         started = time.monotonic()

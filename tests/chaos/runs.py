@@ -9,11 +9,13 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 
 from temporal_workflow import shared
@@ -25,50 +27,95 @@ Row = dict[str, Any]
 RECOVERY_LIMIT_SECONDS = 60.0
 
 
-def worker_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, pace_seconds: float = 0.05) -> Row:
+@dataclass(frozen=True)
+class Kill:
+    """One SIGKILL and what came of it."""
+
+    process: str
+    at_seconds: float  # Unix time
+    recovery: asyncio.Task[float]  # seconds until every chunk sent before it, and the next one, was stored
+
+
+def worker_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None = None) -> Row:
     """SIGKILL a worker, orchestration or inference, at random moments while a stream is sent."""
     with Service(folder, n_workers=2) as service:
         names = ("orchestration", "inference-1", "inference-2")
-        return asyncio.run(_kills(service, names, n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=pace_seconds))
-
-
-def server_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, pace_seconds: float = 0.3) -> Row:
-    """SIGKILL the Temporal server at random moments; it comes back with the same database file."""
-    with Service(folder, n_workers=1) as service:
         return asyncio.run(
-            _kills(service, ("server",), n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=pace_seconds)
+            _kills(service, names, n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=0.05, trace_path=trace_path)
         )
 
 
-async def _kills(service: Service, names: Sequence[str], *, n_kills: int, n_chunks: int, seed: int, pace: float) -> Row:
+def server_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None = None) -> Row:
+    """SIGKILL the Temporal server at random moments; it comes back with the same database file."""
+    with Service(folder, n_workers=1) as service:
+        return asyncio.run(
+            _kills(service, ("server",), n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=0.3, trace_path=trace_path)
+        )
+
+
+async def _kills(
+    service: Service,
+    names: Sequence[str],
+    *,
+    n_kills: int,
+    n_chunks: int,
+    seed: int,
+    pace: float,
+    trace_path: Path | None,
+) -> Row:
     chance = random.Random(seed)
     stream_id = new_stream_id()
     sender = StreamSender(await service.client(), stream_id)
     labels = random_labels(n_chunks, seed=seed)
     kill_after = sorted(chance.sample(range(2, n_chunks - 2), n_kills))
     sent: list[shared.ChunkReference] = []
-    watches: list[asyncio.Task[float]] = []
+    kills: dict[int, Kill] = {}
     started = time.monotonic()
     for chunk in service.put_slowly(stream_id, labels, seed=seed):
         await sender.send(chunk)
         sent.append(chunk)
         if chunk.sequence in kill_after:
+            await asyncio.gather(*(kill.recovery for kill in kills.values()))  # each kill meets a service that works
             await asyncio.sleep(chance.random() * pace)
-            while not service.kill(chance.choice(names)):
+            while not service.kill(name := chance.choice(names)):
                 await asyncio.sleep(0.1)
-            watches.append(asyncio.create_task(_recovery(service, stream_id, len(sent))))
-            await asyncio.wait([watches[-1]])  # the next kill meets a service that works
+            recovery = asyncio.create_task(_recovery(service, stream_id, len(sent) + 1))
+            kills[chunk.sequence] = Kill(name, time.time(), recovery)
         await asyncio.sleep(pace)
     await sender.finish(n_chunks)
     await sender.result()
     row = await _audited(service, stream_id, sent, seed=seed, started=started)
-    return {**row, "kills": n_kills, **_percentiles([watch.result() for watch in watches])}
+    if trace_path is not None:
+        _write_trace(trace_path, service.results.chunks(stream_id), sent, kills)
+    return {**row, "kills": len(kills), **_percentiles([kill.recovery.result() for kill in kills.values()])}
 
 
-async def _recovery(service: Service, stream_id: str, n_sent: int) -> float:
-    """Return the seconds until every chunk that was sent before the kill is stored."""
+def _write_trace(
+    path: Path, rows: list[dict[str, Any]], sent: Sequence[shared.ChunkReference], kills: dict[int, Kill]
+) -> None:
+    """Write when each chunk was sent and stored, and which process was killed after it was sent, when."""
+    origin = sent[0].sent_seconds
+    stored = {row["sequence"]: row["stored_at"].replace(tzinfo=UTC).timestamp() - origin for row in rows}
+    table = pd.DataFrame(
+        {
+            "sequence": chunk.sequence,
+            "sent_seconds": chunk.sent_seconds - origin,
+            "stored_seconds": stored.get(chunk.sequence),
+            "killed": kill.process if (kill := kills.get(chunk.sequence)) else "",
+            "killed_seconds": kill.at_seconds - origin if kill else None,
+            "recovery_seconds": kill.recovery.result() if kill else None,
+        }
+        for chunk in sent
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.round(3).to_csv(path, index=False)
+
+
+async def _recovery(service: Service, stream_id: str, n_chunks: int) -> float:
+    """Return the seconds until the first `n_chunks` chunks are stored, one of which is still to be sent."""
     results, started = service.results, time.monotonic()
-    while results.count(stream_id) < n_sent:
+    waiting = set(range(n_chunks)) - {row["sequence"] for row in results.chunks(stream_id)}
+    while waiting := {sequence for sequence in waiting if not results.has(stream_id, sequence)}:
         assert time.monotonic() - started < RECOVERY_LIMIT_SECONDS, "the service does not recover"
         await asyncio.sleep(0.05)
     return time.monotonic() - started

@@ -9,7 +9,10 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -22,6 +25,7 @@ from temporal_workflow import client as cli
 from temporal_workflow import shared
 from temporal_workflow.codec import OversizedMessage
 from temporal_workflow.sender import StreamClosedError, StreamSender, new_stream_id
+from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
 from temporal_workflow.store import uri_of
 from temporal_workflow.submitting import submit_file
 from temporal_workflow.workflow import MonitorStreamWorkflow
@@ -238,6 +242,19 @@ def test_command_line_without_server(tmp_path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (69, 1)
 
 
+def test_orchestration_worker_is_ready_within_2_seconds(service: Service) -> None:
+    command = [sys.executable, "-m", "temporal_workflow.worker", "--queue", "orchestration"]
+    environment = {**os.environ, **service.settings.environment()}
+    seconds = []
+    for _ in range(5):  # the machine may be busy with something else for a moment, not five times in a row
+        started = time.monotonic()
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+            assert '"ready"' in worker.stderr.readline()
+            seconds.append(time.monotonic() - started)
+            worker.terminate()
+    assert min(seconds) < 2, seconds
+
+
 def test_worker_stops_gracefully(service: Service) -> None:
     command = [sys.executable, "-m", "temporal_workflow.worker", "--queue", "inference"]
     environment = {**os.environ, **service.settings.environment()}
@@ -279,6 +296,29 @@ def test_nothing_outlives_a_killed_parent(tmp_path) -> None:
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 3
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), seconds=40)
+
+
+def _child(log_path: Path, code: str, *, ready: bytes = b"ready") -> Child:
+    def start() -> subprocess.Popen:
+        with log_path.open("ab") as log:
+            return subprocess.Popen([sys.executable, "-S", "-c", code], stdout=log)
+
+    return Child(log_path.stem, start, log_path, ready)
+
+
+def test_supervisor_waits_longer_and_longer_only_for_what_cannot_start(tmp_path: Path) -> None:
+    working = _child(tmp_path / "working.log", "print('ready')")
+    broken = _child(tmp_path / "broken.log", "raise SystemExit(1)")
+    stop = threading.Event()
+    thread = threading.Thread(target=supervise, args=([working, broken],), kwargs={"stop": stop, "on_ready": int})
+    thread.start()
+    wait_until(lambda: broken.n_restarts >= 3, seconds=30)
+    n_restarts, pauses = working.n_restarts, (working.pause, broken.pause)
+    stop.set()
+    thread.join(20)
+    assert n_restarts > 3, "a child that cannot start must not keep the other waiting"
+    assert pauses[0] == RESTART_SECONDS
+    assert pauses[1] >= 8 * RESTART_SECONDS
 
 
 def test_service_stops_everything(tmp_path) -> None:

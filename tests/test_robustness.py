@@ -179,6 +179,26 @@ def test_curves_fall_where_the_model_stops_hearing_and_the_change_is_paired(soun
     assert figures["level_equalised_after_change"] is False
 
 
+def test_noise_is_drawn_several_times_and_scored_together(sound):
+    rows = rows_of(30)
+    heard = []
+
+    def predict(waveforms):
+        heard.append(waveforms[0])
+        right = len(heard) <= 2  # as recorded, and in the first draw alone
+        truth = rows["label"].map(config.CLASS_ID).to_numpy()
+        return {"m": np.eye(3)[truth if right else (truth + 1) % 3]}
+
+    given = {"noise": robustness.CONDITIONS["noise"][:1]}
+    found = robustness.answers(rows, [sound] * 30, predict, given=given, n_draws=4)
+    table = robustness.curves(rows, found, n_bootstrap=50).set_index("kind")
+    assert len({waveform.tobytes() for waveform in heard}) == 5
+    assert table["n_draws"].tolist() == [1, 4] and table["n_clips"].tolist() == [30, 30]
+    assert table.loc["noise", "macro_f1"] == pytest.approx(0.25)
+    assert table.loc["noise", "change"] == pytest.approx(-0.75)
+    assert table.loc["noise", "n_groups"] == 30
+
+
 def test_too_few_groups_give_curves_without_intervals(sound):
     rows = rows_of(6).assign(group_id="one")
     found = robustness.answers(rows, [sound] * 6, listener(rows, 0.0), given={})

@@ -1,6 +1,7 @@
 """What noise, rooms, codecs, telephones, level and clipping do to the answers: macro F1 by condition.
 
-Every change is seeded by clip and kind, not by level: a clip meets the same noise at 20 dB as at 0 dB.
+Every change is seeded by clip, kind and draw, not by level: a clip meets the same noise at 20 dB as at 0 dB. Noise and
+babble are drawn several times a clip, because one draw decides as much as ten decibels.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Levels = tuple[tuple[str, Change], ...]
 Key = tuple[str, str]  # kind and level
 
 CLEAN: Key = ("as recorded", "")
+DRAWN_KINDS = ("noise", "babble")
+N_DRAWS = 4  # of each of them, a clip
 SNR_DB = (20, 15, 10, 5, 0)
 T60_SECONDS = (0.2, 0.5, 1.0)
 GAIN_DB = (-20, -10, 10, 20)
@@ -130,20 +133,28 @@ def conditions(voices: Sequence[np.ndarray] | None = None) -> dict[str, Levels]:
 
 
 def changed(
-    rows: pd.DataFrame, waveforms: Sequence[np.ndarray], change: Change, *, kind: str, equalise: bool = True
+    rows: pd.DataFrame,
+    waveforms: Sequence[np.ndarray],
+    change: Change,
+    *,
+    kind: str,
+    draw: int = 0,
+    equalise: bool = True,
 ) -> list[np.ndarray]:
     """Return the clips after a change, as the networks hear them.
 
     Parameters
     ----------
     rows : DataFrame
-        clip_id seeds the change, with `kind`.
+        clip_id seeds the change, with `kind` and `draw`.
     waveforms : sequence of ndarray, each (n_samples,)
         In the order of `rows`; as `manifest.load_waveforms` gives them.
     change : callable
         Of `CONDITIONS`.
     kind : str
         Its kind.
+    draw : int
+        Which of several draws.
     equalise : bool
         Remove the offset and equalise the level afterwards, as `inference.Classifier` does with whatever it is given.
         Then a gain leaves nothing but what it clipped.
@@ -155,7 +166,7 @@ def changed(
     """
     found = []
     for clip_id, waveform in zip(rows["clip_id"], waveforms, strict=True):
-        digest = hashlib.sha256(f"{clip_id} {kind}".encode()).digest()
+        digest = hashlib.sha256(f"{clip_id} {kind} {draw}".encode()).digest()
         result = change(waveform, np.random.default_rng(list(digest[:16])))
         found.append(audio.equalise_level(audio.remove_dc(result)) if equalise else result)
     return found
@@ -167,6 +178,7 @@ def answers(
     predict: Callable[[list[np.ndarray]], Mapping[str, np.ndarray]],
     *,
     given: Mapping[str, Levels] = CONDITIONS,
+    n_draws: int = N_DRAWS,
     equalise: bool = True,
     say: Callable[[str], object] | None = None,
 ) -> dict[Key, Mapping[str, np.ndarray]]:
@@ -180,20 +192,24 @@ def answers(
         Waveforms to probabilities (n_clips, 3) by model.
     given : mapping
         Conditions: all, or some kinds of them.
+    n_draws : int
+        How often each of `DRAWN_KINDS` is drawn.
     say : callable, optional
         Is told each condition before it begins.
 
     Returns
     -------
-    dict of (kind, level) to mapping of model to ndarray (n_clips, 3)
-        `CLEAN` first.
+    dict of (kind, level) to mapping of model to ndarray (n_draws * n_clips, 3)
+        `CLEAN` first. All clips of the first draw, then all of the second.
     """
     found = {CLEAN: predict(changed(rows, waveforms, lambda waveform, _: waveform, kind="", equalise=equalise))}
     for kind, levels in given.items():
         for level, change in levels:
             if say:
                 say(f"{kind}, {level}")
-            found[kind, level] = predict(changed(rows, waveforms, change, kind=kind, equalise=equalise))
+            draws = range(n_draws if kind in DRAWN_KINDS else 1)
+            heard = [predict(changed(rows, waveforms, change, kind=kind, draw=n, equalise=equalise)) for n in draws]
+            found[kind, level] = {name: np.concatenate([values[name] for values in heard]) for name in heard[0]}
     return found
 
 
@@ -213,6 +229,8 @@ def curves(
 ) -> pd.DataFrame:
     """Return macro F1 of every model under every condition, and its change against the same clips unchanged.
 
+    Several draws of a change are scored together; a group is resampled with all of its draws.
+
     Parameters
     ----------
     rows : DataFrame
@@ -225,7 +243,7 @@ def curves(
     -------
     DataFrame
         kind, level, model, macro_f1, low, high, change, change_low, change_high (paired: both on the same resample of
-        groups), f1_<label>, n_clips, n_groups; no interval with fewer than `evaluation.MIN_GROUPS` groups.
+        groups), f1_<label>, n_clips, n_groups, n_draws; no interval with fewer than `evaluation.MIN_GROUPS` groups.
     """
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     truth = _Truth(rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy(), options)
@@ -238,13 +256,16 @@ def curves(
 
 
 def _row(values: np.ndarray, clean: np.ndarray, truth: _Truth) -> dict[str, object]:
-    result = evaluation.score(values, truth.class_ids, truth.groups, **truth.options)
-    change = evaluation.paired_difference(values, clean, truth.class_ids, truth.groups, **truth.options)
+    n_draws = len(values) // len(truth.class_ids)
+    class_ids, groups = np.tile(truth.class_ids, n_draws), np.tile(truth.groups, n_draws)
+    result = evaluation.score(values, class_ids, groups, **truth.options)
+    clean = np.tile(clean, (n_draws, 1))
+    change = evaluation.paired_difference(values, clean, class_ids, groups, **truth.options)
     macro = result["macro_f1"]
     row = {"macro_f1": macro["value"], "low": macro["low"], "high": macro["high"]}
     row |= {"change": change["value"], "change_low": change["low"], "change_high": change["high"]}
     row |= {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
-    return row | {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
+    return row | {"n_clips": len(truth.class_ids), "n_groups": result["n_groups"], "n_draws": n_draws}
 
 
 def section(

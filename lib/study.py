@@ -12,7 +12,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lib import (
     attention,
+    audio,
     augment,
     build,
     checkpoint,
@@ -44,6 +45,7 @@ PROBE_STEPS = 150
 # Inverse strength of the probe's L2 penalty: on embeddings, on AudioSet voices, on frames of Wav2Vec2.
 HEAD_C, VOICES_C, FRAMES_C = 1e-2, 10.0, 1e-3
 SEED = 7
+MIXUP_ALPHA = 0.4
 
 N_OPTION_CLIPS = 160  # clips that the two slow options of notebook 02 are compared on
 OPTIONS = {
@@ -130,7 +132,33 @@ def development_clips() -> tuple[pd.DataFrame, list[np.ndarray]]:
     return rows, manifest.load_waveforms(rows)
 
 
-def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray, *, c: float = HEAD_C) -> np.ndarray:
+@dataclass(frozen=True)
+class Mixture:
+    """Clips mixed two by two.
+
+    Parameters
+    ----------
+    features : ndarray, (n_clips, n_features)
+        What a network makes of each mixture.
+    partners : ndarray of int, (n_clips,)
+        Row that was mixed into each.
+    shares : ndarray, (n_clips,)
+        Weight of the clip itself and of its label; the partner's is the rest.
+    """
+
+    features: np.ndarray
+    partners: np.ndarray
+    shares: np.ndarray
+
+
+def probe(
+    rows: pd.DataFrame,
+    training: Sequence[np.ndarray],
+    tested: np.ndarray,
+    *,
+    c: float = HEAD_C,
+    mixture: Mixture | None = None,
+) -> np.ndarray:
     """Return probabilities (n_clips, 3), each family's from a logistic regression that never met it.
 
     Parameters
@@ -143,16 +171,25 @@ def probe(rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray
         The version to answer for.
     c : float
         Inverse strength of the L2 penalty.
+    mixture : Mixture, optional
+        One more version to learn from, with two labels a clip.
     """
     class_ids, families = rows["label"].map(config.CLASS_ID).to_numpy(), schemes.family(rows["source"]).to_numpy()
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
         met = families != name
-        weights = np.tile(augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5), len(training))
+        weights = np.zeros(len(rows))
+        weights[met] = augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5)
+        parts = [(version[met], class_ids[met], weights[met]) for version in training]
+        if mixture is not None:
+            both = met & met[mixture.partners]
+            parts += [
+                (mixture.features[both], class_ids[both], (weights * mixture.shares)[both]),
+                (mixture.features[both], class_ids[mixture.partners[both]], (weights * (1 - mixture.shares))[both]),
+            ]
+        features, labels, sample_weight = (np.concatenate(column) for column in zip(*parts, strict=True))
         head = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
-        features = np.concatenate([version[met] for version in training])
-        sample_weight = weights / weights.mean()
-        head.fit(features, np.tile(class_ids[met], len(training)), logisticregression__sample_weight=sample_weight)
+        head.fit(features, labels, logisticregression__sample_weight=sample_weight / weights[met].mean())
         answers[~met] = head.predict_proba(tested[~met])
     return answers
 
@@ -193,6 +230,10 @@ def ablation() -> pd.DataFrame:
     answers = {"full recipe": probe(rows, [plain, copies["full recipe"]], plain)}
     answers |= {name: probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
     answers["no copies"] = probe(rows, [plain], plain)
+    mixed, partners, shares = mix_clips(waveforms)
+    mixture = Mixture(pooled("mixup", mixed)[0], partners, shares)
+    answers["with mixup"] = probe(rows, [plain, copies["full recipe"]], plain, mixture=mixture)
+    answers["mixup instead of copies"] = probe(rows, [plain], plain, mixture=mixture)
     answers["AudioSet voices alone"] = probe(rows, [voices], voices, c=VOICES_C)
     answers["with AudioSet voices"] = (answers["full recipe"] + answers["AudioSet voices alone"]) / 2
     half = plain.shape[1] // 2
@@ -205,6 +246,25 @@ def ablation() -> pd.DataFrame:
         seed=SEED,
     )
     return compare(rows, answers, "variant")
+
+
+def mix_clips(waveforms: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Mix every clip with another one (Zhang et al. 2018, mixup), at the length of the first and at the usual level.
+
+    Returns
+    -------
+    list of ndarray, ndarray of int (n_clips,), ndarray (n_clips,)
+        Mixtures, the partner's row, and the share of the clip itself, 0.5 to 1.
+    """
+    rng = np.random.default_rng(SEED)
+    partners = rng.permutation(len(waveforms))
+    shares = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, size=len(waveforms))
+    shares = np.maximum(shares, 1 - shares)
+    mixed = []
+    for waveform, partner, share in zip(waveforms, partners, shares, strict=True):
+        bed = augment.random_crop(waveforms[partner], len(waveform), rng)
+        mixed.append(audio.equalise_level((share * waveform + (1 - share) * bed).astype(np.float32)))
+    return mixed, partners, shares
 
 
 def options() -> pd.DataFrame:

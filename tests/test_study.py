@@ -51,6 +51,44 @@ def test_the_probe_never_meets_the_family_it_answers_for(rows):
     assert accuracy(rows[is_a], answers[is_a]) < 0.05
 
 
+def test_a_mixture_teaches_both_labels_by_their_shares(rows):
+    """Two kinds of mixture, each of one pair of classes: the probe must answer with the shares it was taught."""
+    plain = np.zeros((240, 1))
+    labels = rows["label"].to_numpy()
+    partners = np.array([np.flatnonzero(labels != label)[0] for label in labels])
+    mixture = study.Mixture(np.ones((240, 1)), partners, np.full(240, 0.75))
+    answers = study.probe(rows, [plain], np.ones((240, 1)), c=100.0, mixture=mixture)
+    taught = 0.75 * one_hot(labels, list(config.CLASS_NAMES)) + 0.25 * one_hot(
+        labels[partners], list(config.CLASS_NAMES)
+    )
+    met = (rows["source"] != "d").to_numpy() & (rows["source"].to_numpy()[partners] != "d")
+    weights = augment.balanced_weights(rows[(rows["source"] != "d")], temper=0.75, class_temper=0.5)
+    kept = met[(rows["source"] != "d").to_numpy()]
+    expected = np.average(taught[met], axis=0, weights=weights[kept])
+    assert answers[-1] == pytest.approx(expected, abs=0.02)
+
+
+def test_a_mixture_with_a_family_left_out_is_not_heard(rows):
+    """Every clip of a, b and c is mixed with one of d, and that marks its class: no fold but d's may learn from it."""
+    marks = one_hot(rows["label"], list(config.CLASS_NAMES))
+    partners = np.where(np.arange(240) < 180, 180 + np.arange(240) % 60, np.arange(240))
+    mixture = study.Mixture(np.roll(marks, 1, axis=1), partners, np.full(240, 1.0))
+    alone = study.probe(rows, [marks], marks, c=C)
+    beside = study.probe(rows, [marks], marks, c=C, mixture=mixture)
+    assert np.allclose(alone[180:], beside[180:]), "d is in every mixture, so its fold must hear none"
+    assert not np.allclose(alone[:180], beside[:180])
+
+
+def test_mixed_clips_keep_length_and_level(rng):
+    clips = [rng.normal(0, 0.1, n).astype(np.float32) for n in (8_000, 16_000, 12_000)]
+    mixed, partners, shares = study.mix_clips(clips)
+    assert [len(m) for m in mixed] == [8_000, 16_000, 12_000]
+    assert sorted(partners) == [0, 1, 2] and shares.min() >= 0.5 and shares.max() <= 1
+    assert all(np.isfinite(m).all() and np.abs(m).max() <= 1 for m in mixed)
+    again = study.mix_clips(clips)[0]
+    assert all(np.array_equal(first, second) for first, second in zip(mixed, again, strict=True))
+
+
 def test_attention_finds_the_one_patch_that_matters(rows, rng):
     """A class shows in one patch of eight, at a random place; a mean would all but drown it."""
     marks = one_hot(rows["label"], list(config.CLASS_NAMES))

@@ -60,9 +60,8 @@ class Child:
 
     def was_ready(self) -> bool:
         """Return whether the process got as far as taking work in its present or last life."""
-        with self.log_path.open("rb") as log:
-            log.seek(self.log_start)
-            return self.ready in log.read()
+        written = self.log_path.read_bytes()[self.log_start :] if self.log_path.is_file() else b""
+        return self.ready in written
 
     def revive(self) -> None:
         """Start the process again if it has died: soon if it had worked, after growing pauses if it cannot start.

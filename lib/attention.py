@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lib import augment, config
+from lib import augment, config, manifest
 
 N_STEPS, BATCH_SIZE, LEARNING_RATE = 600, 64, 2e-3
 MAX_PATCHES = 24
@@ -47,7 +47,7 @@ def probe(rows: pd.DataFrame, embeddings: Sequence[np.ndarray], *, families: np.
     families : ndarray of str
         The family of each row.
     """
-    class_ids = torch.tensor(rows["label"].map(config.CLASS_ID).tolist())
+    class_ids = torch.tensor(manifest.class_ids(rows))
     patches, valid = _pad(embeddings)
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):

@@ -128,6 +128,26 @@ def is_safe_path(path: str) -> bool:
     return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and not _CONTROL.search(path)
 
 
+def class_ids(frame: pd.DataFrame) -> np.ndarray:
+    """Return the class of every row as its place in `config.CLASS_NAMES`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with label.
+
+    Returns
+    -------
+    ndarray of int, (n_rows,)
+
+    Raises
+    ------
+    KeyError
+        If a label is not one of the classes.
+    """
+    return np.array([config.CLASS_ID[label] for label in frame["label"]], dtype=int)
+
+
 def load_waveforms(frame: pd.DataFrame) -> list[np.ndarray]:
     """Read the processed clips of a manifest, in its order: float32 (n_samples,), mono, 16 kHz.
 

@@ -173,7 +173,7 @@ def probe(
     mixture : Mixture, optional
         One more version to learn from, with two labels a clip.
     """
-    class_ids, families = rows["label"].map(config.CLASS_ID).to_numpy(), schemes.family(rows["source"]).to_numpy()
+    class_ids, families = manifest.class_ids(rows), schemes.family(rows["source"]).to_numpy()
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
         met = families != name
@@ -195,7 +195,7 @@ def probe(
 
 def compare(rows: pd.DataFrame, answers: Mapping[str, np.ndarray], column: str) -> pd.DataFrame:
     """Return macro F1 and each class's F1 of every variant, and its paired difference to the first, with intervals."""
-    class_ids, groups = rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy()
+    class_ids, groups = manifest.class_ids(rows), rows["group_id"].to_numpy()
     first, table = next(iter(answers.values())), []
     for name, values in answers.items():
         result = evaluation.score(values, class_ids, groups, seed=SEED)

@@ -185,3 +185,10 @@ def test_columns_and_their_order_are_checked():
 def test_a_path_out_of_the_data_folder_is_not_opened():
     with pytest.raises(manifest.ManifestError, match="stay inside"):
         manifest.load_waveforms(pd.DataFrame({"path": ["../outside.wav"]}))
+
+
+def test_class_ids_follow_the_projects_order_and_refuse_other_labels():
+    rows = pd.DataFrame({"label": ["normal", "crying", "screaming"]})
+    assert manifest.class_ids(rows).tolist() == [2, 0, 1]
+    with pytest.raises(KeyError, match="laughing"):
+        manifest.class_ids(rows.assign(label="laughing"))

@@ -194,7 +194,7 @@ def seed_spread(inputs: Inputs) -> Findings:
         seed: inputs.combine({name: by_model[name][seed] for name in ensemble.MODEL_NAMES})["ensemble"]
         for seed in by_model["yamnet"]
     }
-    truth = spread.Truth(rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy(), seed=SEED)
+    truth = spread.Truth(manifest.class_ids(rows), rows["group_id"].to_numpy(), seed=SEED)
     return spread.findings(by_model, truth)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib import config, ensemble, evaluation
+from lib import config, ensemble, evaluation, manifest
 from lib.trust import decisions
 from lib.trust.findings import Findings
 
@@ -190,11 +190,11 @@ def section(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: in
     """
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows, fitted = given["validation"]
-    temperatures = {name: ensemble.fit_temperature(values, _ids(rows)) for name, values in fitted.items()}
+    temperatures = {name: ensemble.fit_temperature(values, manifest.class_ids(rows)) for name, values in fitted.items()}
     tables = {name: [] for name in ("measures", "bins", "coverage_risk", "unsure", "thresholds", "costs")}
     areas: dict[str, dict] = {}
     for split, model, part, values in _walk(given, fitted):
-        tag, ids, groups = {"split": split, "model": model}, _ids(part), part["group_id"].to_numpy()
+        tag, ids, groups = {"split": split, "model": model}, manifest.class_ids(part), part["group_id"].to_numpy()
         for state, version in _states(values, temperatures[model]).items():
             here = tag | {"state": state, "temperature": temperatures[model] if state == "after" else 1.0}
             size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
@@ -202,11 +202,11 @@ def section(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: in
             tables["bins"].append(_all_bins(version, ids).assign(**here))
         areas.setdefault(split, {})[model] = decisions.aurc(values, ids, groups, **options)
         tables["coverage_risk"].append(_thinned(decisions.coverage_risk(values, ids)).assign(**tag))
-        unsure = decisions.unsure(values, ids, groups, chosen_on=(fitted[model], _ids(rows)), **options)
+        unsure = decisions.unsure(values, ids, groups, chosen_on=(fitted[model], manifest.class_ids(rows)), **options)
         tables["unsure"].append(unsure.assign(**tag))
         rates = [decisions.alarm_rates(values, ids, alarm=alarm).assign(alarm=alarm) for alarm in decisions.PREVALENCE]
         tables["thresholds"].append(pd.concat(rates).assign(**tag))
-        costs = decisions.costs(values, ids, groups, chosen_on=(fitted[model], _ids(rows)), **options)
+        costs = decisions.costs(values, ids, groups, chosen_on=(fitted[model], manifest.class_ids(rows)), **options)
         tables["costs"].append(costs.assign(**tag))
     joined = {f"calibration_{name}": _front(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
     return Findings(_figures(joined, temperatures, areas), joined)
@@ -223,10 +223,6 @@ def _walk(given: Given, fitted: Mapping[str, np.ndarray]) -> list[tuple[str, str
 
 def _states(values: np.ndarray, temperature: float) -> dict[str, np.ndarray]:
     return {"before": values, "after": ensemble.temper(values, temperature)}
-
-
-def _ids(rows: pd.DataFrame) -> np.ndarray:
-    return rows["label"].map(config.CLASS_ID).to_numpy()
 
 
 def _all_bins(values: np.ndarray, ids: np.ndarray) -> pd.DataFrame:

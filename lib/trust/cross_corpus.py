@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lib import config, evaluation, schemes
+from lib import config, evaluation, manifest, schemes
 from lib.trust import decisions
 from lib.trust.findings import Findings
 
@@ -141,7 +141,7 @@ def _parts(answers: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.Dat
 
 def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
     probabilities = part[PROBABILITIES].to_numpy(float)
-    class_ids, groups = part["label"].map(config.CLASS_ID).to_numpy(), part["group_id"].to_numpy()
+    class_ids, groups = manifest.class_ids(part), part["group_id"].to_numpy()
     result = evaluation.score(probabilities, class_ids, groups, **options)
     yield {"measure": "macro F1", "label": ALL, **result["macro_f1"], **_n(groups)}
     for class_id, label in enumerate(config.CLASS_NAMES):

@@ -98,7 +98,7 @@ class Inputs:
         parts = {name: part.sort_values("clip_id") for name, part in table.groupby("model")}
         rows = parts["yamnet"].reset_index(drop=True)
         members = {name: parts[name][list(config.CLASS_NAMES)].to_numpy() for name in ensemble.MODEL_NAMES}
-        truth, groups = rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy()
+        truth, groups = manifests.class_ids(rows), rows["group_id"].to_numpy()
         together = ensemble.out_of_fold(self.rule["rule"], members, truth, groups, n_folds=N_FOLDS, seed=SEED)
         everything = self.rows(*manifests.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
         return everything.assign(scheme=rows["scheme"]), {**members, "ensemble": together}

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from lib import config, ensemble, evaluation
+from lib import config, ensemble, evaluation, manifest
 from lib.trust.findings import Findings, flat, interval_of
 
 WINDOW_PATCHES = 5  # 2.9 s: five of YAMNet's patches of 0.96 s, each 0.48 s after the last
@@ -235,7 +235,7 @@ def pool_samples(
             for window in _windows(clip, window_patches):
                 owners.append(owner)
                 features.append(np.concatenate([window.mean(axis=0), window.max(axis=0)]))
-    class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
+    class_ids = manifest.class_ids(rows)
     clip_ids, groups = rows["clip_id"].to_numpy(), rows["group_id"].to_numpy()
     return Samples(np.stack(features), class_ids[owners], clip_ids[owners], groups[owners])
 
@@ -323,7 +323,7 @@ def align(networks: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str,
 
 def _samples_of(rows: pd.DataFrame) -> Samples:
     """Return the clips of a table of probabilities, without features."""
-    class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
+    class_ids = manifest.class_ids(rows)
     return Samples(np.empty((len(rows), 0)), class_ids, rows["clip_id"].to_numpy(), rows["group_id"].to_numpy())
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import soundfile
 from scipy import signal
 
-from lib import audio, augment, config, evaluation
+from lib import audio, augment, config, evaluation, manifest
 from lib.trust.findings import Findings
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -246,7 +246,7 @@ def curves(
         groups), f1_<label>, n_clips, n_groups, n_draws; no interval with fewer than `evaluation.MIN_GROUPS` groups.
     """
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
-    truth = _Truth(rows["label"].map(config.CLASS_ID).to_numpy(), rows["group_id"].to_numpy(), options)
+    truth = _Truth(manifest.class_ids(rows), rows["group_id"].to_numpy(), options)
     table = [
         {"kind": kind, "level": level, "model": model} | _row(values, found[CLEAN][model], truth)
         for (kind, level), by_model in found.items()

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, ensemble, evaluation, preprocess, schemes
+from lib import audio, augment, config, ensemble, evaluation, manifest, preprocess, schemes
 from lib.trust.findings import Findings, flat, interval_of
 
 CUES = {
@@ -114,7 +114,7 @@ def audit(
     """
     for stage, measures in stages.items():
         _check_measures(measures, stage=stage, n_clips=len(rows))
-    class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
+    class_ids = manifest.class_ids(rows)
     truth = {"class_ids": class_ids, "groups": rows["group_id"].to_numpy()}
     resamples = {"n_bootstrap": n_bootstrap, "seed": seed}
     first, table = next(iter(stages.values())), []
@@ -159,7 +159,7 @@ def cue_destroyed(
     """
     if UNTOUCHED not in answers:
         raise ValueError(f"answers are to {sorted(answers)}; those to the clips {UNTOUCHED!r} are missing.")
-    truth = {"class_ids": rows["label"].map(config.CLASS_ID).to_numpy(), "groups": rows["group_id"].to_numpy()}
+    truth = {"class_ids": manifest.class_ids(rows), "groups": rows["group_id"].to_numpy()}
     resamples = {"n_bootstrap": n_bootstrap, "seed": seed}
     table = [
         {"condition": condition, "network": network}

@@ -108,9 +108,7 @@ async def _events(chosen: argparse.Namespace, settings: Settings) -> int:
 
 async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
     for kind, row in follow(ResultsTable(settings.results_url), chosen.stream, seconds=chosen.seconds):
-        _say(
-            _chunk_line(row) if kind == "chunk" else f"{row['stream_id']} {row['kind']:>9} {_span(row)}  {row['label']}"
-        )
+        _say(_chunk_line(row) if kind == "chunk" else _change_line(row))
     return EX_OK
 
 
@@ -222,6 +220,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--stream", help="only this stream or file")
         command.add_argument("--json", action="store_true")
         command.set_defaults(run=run)
+    following = commands.add_parser("follow", help="show chunks and events of a stream as they are stored (tail -f)")
+    following.add_argument("stream")
+    following.add_argument("--seconds", type=float, help="stop after so long (default: when the stream ends)")
+    following.set_defaults(run=_follow)
+    exporting = commands.add_parser("export", help="write results to a file, CSV or Parquet by its ending")
+    exporting.add_argument("path", type=Path)
+    exporting.add_argument("--stream", help="only this stream or file")
+    exporting.add_argument("--what", choices=("chunks", "events"), default="chunks")
+    exporting.set_defaults(run=_export)
     return parser
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import soundfile
@@ -227,6 +228,14 @@ def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:
     assert [row["label"] for row in json.loads(run("results", "--stream", stream_id, "--json")[1])] == ["crying"] * 3
     assert "0.0 - 30.0 s  crying, ended, sustained" in run("events", "--stream", stream_id)[1]
     assert json.loads(run("status", stream_id)[1])["next_sequence"] == 3
+    followed = run("follow", stream_id)[1].splitlines()
+    assert [line.split()[1] for line in followed] == ["0", "1", "2", "START", "UPDATE", "UPDATE", "SUSTAINED", "END"]
+    for what, n_rows in (("chunks", 3), ("events", 1)):
+        path_of = {ending: tmp_path / f"{what}.{ending}" for ending in ("csv", "parquet")}
+        for exported in path_of.values():
+            assert run("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
+        assert len(pd.read_csv(path_of["csv"])) == len(pd.read_parquet(path_of["parquet"])) == n_rows
+    assert run("export", str(tmp_path / "chunks.xlsx"))[0] == 2
     code, _, err = run("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err) == (69, True)
     code, out, err = run("submit", str(broken), str(path))

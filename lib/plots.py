@@ -114,34 +114,6 @@ def log_mel(ax: Axes, mel: LogMel, *, colour_bar: bool = True) -> None:
         ax.figure.colorbar(image, ax=ax, label="Power (dB below peak)", pad=0.01)
 
 
-def probabilities_over_time(
-    ax: Axes, times_seconds: np.ndarray, probabilities: np.ndarray, *, threshold: float | None = None
-) -> None:
-    """Draw probabilities (n_times, 3) at their times in seconds, one line a class."""
-    for class_id, label in enumerate(config.CLASS_NAMES):
-        ax.plot(
-            times_seconds, probabilities[:, class_id], color=COLOURS[label], linestyle=LINE_STYLES[label],
-            marker="o", markersize=3, label=label,
-        )  # fmt: skip
-    if threshold is not None:
-        ax.axhline(threshold, color="0.4", linewidth=0.8, linestyle=":", label=f"threshold {threshold:.2f}")
-    ax.set(ylim=(-0.03, 1.03), xlabel="Time (seconds)", ylabel="Probability")
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 1.2), ncols=4)
-
-
-def clip_overview(
-    axes: Sequence[Axes], samples: np.ndarray, *, mel: LogMel, times_seconds: np.ndarray, probabilities: np.ndarray,
-    sample_rate_hz: int = config.SAMPLE_RATE_HZ,
-) -> None:  # fmt: skip
-    """Draw waveform, log-mel and probabilities on three Axes that share their time axis (``sharex=True``)."""
-    waveform(axes[0], samples, sample_rate_hz)
-    log_mel(axes[1], mel, colour_bar=False)
-    probabilities_over_time(axes[2], times_seconds, probabilities)
-    axes[0].set_xlim(0, len(samples) / sample_rate_hz)
-    for ax in axes[:2]:
-        ax.set_xlabel("")
-
-
 def class_counts(ax: Axes, counts: Mapping[str, int], *, unit: str = "clips") -> None:
     """Draw one bar a class with its n; a class that is not in `counts` has n = 0."""
     heights = [int(counts.get(label, 0)) for label in config.CLASS_NAMES]

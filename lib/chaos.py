@@ -79,8 +79,15 @@ def faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 def limits(rows: pd.DataFrame) -> list[str]:
     """Return sentences on histories, message size, plain text and memory: the worst over all long runs that tell."""
-    worst = rows[rows["size"] == "long"].select_dtypes("number").max().dropna().to_dict()
-    return [text.format(**worst) for name, text in LIMITS.items() if name in worst]
+    long = rows[rows["size"] == "long"]
+    worst = long.select_dtypes("number").max().dropna().to_dict()
+    sentences = [text.format(**worst) for name, text in LIMITS.items() if name in worst]
+    if "histories" in long:
+        n_histories, n_replayed = long["histories"].sum(), long["replayed"].sum()
+        sentences.append(
+            f"histories that today's code decides in the same way: {n_replayed:,.0f} of {n_histories:,.0f}"
+        )
+    return sentences
 
 
 def draw_kills(axes: Sequence[Axes], trace: pd.DataFrame) -> None:

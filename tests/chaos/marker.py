@@ -24,7 +24,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     key = os.urandom(32) if encrypt else None
     metrics_port = devserver.free_port()
     with Service(folder, key=key, metrics_port=metrics_port) as service:
-        chunks, n_replayed, metrics = asyncio.run(
+        chunks, replays, metrics = asyncio.run(
             _send(service, marker, n_chunks=n_chunks, seed=seed, metrics_port=metrics_port)
         )
         stream_id = service.results.streams()[0]["stream_id"]
@@ -36,7 +36,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     return {
         "chunks": n_chunks,
         **{name: row[name] for name in ("lost", "doubled", "misordered")},
-        "replayed": n_replayed,
+        **replays,
         "seed": seed,
         "markers_in_database": sum(database.count(word) for word in (marker.encode(), *labels)),
         "markers_in_logs": sum(logs.count(word) for word in (marker.encode(), *labels)),
@@ -46,7 +46,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
 
 async def _send(
     service: Service, marker: str, *, n_chunks: int, seed: int, metrics_port: int
-) -> tuple[list[shared.ChunkReference], int, bytes]:
+) -> tuple[list[shared.ChunkReference], dict[str, int], bytes]:
     stream_id = new_stream_id()
     client = await service.client()
     sender = StreamSender(client, stream_id, settings=shared.StreamSettings(name=marker))
@@ -59,7 +59,8 @@ async def _send(
     await sender.result()
     found = await histories(client, stream_id)
     pages = [_read(port) for port in range(metrics_port, metrics_port + 4)]
-    return chunks, await replay(found, key=service.settings.key), b"".join(pages)
+    replays = {"histories": len(found), "replayed": await replay(found, key=service.settings.key)}
+    return chunks, replays, b"".join(pages)
 
 
 def _read(port: int) -> bytes:

@@ -84,6 +84,17 @@ async def replay(found: Sequence[WorkflowHistory], *, key: bytes | None = None) 
     return len(found)
 
 
+async def examine(client: Client, stream_id: str, *, key: bytes | None) -> dict[str, int]:
+    """Replay the history of every run of one workflow; return how many there are, and how large."""
+    found = await histories(client, stream_id)
+    return {
+        "histories": len(found),
+        "replayed": await replay(found, key=key),
+        "largest_history_events": max(len(history.events) for history in found),
+        "largest_event_bytes": largest_event_bytes(found),
+    }
+
+
 def largest_event_bytes(found: Sequence[WorkflowHistory]) -> int:
     """Return the size of the largest event: an upper bound for the largest message."""
     return max(event.ByteSize() for history in found for event in history.events)

@@ -14,7 +14,7 @@ from lib.config import CLASS_NAMES
 from temporal_workflow import devserver, shared
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.store import uri_of
-from tests.chaos.audit import audit, histories, replay
+from tests.chaos.audit import audit, examine
 from tests.chaos.harness import Service, random_labels
 
 
@@ -24,7 +24,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     key = os.urandom(32) if encrypt else None
     metrics_port = devserver.free_port()
     with Service(folder, key=key, metrics_port=metrics_port) as service:
-        chunks, replays, metrics = asyncio.run(
+        chunks, examined, metrics = asyncio.run(
             _send(service, marker, n_chunks=n_chunks, seed=seed, metrics_port=metrics_port)
         )
         stream_id = service.results.streams()[0]["stream_id"]
@@ -36,7 +36,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     return {
         "chunks": n_chunks,
         **{name: row[name] for name in ("lost", "doubled", "misordered")},
-        **replays,
+        **examined,
         "seed": seed,
         "markers_in_database": sum(database.count(word) for word in (marker.encode(), *labels)),
         "markers_in_logs": sum(logs.count(word) for word in (marker.encode(), *labels)),
@@ -57,10 +57,8 @@ async def _send(
         await sender.send(chunk)
     await sender.finish(len(chunks))
     await sender.result()
-    found = await histories(client, stream_id)
     pages = [_read(port) for port in range(metrics_port, metrics_port + 4)]
-    replays = {"histories": len(found), "replayed": await replay(found, key=service.settings.key)}
-    return chunks, replays, b"".join(pages)
+    return chunks, await examine(client, stream_id, key=service.settings.key), b"".join(pages)
 
 
 def _read(port: int) -> bytes:

@@ -20,7 +20,7 @@ import psutil
 
 from temporal_workflow import shared
 from temporal_workflow.sender import StreamSender, new_stream_id
-from tests.chaos.audit import audit, histories, largest_event_bytes, replay
+from tests.chaos.audit import audit, examine
 from tests.chaos.harness import Service, random_labels
 
 Row = dict[str, Any]
@@ -198,8 +198,7 @@ async def _audited(
 ) -> Row:
     """Audit results, replay every history, and return what every row of chaos.json holds."""
     wall_seconds = round(time.monotonic() - started, 1)
-    found = await histories(await service.client(), stream_id)
-    n_replayed = await replay(found, key=service.settings.key)
+    examined = await examine(await service.client(), stream_id, key=service.settings.key)
     row = asdict(audit(service.results, stream_id, sent))
     return {
         "chunks": row.pop("n_chunks"),
@@ -207,10 +206,7 @@ async def _audited(
         "rejected": sum(r["status"] == shared.REJECTED for r in service.results.chunks(stream_id)),
         "seed": seed,
         "wall_seconds": wall_seconds,
-        "histories": len(found),
-        "replayed": n_replayed,
-        "largest_history_events": max(len(history.events) for history in found),
-        "largest_event_bytes": largest_event_bytes(found),
+        **examined,
     }
 
 

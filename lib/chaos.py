@@ -57,7 +57,7 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     Columns test, size, done, chunks, lost, doubled, misordered, recovery p50 and p95 (seconds), replayed (how many
     of the run's histories today's code decides in the same way). A run that failed says so under `done`.
     """
-    found = _without(rows, "outcome")
+    found = rows[_column(rows, "outcome").isna()]
     table = found[["test"]].assign(
         size=found["size"].map(SIZES),
         done=[_done(row) for row in found.to_dict("records")],
@@ -128,7 +128,3 @@ def _done(row: dict[str, object]) -> str:
 
 def _column(rows: pd.DataFrame, name: str) -> pd.Series:
     return rows[name] if name in rows else pd.Series(np.nan, rows.index)
-
-
-def _without(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    return rows[_column(rows, name).isna()]

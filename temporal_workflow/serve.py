@@ -60,8 +60,11 @@ class Child:
 
     def was_ready(self) -> bool:
         """Return whether the process got as far as taking work in its present or last life."""
-        written = self.log_path.read_bytes()[self.log_start :] if self.log_path.is_file() else b""
-        return self.ready in written
+        if not self.log_path.is_file():
+            return not self.ready
+        with self.log_path.open("rb") as log:
+            log.seek(self.log_start)  # a long life leaves a long log
+            return self.ready in log.read()
 
     def revive(self) -> None:
         """Start the process again if it has died: soon if it had worked, after growing pauses if it cannot start.

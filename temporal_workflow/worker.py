@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +27,7 @@ from temporalio.worker import Worker
 
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, StoreActivities
+from temporal_workflow.devserver import LIBC
 from temporal_workflow.results import ResultsTable, SchemaError
 from temporal_workflow.settings import Settings, connect, leave, log_as_json
 from temporal_workflow.store import ChunkStore
@@ -97,7 +96,7 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
 
 def _share_memory_between_threads() -> None:
     """Let all threads share two heaps (glibc only): with its default, one each, memory went on growing in the soak."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = getattr(LIBC, "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
 

@@ -33,7 +33,7 @@ NETWORKS = {
         'from lib import yamnet\n\nmodel = yamnet.load("models/yamnet_finetuned")\nyamnet.predict(model, [waveform])',
     ),
     "wav2vec2": (
-        "A compact Wav2Vec2 (layer-norm feature encoder, six transformer layers), frames averaged over the clip, a "
+        "A compact Wav2Vec2 (layer-norm feature encoder, six transformer layers), mean and maximum of its frames, a "
         "head of three classes. safetensors; padding cannot be seen.",
         'from lib import wav2vec2\n\nmodel = wav2vec2.load("models/wav2vec2_compact")\n'
         "wav2vec2.predict(model, [waveform])",
@@ -126,15 +126,19 @@ def pretrained_card(record: Mapping) -> str:
     record : mapping
         training.json as `lib.pretraining` writes it.
     """
-    distilled = record["method"] == "distillation"
+    distilled, start = record["method"] == "distillation", record.get("start")
     facts = {
         "objective": record["method"],
         **({"teacher": record["teacher"]} if distilled else {}),
         "audio": f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels",
-        "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s",
+        "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s"
+        + (
+            f", after {start['n_steps']:,} of an earlier run ({start['method']}, seed {start['seed']})" if start else ""
+        ),
+        **({"weights": f"{record['share']:.0%} of the way from the earlier run's to this one's last"} if start else {}),
         "seed": record["seed"],
-        "loss, training": f"{record['loss']:.3f}" + (" (1: knows nothing)" if distilled else ""),
-        "loss, validation": f"{record['validation_loss']:.3f}",
+        "last loss, training": f"{record['loss']:.3f}" + (" (1: knows nothing)" if distilled else ""),
+        "last loss, validation": f"{record['validation_loss']:.3f}",
         "time": f"{record['seconds'] / 60:.0f} minutes",
     }
     lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
@@ -145,14 +149,15 @@ def pretrained_card(record: Mapping) -> str:
     if distilled:
         what += (
             "\n\nDistillation: it hears a clip changed by noise, backgrounds, band edges and codecs, and predicts "
-            "every 0.48 s what YAMNet makes of the clean sound."
+            "every 0.48 s what YAMNet makes of the clean sound: its embedding, and its scores of AudioSet classes."
         )
     code = 'from lib import wav2vec2\n\nmodel, description = wav2vec2.load_base("pretrained")'
     blind = "- A student shares its teacher's blind spots.\n" if distilled else ""
     parts = (
         f"{FRONT_MATTER}\n# Wav2Vec2, compact, pretrained\n\n{what}\n",
         f"## How to use\n\n```python\n{code}\n```\n",
-        f"## Training\n\n{lines}\n\n`python -m lib.pretraining` makes it again; loss.csv is its learning curve.\n",
+        f"## Training\n\n{lines}\n\n`python -m lib.pretraining` makes such a network from initial weights, `--start` "
+        "goes on from an earlier one; loss.csv is the learning curve.\n",
         f"## Limits\n\n{blind}- It has heard the training groups of the split by group, and so some clips of the "
         "random split's test, unlabelled.\n",
     )

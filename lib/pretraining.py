@@ -2,9 +2,10 @@
 
 Three objectives, so that one can be compared with the others on equal terms:
 
-- distillation: every 0.48 s the network predicts the embedding that YAMNet gives the clean sound, while it hears the
-  sound changed by microphones, rooms, codecs and backgrounds (after Hinton et al. 2015, "Distilling the knowledge in
-  a neural network"; features as targets: Romero et al. 2015, "FitNets").
+- distillation: every 0.48 s the network predicts the embedding that YAMNet gives the clean sound, and how much it
+  sounds to YAMNet like each of 23 AudioSet classes, while it hears the sound changed by microphones, rooms, codecs and
+  backgrounds (after Hinton et al. 2015, "Distilling the knowledge in a neural network"; features as targets: Romero et
+  al. 2015, "FitNets").
 - masked: it predicts the log-mel of masked frames.
 - contrastive: wav2vec 2.0's own objective (Baevski et al. 2020, section 3.2).
 """
@@ -12,10 +13,11 @@ Three objectives, so that one can be compared with the others on equal terms:
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from torch import nn
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model, get_cosine_schedule_with_warmup, set_seed
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
-from lib import augment, config, environment, manifest, model_card, wav2vec2
+from lib import augment, checkpoint, config, environment, manifest, model_card, wav2vec2
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 PATCH_SAMPLES, PATCH_HOP_SAMPLES = 15_600, 7_680  # the teacher's window and hop (lib.yamnet)
@@ -34,20 +36,21 @@ CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
 FRAME_SAMPLES = 640  # one frame of the compact network
 PATCH_HOP_FRAMES = PATCH_HOP_SAMPLES // FRAME_SAMPLES  # 12
 PATCH_FRAMES = 22  # those whose receptive field (1,916 samples) lies within the patch
+TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet voices (lib.yamnet.VOICES)
 TEACHER_LIMIT = 5.0  # standard deviations: a rare burst of one unit must not rule the loss
 MASK_SHARE, MASK_FRAMES = 0.5, 5  # of the masked and the contrastive objective: 0.2 s spans
 N_NEGATIVES = 50
 GUMBEL = (2.0, 0.5, 0.999)  # first and last temperature of the quantiser, and its decay a step
 N_VALIDATION_CROPS = 96
 # Time must stay in step with the teacher: no shift, no tempo.
-CHANGES = augment.AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, p_codec=0.1)
+CHANGES = replace(augment.RECORDING, p_codec=0.1)
 
 
 @dataclass(frozen=True)
 class Sound:
     """Unlabelled clips to learn from: waveforms of at least `CROP_SAMPLES`, the teacher's embeddings, their weights.
 
-    `embeddings` holds (n_patches, 1024) a clip, standardised by unit, one patch every 0.48 s from the clip's start.
+    `embeddings` holds (n_patches, 1047) a clip, standardised by unit, one patch every 0.48 s from the clip's start.
     """
 
     waveforms: list[np.ndarray]
@@ -55,7 +58,7 @@ class Sound:
     weights: np.ndarray
 
     def draw(self, batch_size: int, rng: np.random.Generator, *, change: bool) -> tuple[list[np.ndarray], torch.Tensor]:
-        """Return crops, changed or as they are, and what the teacher heard in them (batch_size, CROP_PATCHES, 1024)."""
+        """Return crops, changed or as they are, and what the teacher heard in them (batch_size, CROP_PATCHES, 1047)."""
         clips, heard = [], []
         for row in rng.choice(len(self.waveforms), size=batch_size, p=self.weights):
             patch = int(rng.integers((len(self.waveforms[row]) - CROP_SAMPLES) // PATCH_HOP_SAMPLES + 1))
@@ -68,19 +71,20 @@ class Sound:
 
 
 class Distillation(nn.Module):
-    """Predicts the teacher's embedding of each patch from the mean of the frames it spans."""
+    """Predicts the teacher's embedding and voices of each patch from the mean of the frames it spans."""
 
-    def __init__(self, n_units: int = 1024) -> None:
+    def __init__(self, n_units: int = sum(TEACHER_UNITS)) -> None:
         super().__init__()
         self.backbone = wav2vec2.initial_model().wav2vec2
         size = self.backbone.config.hidden_size
         self.head = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, n_units))
 
     def forward(self, clips: Sequence[np.ndarray], heard: torch.Tensor, _step: int) -> torch.Tensor:
-        """Return the mean squared error over standardised units."""
+        """Return the mean squared error over standardised units: the few voices count as much as the embedding."""
         frames = self.backbone(**_inputs(clips)).last_hidden_state
         patches = frames.unfold(1, PATCH_FRAMES, PATCH_HOP_FRAMES).mean(dim=-1)[:, :CROP_PATCHES]
-        return nn.functional.mse_loss(self.head(patches), heard)
+        parts = zip(self.head(patches).split(TEACHER_UNITS[0], -1), heard.split(TEACHER_UNITS[0], -1), strict=True)
+        return torch.stack([nn.functional.mse_loss(guessed, wanted) for guessed, wanted in parts]).mean()
 
 
 class MaskedLogMel(nn.Module):
@@ -162,7 +166,7 @@ def prepare(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Se
         Rows with source and group_id.
     waveforms : sequence of ndarray (n_samples,)
         From `tile`, so that crop and teacher see the same sound.
-    embeddings : sequence of ndarray (n_patches, 1024)
+    embeddings : sequence of ndarray (n_patches, 1047)
         The teacher's, of the same waveforms; standardised here.
     """
     weights = augment.balanced_weights(frame.assign(label="sound"))
@@ -186,6 +190,7 @@ def pretrain(
     *,
     n_steps: int,
     batch_size: int = 8,
+    start: Path | None = None,
     learning_rate: float = 5e-4,
     report_steps: int = 250,
     seed: int = 7,
@@ -200,18 +205,23 @@ def pretrain(
         One of `METHODS`.
     sound, validation : Sound
         Of groups that do not overlap; validation crops are fixed and not changed.
+    start : Path, optional
+        Folder of a network that an earlier run wrote, to go on from.
     """
     set_seed(seed)
     objective = OBJECTIVES[method]().to(wav2vec2.device())
+    if start is not None:
+        objective.backbone.load_state_dict(wav2vec2.load_base(str(start))[0].wav2vec2.state_dict())
     optimizer = torch.optim.AdamW(
         wav2vec2.parameter_groups(objective, weight_decay=0.01), lr=learning_rate, betas=(0.9, 0.98)
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, n_steps // 20, n_steps)
-    start, losses = time.monotonic(), []
+    began, losses = time.monotonic(), []
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step])
         clips, heard = sound.draw(batch_size, rng, change=True)
-        loss = objective.train()(clips, heard.to(wav2vec2.device()), step)
+        objective.train().backbone.eval()  # no random masks but the objective's own
+        loss = objective(clips, heard.to(wav2vec2.device()), step)
         loss.backward()
         nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -224,7 +234,7 @@ def pretrain(
                 "loss": float(np.mean(losses)),
                 "validation_loss": _validate(objective, validation),
             }
-            yield objective.backbone, row | {"seconds": round(time.monotonic() - start, 1)}
+            yield objective.backbone, row | {"seconds": round(time.monotonic() - began, 1)}
             losses = []
 
 
@@ -242,6 +252,18 @@ def _validate(objective: nn.Module, validation: Sound) -> float:
     return float(np.mean(losses))
 
 
+def between(first: Wav2Vec2Model, second: Wav2Vec2Model, *, share: float) -> Wav2Vec2Model:
+    """Return a network whose weights lie between those of two, `share` of the way from the first to the second.
+
+    Between a network and what it became by further training there is often a better one than either (Wortsman et al.
+    2022, "Robust fine-tuning of zero-shot models", WiSE-FT).
+    """
+    middle, reached = copy.deepcopy(first), second.state_dict()
+    weights = {name: torch.lerp(value, reached[name].to(value), share) for name, value in first.state_dict().items()}
+    middle.load_state_dict(weights)
+    return middle
+
+
 def load_sound(split: str) -> tuple[Sound, str]:
     """Read the clips of one split of the grouped manifest, and let YAMNet hear them; say whose weights it has.
 
@@ -255,27 +277,32 @@ def load_sound(split: str) -> tuple[Sound, str]:
     frame = manifest.read(config.MANIFEST_PATH, splits=(split,))
     waveforms = [tile(waveform) for waveform in manifest.load_waveforms(frame)]
     teacher = yamnet.from_hub()
-    return prepare(frame, waveforms, yamnet.embeddings(teacher.backbone, waveforms)), teacher.description
+    return prepare(frame, waveforms, yamnet.embeddings(teacher.with_voices(), waveforms)), teacher.description
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: write half-precision weights, the loss curve and what they were made from."""
     parser = argparse.ArgumentParser(prog="python -m lib.pretraining", description="Pretrain the compact Wav2Vec2.")
     parser.add_argument("--method", choices=METHODS, default="distillation")
-    parser.add_argument("--steps", type=int, default=6000, help="batches (default: 6000, 45 minutes on two cores)")
+    parser.add_argument("--steps", type=int, default=8000, help="batches (default: 8000, 35 minutes on two cores)")
     parser.add_argument("--batch-size", type=int, default=8, help="crops of 2.9 s")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from (take another seed)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from --start's weights that is kept (1)")
     parser.add_argument("--out", type=Path, default=wav2vec2.PRETRAINED_DIR)
     options = parser.parse_args(arguments)
     (sound, teacher), (validation, _), history = load_sound("train"), load_sound("validation"), []
     settings = {"n_steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
-    for backbone, row in pretrain(options.method, sound, validation, **settings):
+    earlier = {"start": checkpoint.record(options.start), "share": options.share} if options.start else {}
+    first = wav2vec2.load_base(str(options.start))[0].wav2vec2 if options.start else None
+    for backbone, row in pretrain(options.method, sound, validation, start=options.start, **settings):
         history.append(row)
         sys.stdout.write(" ".join(f"{name} {value:.4g}" for name, value in row.items()) + "\n")
         sys.stdout.flush()
         record = {"method": options.method, "data_tier": environment.acquisition()["tier"], "teacher": teacher}
-        record |= {"n_clips": len(sound.waveforms), **settings, **row}
-        wav2vec2.save_backbone(backbone, options.out, record=record)
+        record |= {"n_clips": len(sound.waveforms), **settings, **row, **earlier}
+        kept = between(first, backbone, share=options.share) if first else backbone
+        wav2vec2.save_backbone(kept, options.out, record=record)
         (options.out / "README.md").write_text(model_card.pretrained_card(record), encoding="utf-8")
         pd.DataFrame(history).to_csv(options.out / wav2vec2.PRETRAINING_LOSS_FILE, index=False, float_format="%.5g")
     return 0

@@ -14,7 +14,9 @@ import torch
 import transformers
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors.torch import save_file
-from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification, Wav2Vec2Model
+from torch import nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lib import checkpoint, config
 from lib.waveforms import as_waveform
@@ -28,7 +30,41 @@ PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = "model.safetensors"
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
+# Of transformers' configuration: all off, for dropout takes a third of a step on a CPU; augmentation does its work.
+DROPOUTS = (
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
+    "final_dropout",
+    "layerdrop",
+)
 VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
+
+
+class ClipClassifier(Wav2Vec2PreTrainedModel):
+    """A Wav2Vec2 with a linear head on the mean and the maximum of a clip's frames.
+
+    The maximum keeps a short scream from being averaged away; `Wav2Vec2ForSequenceClassification` has the mean alone.
+    """
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self.classifier = nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+        """Return logits (n_clips, n_classes) of what `collate` makes."""
+        return SequenceClassifierOutput(logits=self.classifier(pool(self.wav2vec2, input_values, attention_mask)))
+
+
+def pool(backbone: Wav2Vec2Model, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return mean and maximum over each clip's valid frames (n_clips, 2 * hidden_size)."""
+    frames = backbone(input_values, attention_mask=attention_mask).last_hidden_state
+    valid = backbone._get_feature_vector_attention_mask(frames.shape[1], attention_mask)[..., None].bool()
+    mean = (frames * valid).sum(dim=1) / valid.sum(dim=1)
+    return torch.cat([mean, frames.masked_fill(~valid, -torch.inf).amax(dim=1)], dim=1)
 
 
 def compact_config() -> Wav2Vec2Config:
@@ -51,21 +87,16 @@ def compact_config() -> Wav2Vec2Config:
         intermediate_size=1024,
         num_conv_pos_embeddings=64,
         num_conv_pos_embedding_groups=16,
-        hidden_dropout=0.05,
-        attention_dropout=0.05,
-        activation_dropout=0.05,
-        feat_proj_dropout=0.05,
-        final_dropout=0.1,
-        layerdrop=0.0,
+        **dict.fromkeys(DROPOUTS, 0.0),
         mask_time_prob=0.05,
         mask_time_length=4,
         **_labels(),
     )
 
 
-def initial_model() -> Wav2Vec2ForSequenceClassification:
+def initial_model() -> ClipClassifier:
     """Return the compact network with random weights, but for its first convolution: that starts as a filterbank."""
-    model = Wav2Vec2ForSequenceClassification(compact_config())
+    model = ClipClassifier(compact_config())
     weight = model.wav2vec2.feature_extractor.conv_layers[0].conv.weight
     filters = gabor_filters(weight.shape[0], weight.shape[-1])
     weight.data.copy_(torch.from_numpy(filters)[:, None])
@@ -108,7 +139,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_base(name: str = "auto") -> tuple[Wav2Vec2ForSequenceClassification, str]:
+def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
     """Return a network to fine-tune, with a new head, and a sentence on where its weights come from.
 
     Parameters
@@ -132,10 +163,7 @@ def load_base(name: str = "auto") -> tuple[Wav2Vec2ForSequenceClassification, st
     own = name == "pretrained"
     source = _pretrained_dir() if own else name
     # Nothing of an earlier head is kept: a released classifier given as `name` starts over.
-    model = Wav2Vec2ForSequenceClassification.from_pretrained(
-        source, **_labels(), ignore_mismatched_sizes=True, dtype=torch.float32
-    )
-    model.projector.reset_parameters()
+    model = ClipClassifier.from_pretrained(source, **_labels(), ignore_mismatched_sizes=True, dtype=torch.float32)
     model.classifier.reset_parameters()
     return model, f"compact Wav2Vec2, pretrained (models/{PRETRAINED_DIR.name})" if own else name
 
@@ -168,7 +196,7 @@ def _available(name: str) -> bool:
     return True
 
 
-def sees_padding(model: Wav2Vec2ForSequenceClassification) -> bool:
+def sees_padding(model: ClipClassifier | Wav2Vec2Model) -> bool:
     """Say whether padding leaks into valid frames: group norm (facebook/wav2vec2-base) averages over time."""
     return model.config.feat_extract_norm == "group"
 
@@ -208,17 +236,13 @@ def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
         yield order[start : start + batch_size]
 
 
-def predict(
-    model: Wav2Vec2ForSequenceClassification, waveforms: Sequence[np.ndarray], *, batch_size: int = 8
-) -> np.ndarray:
+def predict(model: ClipClassifier, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:
     """Return probabilities (n_clips, 3) in CLASS_NAMES order; a clip's row does not depend on its neighbours."""
     return torch.softmax(torch.from_numpy(logits(model, waveforms, batch_size=batch_size)), dim=-1).numpy()
 
 
 @torch.inference_mode()
-def logits(
-    model: Wav2Vec2ForSequenceClassification, waveforms: Sequence[np.ndarray], *, batch_size: int = 8
-) -> np.ndarray:
+def logits(model: ClipClassifier, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:
     """Return logits, float64 (n_clips, 3), in the order of `waveforms`."""
     model.eval()
     rows = np.empty((len(waveforms), len(config.CLASS_NAMES)))
@@ -234,19 +258,29 @@ def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, b
     """Return mean and maximum over each clip's frames (n_clips, 2 * hidden_size), of a network without head."""
     backbone.eval()
     rows = np.empty((len(waveforms), 2 * backbone.config.hidden_size), dtype=np.float32)
-    for batch in buckets([len(waveform) for waveform in waveforms], batch_size):
+    size = 1 if sees_padding(backbone) else batch_size
+    for batch in buckets([len(waveform) for waveform in waveforms], size):
         inputs = {key: value.to(backbone.device) for key, value in collate([waveforms[i] for i in batch]).items()}
-        frames = backbone(**inputs).last_hidden_state
-        valid = backbone._get_feature_vector_attention_mask(frames.shape[1], inputs["attention_mask"])[..., None].bool()
-        mean = (frames * valid).sum(dim=1) / valid.sum(dim=1)
-        highest = frames.masked_fill(~valid, -torch.inf).amax(dim=1)
-        rows[batch] = torch.cat([mean, highest], dim=1).cpu().numpy()
+        rows[batch] = pool(backbone, **inputs).cpu().numpy()
     return rows
 
 
-def set_trainable(
-    model: Wav2Vec2ForSequenceClassification, *, n_layers: int | None = None, convolutions: bool = True
-) -> int:
+@torch.no_grad()
+def set_head(model: ClipClassifier, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Give the head weights (n_classes, 2 * hidden_size) and biases (n_classes,) that were fitted elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If their shapes are not those of the head.
+    """
+    for parameter, values in ((model.classifier.weight, kernel), (model.classifier.bias, bias)):
+        if parameter.shape != np.shape(values):
+            raise ValueError(f"The head wants {tuple(parameter.shape)}, not {np.shape(values)}.")
+        parameter.copy_(torch.as_tensor(values))
+
+
+def set_trainable(model: ClipClassifier, *, n_layers: int | None = None, convolutions: bool = True) -> int:
     """Freeze or unfreeze parts of the network; the head always trains. The hook for gradual unfreezing.
 
     Parameters
@@ -272,14 +306,14 @@ def set_trainable(
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def parameter_groups(model: Wav2Vec2ForSequenceClassification, *, weight_decay: float) -> list[dict]:
+def parameter_groups(model: ClipClassifier, *, weight_decay: float) -> list[dict]:
     """Return AdamW's parameter groups: weight decay on matrices and convolutions, none on biases and norms."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def save(model: Wav2Vec2ForSequenceClassification, checkpoint_dir: Path, *, record: dict) -> Path:
+def save(model: ClipClassifier, checkpoint_dir: Path, *, record: dict) -> Path:
     """Write safetensors, config.json, labels.json and training.json; return the path of the weights."""
     model.save_pretrained(checkpoint_dir)
     checkpoint.describe(checkpoint_dir, record)
@@ -297,7 +331,7 @@ def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Pat
     return path
 
 
-def load(checkpoint_dir: Path) -> Wav2Vec2ForSequenceClassification:
+def load(checkpoint_dir: Path) -> ClipClassifier:
     """Load a trained network in float32, from safetensors alone, ready to predict.
 
     Raises
@@ -305,7 +339,7 @@ def load(checkpoint_dir: Path) -> Wav2Vec2ForSequenceClassification:
     lib.checkpoint.MissingCheckpointError, lib.config.ClassOrderError
     """
     path = checkpoint.require(checkpoint_dir, CHECKPOINT_FILE)
-    model = Wav2Vec2ForSequenceClassification.from_pretrained(
+    model = ClipClassifier.from_pretrained(
         path.parent, use_safetensors=True, local_files_only=True, dtype=torch.float32
     )
     names = [model.config.id2label[class_id] for class_id in sorted(model.config.id2label)]

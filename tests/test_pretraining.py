@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import lib
 from lib import checkpoint, config, manifest, pretraining, wav2vec2, waveforms
-from lib.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, Sound
+from lib.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
 
 LAST = 10**6  # a step so late that the quantiser has cooled down
 
@@ -62,7 +62,7 @@ def noise(rng, n_samples):
 
 def random_sound(rng, n_patches=(5, 6, 9)):
     clips = [noise(rng, PATCH_SAMPLES + (n - 1) * PATCH_HOP_SAMPLES) for n in n_patches]
-    embeddings = [rng.standard_normal((n, 1024)).astype(np.float32) for n in n_patches]
+    embeddings = [rng.standard_normal((n, sum(TEACHER_UNITS))).astype(np.float32) for n in n_patches]
     return Sound(clips, embeddings, np.full(len(clips), 1 / len(clips)))
 
 
@@ -229,7 +229,7 @@ def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teache
         heard.extend(waveforms)
         return [teacher_windows(clip)[:, :4] for clip in waveforms]
 
-    teacher = types.SimpleNamespace(backbone=None, description="some teacher")
+    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
@@ -291,9 +291,42 @@ def test_distillation_predicts_from_the_frames_within_the_patch(small, rng, hop_
     frames = torch.eye(n_frames).expand(2, -1, -1)  # each frame says its number
     objective.backbone.forward = lambda **_: types.SimpleNamespace(last_hidden_state=frames)
     objective.head = torch.nn.Identity()
+    assert n_frames < TEACHER_UNITS[0]  # so that one part takes them all
     assert float(objective(clips, expected, 0)) < 1e-12
     assert float(objective(clips, expected.roll(1, dims=2), 0)) > 1e-5
     assert float(objective(clips, expected.flip(1), 0)) > 1e-5
+
+
+def test_the_few_voices_count_as_much_as_the_embedding(small, rng):
+    clips, heard = random_sound(rng).draw(2, rng, change=False)
+    objective = pretraining.Distillation()
+    torch.nn.init.zeros_(objective.head[-1].weight)
+    torch.nn.init.zeros_(objective.head[-1].bias)  # guesses the mean of every unit
+    embedding, voices = heard.split(TEACHER_UNITS, dim=-1)
+    expected = float(embedding.square().mean() + voices.square().mean()) / 2
+    assert float(objective(clips, heard, 0).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_mask_is_drawn_but_the_objectives_own(small, rng, monkeypatch):
+    sound, modes = random_sound(rng), []
+    forward = pretraining.Distillation.forward
+
+    def spy(self, *arguments):
+        modes.append((self.head.training, self.backbone.training))
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(pretraining.Distillation, "forward", spy)
+    run("distillation", sound, sound, n_steps=2, batch_size=1)
+    assert modes[:2] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_a_run_goes_on_from_an_earlier_one(small, rng, method, tmp_path):
+    earlier = objective_of(method, seed=11).backbone
+    wav2vec2.save_backbone(earlier, tmp_path, record={"n_steps": 3})
+    sound = random_sound(rng)
+    _, weights = run(method, sound, sound, n_steps=1, learning_rate=0.0, start=tmp_path)
+    assert all(torch.equal(weights[name], value.half().float()) for name, value in earlier.state_dict().items())
 
 
 def test_what_is_masked_cannot_be_heard(small, rng, monkeypatch):
@@ -452,4 +485,20 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     }
     assert record | wanted == record
     assert record["validation_loss"] == pytest.approx(curve["validation_loss"][0], rel=1e-4)
+    assert "start" not in record
     assert "validation_loss" in capsys.readouterr().out
+    further = [*arguments[:-1], str(tmp_path / "further"), "--start", str(out), "--share", "0.5"]
+    assert pretraining.main(further) == 0
+    assert json.loads((tmp_path / "further" / checkpoint.TRAINING_FILE).read_text())["start"] == record
+    card = (tmp_path / "further" / "README.md").read_text()
+    assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (masked, seed 5)" in card
+    assert "- weights: 50% of the way" in card
+
+
+def test_weights_are_kept_from_between_two_runs(small):
+    first, second = (objective_of("distillation", seed=seed).backbone for seed in (3, 4))
+    states = [model.state_dict() for model in (first, second)]
+    for share, wanted in ((0.0, (1.0, 0.0)), (0.25, (0.75, 0.25)), (1.0, (0.0, 1.0))):
+        middle = pretraining.between(first, second, share=share).state_dict()
+        for name, value in middle.items():
+            torch.testing.assert_close(value, wanted[0] * states[0][name] + wanted[1] * states[1][name])

@@ -26,6 +26,14 @@ def test_sections_stand_side_by_side_in_their_order(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / "trust_bins.csv"), table)
 
 
+def test_a_section_names_the_networks_it_heard(tmp_path):
+    for name in ("long_recordings", "transfer_learning", "robustness"):
+        trust.write(name, Findings({}), tmp_path, versions=VERSIONS)
+    written = json.loads((tmp_path / "trust.json").read_text())
+    heard = {name: section["networks"] for name, section in written.items()}
+    assert heard == {"long_recordings": {"yamnet": "a"}, "robustness": VERSIONS, "transfer_learning": {}}
+
+
 def test_a_section_computed_again_replaces_only_itself(tmp_path):
     for value in (1, 2):
         trust.write("spread", Findings({"value": value}), tmp_path, versions=VERSIONS)

@@ -124,6 +124,9 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
     together = wav2vec2.logits(model, clips, batch_size=2)
     alone = np.concatenate([wav2vec2.logits(model, [clip]) for clip in clips])
     np.testing.assert_allclose(together, alone, atol=1e-4)
+    pooled = wav2vec2.pooled_frames(model.wav2vec2, clips)
+    for clip, row in zip(clips, pooled, strict=True):
+        np.testing.assert_allclose(wav2vec2.pooled_frames(model.wav2vec2, [clip])[0], row, atol=1e-4)
 
 
 def test_auto_names_what_it_took(monkeypatch, model, tmp_path):
@@ -244,13 +247,13 @@ def test_auto_and_the_name_take_the_cached_pretrained_network(from_cache):
         assert facts["description"] == "facebook/wav2vec2-base"
         assert facts["sees_padding"]  # group norm
         assert all(torch.equal(weights.pop(name), value) for name, value in backbone.items())
-        assert {name.split(".")[0] for name in weights} == {"projector", "classifier"}  # no quantiser
+        assert {name.split(".")[0] for name in weights} == {"classifier"}  # no quantiser
 
 
 def test_the_pretrained_network_gets_a_new_head_in_class_order(from_cache):
     (facts, weights), (other_facts, other_weights) = from_cache[0]
     assert facts["id2label"] == other_facts["id2label"] == list(config.CLASS_NAMES)
-    assert weights["classifier.weight"].shape == (len(config.CLASS_NAMES), 256)
+    assert weights["classifier.weight"].shape == (len(config.CLASS_NAMES), 2 * TINY["hidden_size"])
     assert not torch.equal(weights["classifier.weight"], other_weights["classifier.weight"])
 
 
@@ -284,13 +287,41 @@ def test_frozen_parts_leave_the_backward_graph(rng):
     head = wav2vec2.set_trainable(model, n_layers=0, convolutions=False)
     top = wav2vec2.set_trainable(model, n_layers=2, convolutions=False)
     assert head < top < everything
-    loss = model(**wav2vec2.collate([noise(rng, 20_000)]), labels=torch.tensor([1])).loss
-    loss.backward()
+    model(**wav2vec2.collate([noise(rng, 20_000)])).logits[0, 1].backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     assert not any("feature_extractor" in name or "layers.3." in name for name in trained)
     assert any("layers.4." in name for name in trained)
     assert wav2vec2.set_trainable(model) == everything
     assert model.wav2vec2.feature_extractor._requires_grad
+
+
+def test_the_head_reads_mean_and_maximum_of_the_valid_frames(model, rng):
+    clips = [noise(rng, 20_000), noise(rng, 48_000)]
+    features = wav2vec2.pooled_frames(model.wav2vec2, clips)
+    for clip, row in zip(clips, features, strict=True):
+        with torch.inference_mode():
+            frames = model.wav2vec2(**wav2vec2.collate([clip])).last_hidden_state[0].numpy()
+        np.testing.assert_allclose(row, np.concatenate([frames.mean(axis=0), frames.max(axis=0)]), atol=1e-4)
+    head = [p.detach().numpy() for p in (model.classifier.weight, model.classifier.bias)]
+    np.testing.assert_allclose(wav2vec2.logits(model, clips), features @ head[0].T + head[1], atol=1e-4)
+
+
+def test_a_head_fitted_elsewhere_answers(rng):
+    model, clips = wav2vec2.load_base("initial")[0], [noise(rng, 20_000), noise(rng, 48_000)]
+    kernel, bias = rng.standard_normal((3, 512)), rng.standard_normal(3)
+    wav2vec2.set_head(model, kernel, bias)
+    expected = wav2vec2.pooled_frames(model.wav2vec2, clips) @ kernel.T + bias
+    np.testing.assert_allclose(wav2vec2.logits(model, clips), expected, atol=1e-3)
+    with pytest.raises(ValueError, match=r"\(3, 512\), not \(3, 256\)"):
+        wav2vec2.set_head(model, kernel[:, :256], bias)
+
+
+def test_a_head_of_another_kind_is_refused(tmp_path):
+    other = Wav2Vec2ForSequenceClassification(wav2vec2.compact_config())
+    other.save_pretrained(tmp_path)
+    checkpoint.describe(tmp_path, {})
+    with pytest.raises(RuntimeError, match="size"):
+        wav2vec2.load(tmp_path)
 
 
 def test_weight_decay_spares_biases_and_norms(model):

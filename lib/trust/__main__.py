@@ -213,6 +213,8 @@ def transfer_learning(inputs: Inputs) -> Findings:
     return esc10.section(rows, means, recordings=recordings, meter=meter, embedding_kwh=embedding_kwh, seed=SEED)
 
 
+# Of the networks, those that a section hears: all but where it is said here.
+HEARD = {"long_recordings": ("yamnet",), "transfer_learning": ()}
 SECTIONS: dict[str, Callable[[Inputs], Findings]] = {
     "their_way_our_way": their_way,
     "shortcut_audit": shortcut_audit,
@@ -229,7 +231,8 @@ SECTIONS: dict[str, Callable[[Inputs], Findings]] = {
 def write(name: str, findings: Findings, report_dir: Path, *, versions: dict[str, str]) -> None:
     """Put a section's figures into trust.json, beside those of the other sections, and write its tables.
 
-    `versions` are those of the networks; they stand in the section, for sections may be computed one by one.
+    `versions` are those of the networks; of those that it heard they stand in the section, for sections may be
+    computed one by one.
     """
     (report_dir / "tables").mkdir(parents=True, exist_ok=True)
     for table_name, table in findings.tables.items():
@@ -237,7 +240,8 @@ def write(name: str, findings: Findings, report_dir: Path, *, versions: dict[str
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     path = report_dir / FILE_NAME
     everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    everything[name] = _without_nan({**findings.figures, "networks": versions})
+    heard = {network: versions[network] for network in HEARD.get(name, versions)}
+    everything[name] = _without_nan({**findings.figures, "networks": heard})
     ordered = {key: everything[key] for key in SECTIONS if key in everything}
     path.write_text(json.dumps(ordered, indent=2, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -190,7 +190,7 @@ def pretrain(
     *,
     n_steps: int,
     batch_size: int = 8,
-    start: Path | None = None,
+    start: Wav2Vec2Model | None = None,
     learning_rate: float = 5e-4,
     report_steps: int = 250,
     seed: int = 7,
@@ -205,13 +205,13 @@ def pretrain(
         One of `METHODS`.
     sound, validation : Sound
         Of groups that do not overlap; validation crops are fixed and not changed.
-    start : Path, optional
-        Folder of a network that an earlier run wrote, to go on from.
+    start : Wav2Vec2Model, optional
+        A network of an earlier run, to go on from; it stays as it is.
     """
     set_seed(seed)
     objective = OBJECTIVES[method]().to(wav2vec2.device())
     if start is not None:
-        objective.backbone.load_state_dict(wav2vec2.load_base(str(start))[0].wav2vec2.state_dict())
+        objective.backbone.load_state_dict(start.state_dict())
     optimizer = torch.optim.AdamW(
         wav2vec2.parameter_groups(objective, weight_decay=0.01), lr=learning_rate, betas=(0.9, 0.98)
     )
@@ -295,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = {"n_steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
     earlier = {"start": checkpoint.record(options.start), "share": options.share} if options.start else {}
     first = wav2vec2.load_base(str(options.start))[0].wav2vec2 if options.start else None
-    for backbone, row in pretrain(options.method, sound, validation, start=options.start, **settings):
+    for backbone, row in pretrain(options.method, sound, validation, start=first, **settings):
         history.append(row)
         sys.stdout.write(" ".join(f"{name} {value:.4g}" for name, value in row.items()) + "\n")
         sys.stdout.flush()

@@ -27,9 +27,10 @@ SPLITS = {
 TITLES = {"yamnet": "YAMNet, fine-tuned", "wav2vec2": "Wav2Vec2, compact"}
 NETWORKS = {
     "yamnet": (
-        "MobileNet v1 over log-mel patches of 0.96 s (Google's YAMNet, Apache-2.0), pooled by mean and maximum over "
-        "the clip; two heads, whose mean is the answer: one reads the embedding, the other YAMNet's own "
-        "scores of 23 AudioSet classes. Keras file; loads in safe mode.",
+        "MobileNet v1 over log-mel patches of 0.96 s (Google's YAMNet, Apache-2.0), fine-tuned to hear in noise what "
+        "it heard without, and pooled over the clip; two linear heads, whose mean is the answer: one reads mean and "
+        "maximum of the embedding, the other mean, maximum and log-mean-exp of YAMNet's own scores of 23 AudioSet "
+        "classes. Keras file; loads in safe mode.",
         'from lib import yamnet\n\nmodel = yamnet.load("models/yamnet_finetuned")\nyamnet.predict(model, [waveform])',
     ),
     "wav2vec2": (

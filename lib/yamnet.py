@@ -7,7 +7,7 @@ import os
 import re
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep device probing out of
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 
 from lib import checkpoint, config
 from lib.batches import ClipSampler
@@ -39,6 +39,7 @@ PATCH_FRAMES = 96
 PATCH_SAMPLES = FRAME_SAMPLES + (PATCH_FRAMES - 1) * HOP_SAMPLES  # 15600 samples = 0.975 s
 PATCH_HOP_SAMPLES = PATCH_FRAMES // 2 * HOP_SAMPLES  # 7680 samples = 0.48 s
 EMBEDDING_SIZE = 1024
+POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of the cache
 N_AUDIOSET_CLASSES = 521
 MAX_PATCHES_PER_BATCH = 64
 CLIPS_PER_BLOCK = 32  # embedded together, then written to the cache
@@ -55,6 +56,7 @@ SEPARABLE_LAYERS = (
     (1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), (1, 512),
     (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
 )  # fmt: skip
+Linear = tuple[np.ndarray, np.ndarray]  # weights (n_features, 3) and biases (3,)
 CONVOLUTION = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
 
 
@@ -102,36 +104,35 @@ class MaskLogMel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="cry_scream_detector")
 class PoolByClip(keras.layers.Layer):
-    """Embeddings (n_patches, n) and their clip index (n_patches,) to mean and maximum by clip (n_clips, 2 n)."""
+    """Features (n_patches, n) and their clip index (n_patches,) to what `pool` makes of each clip (n_clips, 3 n)."""
 
-    def call(self, embeddings: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
+    def call(self, features: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
         """Pool patches that share an index; indices must rise from 0 without a gap."""
-        mean = tf.math.segment_mean(embeddings, clip_index)
-        return tf.concat([mean, tf.math.segment_max(embeddings, clip_index)], axis=1)
+        mean, maximum = (pool(features, clip_index) for pool in (tf.math.segment_mean, tf.math.segment_max))
+        below = tf.exp(features - tf.gather(maximum, clip_index))
+        return tf.concat([mean, maximum, maximum + tf.math.log(tf.math.segment_mean(below, clip_index))], axis=1)
 
 
 @keras.saving.register_keras_serializable(package="cry_scream_detector")
 class SplitVoices(keras.layers.Layer):
-    """Pooled features (n_clips, 2 * 1047) to those of the embedding (n_clips, 2048) and of the voices (n_clips, 46)."""
+    """Pooled features (n_clips, 3 * 1047) to those of the embedding (n_clips, 2048) and of the voices (n_clips, 69)."""
 
     def call(self, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Part the columns of mean and maximum alike."""
+        """Part the columns of every kind of pooling alike."""
         return split_voices(pooled, concatenate=keras.ops.concatenate)
 
 
 def split_voices(pooled: np.ndarray, *, concatenate: Callable = np.concatenate) -> tuple[np.ndarray, np.ndarray]:
-    """Part the pooled features of `with_voices` (n_clips, 2 * 1047).
+    """Part the pooled features of `with_voices` (n_clips, 3 * 1047).
 
     Returns
     -------
     tuple
-        Mean and maximum of the embedding (n_clips, 2048), and mean and maximum of the voices' logits (n_clips, 46).
+        Mean and maximum of the embedding (n_clips, 2048); mean, maximum and log-mean-exp of the voices (n_clips, 69).
     """
-    mean, maximum = pooled[:, :N_FEATURES], pooled[:, N_FEATURES:]
-    return (
-        concatenate([mean[:, :EMBEDDING_SIZE], maximum[:, :EMBEDDING_SIZE]], axis=1),
-        concatenate([mean[:, EMBEDDING_SIZE:], maximum[:, EMBEDDING_SIZE:]], axis=1),
-    )
+    parts = [pooled[:, start : start + N_FEATURES] for start in range(0, 3 * N_FEATURES, N_FEATURES)]
+    embedding, voices = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
+    return concatenate(embedding, axis=1), concatenate(voices, axis=1)
 
 
 def _random_run(log_mel: tf.Tensor, *, axis: int, max_length: int) -> tf.Tensor:
@@ -353,28 +354,40 @@ def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[n
     return np.split(np.concatenate(parts), boundaries)
 
 
-def pool(clip_embeddings: Sequence[np.ndarray]) -> np.ndarray:
-    """Pool each clip's embeddings (n_patches, n) by mean and maximum: (n_clips, 2 n), as PoolByClip does."""
-    return np.stack([np.concatenate([e.mean(axis=0), e.max(axis=0)]) for e in clip_embeddings])
+def pool(clip_features: Sequence[np.ndarray]) -> np.ndarray:
+    """Pool each clip's features (n_patches, n) by mean, maximum and log-mean-exp: (n_clips, 3 n), as PoolByClip does.
+
+    The last lies between the other two: a few loud patches count for more than in the mean, and one alone for less
+    than in the maximum (Pinheiro and Collobert 2015, "From image-level to pixel-level labeling").
+    """
+    between = [logsumexp(features, axis=0) - np.log(len(features)) for features in clip_features]
+    outer = [np.concatenate([features.mean(axis=0), features.max(axis=0)]) for features in clip_features]
+    return np.concatenate([np.stack(outer), np.stack(between)], axis=1).astype(np.float32)
+
+
+def pooled(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pooled features (n_clips, 3 n) of clips."""
+    starts = range(0, len(waveforms), CLIPS_PER_BLOCK)
+    return np.concatenate([pool(embeddings(backbone, waveforms[start : start + CLIPS_PER_BLOCK])) for start in starts])
 
 
 def cached_pooled(
     backbone: keras.Model, waveforms: Sequence[np.ndarray], *, cache_dir: Path, progress: Callable = iter
 ) -> np.ndarray:
-    """Return pooled embeddings (n_clips, 2 n), computing only those that `cache_dir` does not hold yet.
+    """Return pooled features (n_clips, 3 n), computing only those that `cache_dir` does not hold yet.
 
-    A file is named by the hash of the backbone's weights and of the waveform, so no stale one can be read. `progress`
-    wraps the blocks of clips (tqdm, say).
+    A file is named by the hash of the backbone's weights, by the poolings and by the hash of the waveform, so no stale
+    one can be read. `progress` wraps the blocks of clips (tqdm, say).
     """
     weights = weights_sha256({v.path: v.numpy() for v in backbone.weights})[:16]
-    folder = Path(cache_dir) / "yamnet" / weights
+    folder = Path(cache_dir) / "yamnet" / weights / POOLINGS
     folder.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest() for waveform in waveforms]
     paths = [folder / f"{digest}.npy" for digest in digests]
     missing = [row for row, path in enumerate(paths) if not path.is_file()]
     blocks = [missing[start : start + CLIPS_PER_BLOCK] for start in range(0, len(missing), CLIPS_PER_BLOCK)]
     for block in progress(blocks):
-        rows = pool(embeddings(backbone, [waveforms[row] for row in block]))
+        rows = pooled(backbone, [waveforms[row] for row in block])
         for row, values in zip(block, rows, strict=True):
             _write_row(paths[row], values)
     return np.stack([np.load(path) for path in paths])
@@ -388,18 +401,27 @@ def _write_row(path: Path, values: np.ndarray) -> None:
     partial.replace(path)
 
 
-def join_heads(head: keras.Model, voice_head: keras.Model) -> keras.Model:
-    """Join a head on the embedding (2048) and one on the voices (46): their mean is the answer.
+def build_head(of_embedding: Linear, of_voices: Linear) -> keras.Model:
+    """Build two linear heads, whose mean is the answer.
+
+    Parameters
+    ----------
+    of_embedding, of_voices : (ndarray, ndarray)
+        Weights (2048, 3) and (69, 3) of what `split_voices` returns, and biases (3,).
 
     Returns
     -------
     keras.Model
-        Pooled features of `with_voices` (n_clips, 2 * 1047) to probabilities (n_clips, 3).
+        Pooled features of `with_voices` (n_clips, 3 * 1047) to probabilities (n_clips, 3).
     """
-    pooled = keras.Input((2 * N_FEATURES,), name="pooled")
-    of_embedding, of_voices = SplitVoices(name="split_voices")(pooled)
-    mean = keras.layers.Average(name="mean")([head(of_embedding), voice_head(of_voices)])
-    return keras.Model(pooled, mean, name="head")
+    pooled = keras.Input((3 * N_FEATURES,), name="pooled")
+    answers = []
+    weights = {"of_embedding": of_embedding, "of_voices": of_voices}
+    for part, (name, values) in zip(SplitVoices(name="split_voices")(pooled), weights.items(), strict=True):
+        layer = keras.layers.Dense(len(config.CLASS_NAMES), activation="softmax", name=name)
+        answers.append(layer(part))
+        layer.set_weights(values)
+    return keras.Model(pooled, keras.layers.Average(name="mean")(answers), name="head")
 
 
 def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
@@ -414,9 +436,6 @@ def copy(model: keras.Model) -> keras.Model:
     """Return a second, uncompiled network with the same weights; training one leaves the other alone."""
     twin = type(model).from_config(_uncompiled(model.get_config()))  # unlike clone_model, which keeps the optimiser
     twin.set_weights(model.get_weights())
-    for layer in _innermost(twin):
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # set_weights alone leaves its mean and variance as they were built
     return twin
 
 
@@ -427,13 +446,11 @@ def _uncompiled(settings: object) -> object:
     return [_uncompiled(value) for value in settings] if isinstance(settings, list) else settings
 
 
-def _innermost(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield the layers of a network and of the networks inside it."""
-    parts = getattr(layer, "layers", None)
-    if parts is None:
-        yield layer
-    for part in parts or ():
-        yield from _innermost(part)
+def between(first: keras.Model, second: keras.Model, *, share: float) -> keras.Model:
+    """Return a network of the same design whose weights lie `share` of the way from the first's to the second's."""
+    middle, pairs = copy(first), zip(first.get_weights(), second.get_weights(), strict=True)
+    middle.set_weights([(1 - share) * start + share * end for start, end in pairs])
+    return middle
 
 
 def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
@@ -445,43 +462,61 @@ def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
         layer.trainable = bool(number) and int(number[1]) >= first_layer and not is_batch_norm
 
 
-class TrainingClips(keras.utils.PyDataset):
-    """Feeds `fit` with a sampler's batches; another epoch draws other clips."""
+class ChangedClips(keras.utils.PyDataset):
+    """Feeds `fit` of `with_features` with changed clips, their labels, and what a teacher hears in them unchanged.
 
-    def __init__(self, sampler: ClipSampler, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.sampler, self.epoch = sampler, 0
+    Parameters
+    ----------
+    sampler : ClipSampler
+        Its transform returns a clip and its changed twin, (2, n_samples).
+    teacher : keras.Model
+        A backbone with voices, which stays as it is.
+    moving : bool
+        Whether another epoch draws other clips.
+    """
+
+    def __init__(self, sampler: ClipSampler, teacher: keras.Model, *, moving: bool = True) -> None:
+        super().__init__()
+        self.sampler, self.teacher, self.moving, self.epoch = sampler, teacher, moving, 0
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
         return len(self.sampler)
 
-    def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return patches and clip index, and one-hot labels (n_clips, 3)."""
-        clips, class_ids = self.sampler.draw(self.epoch, number)
-        return clip_batch(clips), np.eye(len(config.CLASS_NAMES), dtype=np.float32)[class_ids]
+    def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return patches and clip index; one-hot labels (n_clips, 3) and the teacher's features (n_patches, 1047)."""
+        pairs, class_ids = self.sampler.draw(self.epoch, number)
+        heard = self.teacher.predict_on_batch(clip_batch([clip for clip, _ in pairs])["windows"])
+        labels = np.eye(len(config.CLASS_NAMES), dtype=np.float32)[class_ids]
+        return clip_batch([changed for _, changed in pairs]), {"probabilities": labels, "features": heard}
 
     def on_epoch_end(self) -> None:
         """Move on to the next epoch's draws."""
-        self.epoch += 1
+        self.epoch += self.moving
 
 
-class WholeClips(keras.utils.PyDataset):
-    """Feeds `fit` or `evaluate` with whole clips in order, for validation."""
+def with_features(classifier: keras.Model) -> keras.Model:
+    """Return the same network, weights shared, that also gives the features (n_patches, 1047) of every patch."""
+    windows, clip_index = (classifier.input[name] for name in ("windows", "clip_index"))
+    features = classifier.get_layer("yamnet")(windows)
+    pooled = classifier.get_layer("pool_by_clip")(features, clip_index)
+    outputs = {"probabilities": classifier.get_layer("head")(pooled), "features": features}
+    return keras.Model(classifier.input, outputs, name="yamnet_with_features")
 
-    def __init__(self, waveforms: Sequence[np.ndarray], class_ids: np.ndarray, *, batch_size: int = 16) -> None:
-        super().__init__()
-        self.waveforms, self.class_ids, self.batch_size = waveforms, np.asarray(class_ids), batch_size
 
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return -(-len(self.waveforms) // self.batch_size)
+def feature_error(spread: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return a loss by patch: squared error of features over their `spread` (1047,).
 
-    def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return patches and clip index, and one-hot labels (n_clips, 3)."""
-        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        one_hot = np.eye(len(config.CLASS_NAMES), dtype=np.float32)[self.class_ids[rows]]
-        return clip_batch(self.waveforms[rows]), one_hot
+    The mean over the embedding and the mean over the voices count alike.
+    """
+    n_voices = N_FEATURES - EMBEDDING_SIZE
+    share = np.concatenate([np.full(EMBEDDING_SIZE, 0.5 / EMBEDDING_SIZE), np.full(n_voices, 0.5 / n_voices)])
+    weight = tf.constant(share / np.square(spread), tf.float32)
+
+    def error(heard: tf.Tensor, guessed: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.square(guessed - heard) * weight, axis=-1)
+
+    return error
 
 
 def predict(classifier: keras.Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:

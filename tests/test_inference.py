@@ -138,7 +138,7 @@ def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
 
     from lib import wav2vec2, yamnet
 
-    head = keras.Sequential([keras.Input((2048,)), keras.layers.Dense(3, activation="softmax")], name="head")
+    head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
     yamnet.save(yamnet.build_classifier(yamnet.build_backbone(), head), tmp_path / "yamnet/grouped", record={})
     wav2vec2.save(wav2vec2.load_base("initial")[0], tmp_path / "wav2vec2/grouped", record={})
     ensemble.save_rule(tmp_path / "ensemble.json", RULE)

@@ -27,7 +27,7 @@ PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
 SMALL = {
     "common": {"profile": "small", "seed": 7},
     "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
-    "03_yamnet": {"head_epochs": 3, "fine_tune_clips": 16, "split_schemes": ["grouped", "random", "released"]},
+    "03_yamnet": {"fine_tune_clips": 16, "split_schemes": ["grouped", "random", "released"]},
     "04_wav2vec2": {
         "n_epochs": 1,
         "max_train_clips": 16,
@@ -220,7 +220,7 @@ def test_run_info_states_data_weights_parameters_and_times(built):
     assert set(info["base_weights"]) == {"yamnet", "wav2vec2"}
     assert set(info["steps"]) == set(NAMES) and all(step["seconds"] > 0 for step in info["steps"].values())
     assert info["energy"]["kwh"] is not None or info["energy"]["not_measured_because"]
-    assert info["parameters"]["03_yamnet"]["head_epochs"] == SMALL["03_yamnet"]["head_epochs"]
+    assert info["parameters"]["03_yamnet"]["fine_tune_clips"] == SMALL["03_yamnet"]["fine_tune_clips"]
     assert info["versions"]["tensorflow"] and info["versions"]["torch"]
 
 

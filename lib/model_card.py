@@ -19,7 +19,7 @@ from lib.card_facts import NO_REPORT, Report
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
     "test": "test, their twins trained on the train groups alone",
-    "validation": "validation (of the twins; chose epochs and stages)",
+    "validation": "validation (of the twins; chose the stages kept)",
     "test_random_split": "test of a random split (leaky, for comparison only)",
     "left_out": "families of sources left out of training (shorter runs)",
     "test_initial": "test, from initial weights (for comparison only)",
@@ -63,9 +63,9 @@ DATA = """## Training data
 
 Public recordings of infant cries, screams, speech, household sound, animals, laughter and sirens; see docs/DATA_CARD.md
 for sources, licences, known leaks and what "scream" means. Split 70/15/15 by group (infant, household, speaker or
-source recording): no group lies in two splits. These checkpoints were trained on the train and validation groups, for
-as many epochs as their twins (train groups alone, stopped on validation) had needed; no test group was ever trained on.
-Some sources allow research use only; the audio is not part of this repository.
+source recording): no group lies in two splits. These checkpoints were trained on the train and validation groups, by
+the recipe and up to the stage of their twins (train groups alone); no test group was ever trained on. Some sources
+allow research use only; the audio is not part of this repository.
 """
 FACTORS = """Source, noise, band edge, age and language are what figures may depend on. The first three are
 measured; of age, only child against adult speech. No label states an infant's age or a language: nothing is known of

@@ -1,9 +1,9 @@
-"""Split schemes: which clips a network trains on, which choose its epoch, and which it is tested on.
+"""Split schemes: which clips a network trains on, which choose its stage, and which it is tested on.
 
 - grouped: the split by group of notebook 02. The result.
 - random: the split of clips, blind to groups. What leakage is worth.
 - initial: the grouped split, for a Wav2Vec2 that starts from initial weights. What pretraining is worth.
-- released: train and validation groups together, for as many epochs as the grouped split asked for; tested on the
+- released: train and validation groups together, up to the stage that the grouped split asked for; tested on the
   same test groups. What goes to models/.
 - without_<family>: one family of sources left out of training and validation, and tested on. What another microphone
   in another place does.

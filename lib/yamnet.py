@@ -108,7 +108,7 @@ class PoolByClip(keras.layers.Layer):
 
     def call(self, features: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
         """Pool patches that share an index; indices must rise from 0 without a gap."""
-        mean, maximum = (pool(features, clip_index) for pool in (tf.math.segment_mean, tf.math.segment_max))
+        mean, maximum = (f(features, clip_index) for f in (tf.math.segment_mean, tf.math.segment_max))
         below = tf.exp(features - tf.gather(maximum, clip_index))
         return tf.concat([mean, maximum, maximum + tf.math.log(tf.math.segment_mean(below, clip_index))], axis=1)
 

@@ -1,4 +1,4 @@
-"""Draws training batches of clips: balanced, cropped, augmented, and the same again for the same seed. numpy only."""
+"""Draws training batches of clips: balanced, cropped, augmented, and the same again for the same seed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from lib import augment, config
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -54,6 +56,46 @@ class ClipSampler:
         return clips, self.class_ids[rows]
 
 
+def changed_twins(
+    waveforms: Sequence[np.ndarray],
+    class_ids: np.ndarray,
+    weights: np.ndarray,
+    *,
+    n_samples: int,
+    p_changed: float,
+    batch_size: int,
+    n_clips_per_epoch: int,
+    seed: int,
+) -> ClipSampler:
+    """Return batches of crops, each beside its twin: the same sound, often changed by a room, a microphone or a codec.
+
+    For training with two tasks: the class of the twin, and what a frozen network makes of the crop unchanged.
+
+    Parameters
+    ----------
+    waveforms, class_ids, weights, batch_size, n_clips_per_epoch, seed
+        As for `ClipSampler`. Normal clips among the waveforms serve as backgrounds.
+    n_samples : int
+        Length of a crop; a shorter clip is repeated.
+    p_changed : float
+        Chance that a twin is changed at all.
+
+    Returns
+    -------
+    ClipSampler
+        Whose clips are (2, n_samples): the crop, then its twin.
+    """
+    background = [clip for clip, label in zip(waveforms, class_ids, strict=True) if label == config.CLASS_ID["normal"]]
+
+    def twins(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        crop = augment.random_crop(clip, n_samples, rng)
+        changed = rng.random() < p_changed
+        twin = augment.augment(crop, rng, background=background, settings=augment.RECORDING) if changed else crop
+        return np.stack([crop, twin])
+
+    return ClipSampler(waveforms, class_ids, weights, batch_size, n_clips_per_epoch, twins, seed)
+
+
 def mixup(
     clips: Sequence[np.ndarray], targets: np.ndarray, rng: np.random.Generator, *, alpha: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -61,8 +103,8 @@ def mixup(
 
     Parameters
     ----------
-    clips : sequence of ndarray, each (n_samples,)
-        All of one length.
+    clips : sequence of ndarray, each (n_samples,) or (2, n_samples)
+        All of one shape.
     targets : ndarray, (n_clips, n_classes)
         One-hot or soft labels.
     rng : Generator
@@ -71,7 +113,7 @@ def mixup(
 
     Returns
     -------
-    list of ndarray, each (n_samples,), and ndarray, (n_clips, n_classes)
+    list of ndarray, shaped as they were, and ndarray, (n_clips, n_classes)
     """
     if not alpha:
         return list(clips), targets

@@ -161,6 +161,28 @@ def paired_difference(
     return {**interval(value, spread, n_groups=len(a)), "p_above_zero": float((spread > 0).mean())}
 
 
+def last_not_worse(
+    answers: Mapping[str, np.ndarray], class_ids: np.ndarray, groups: Sequence[str], *, seed: int = 0
+) -> tuple[str, dict[str, Interval]]:
+    """Choose between stages of training: the last whose macro F1 is not clearly below the first one's.
+
+    Clearly: the whole interval of the paired difference lies below zero.
+
+    Parameters
+    ----------
+    answers : mapping of stage to ndarray (n_clips, 3)
+        In the order of training.
+
+    Returns
+    -------
+    (str, dict)
+        The stage, and every later stage's difference to the first.
+    """
+    (first, before), *others = answers.items()
+    gains = {stage: paired_difference(values, before, class_ids, groups, seed=seed) for stage, values in others}
+    return [first, *(stage for stage, gain in gains.items() if not (gain["high"] or 0) < 0)][-1], gains
+
+
 def group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
     """Return how often each group is drawn in each resample, with replacement: (n_bootstrap, n_groups)."""
     return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)

@@ -81,7 +81,7 @@ class Distillation(nn.Module):
 
     def forward(self, clips: Sequence[np.ndarray], heard: torch.Tensor, _step: int) -> torch.Tensor:
         """Return the mean squared error over standardised units: the few voices count as much as the embedding."""
-        frames = self.backbone(**_inputs(clips)).last_hidden_state
+        frames = self.backbone(**wav2vec2.collate(clips, wav2vec2.device())).last_hidden_state
         patches = frames.unfold(1, PATCH_FRAMES, PATCH_HOP_FRAMES).mean(dim=-1)[:, :CROP_PATCHES]
         parts = zip(self.head(patches).split(TEACHER_UNITS[0], -1), heard.split(TEACHER_UNITS[0], -1), strict=True)
         return torch.stack([nn.functional.mse_loss(guessed, wanted) for guessed, wanted in parts]).mean()
@@ -99,7 +99,7 @@ class MaskedLogMel(nn.Module):
 
     def forward(self, clips: Sequence[np.ndarray], _heard: torch.Tensor, _step: int) -> torch.Tensor:
         """Return the mean squared error over masked frames, each clip's log-mel scaled to unit variance."""
-        inputs = _inputs(clips)
+        inputs = wav2vec2.collate(clips, wav2vec2.device())
         mask = _mask(self.backbone, inputs)
         frames = self.backbone(**inputs, mask_time_indices=mask).last_hidden_state
         wanted = self._log_mel(inputs["input_values"])[:, : frames.shape[1]]
@@ -132,7 +132,7 @@ class Contrastive(nn.Module):
 
     def forward(self, clips: Sequence[np.ndarray], _heard: torch.Tensor, step: int) -> torch.Tensor:
         """Return contrastive and diversity loss, by masked frame."""
-        inputs = _inputs(clips)
+        inputs = wav2vec2.collate(clips, wav2vec2.device())
         mask = _mask(self.backbone, inputs)
         first, last, decay = GUMBEL
         self.model.set_gumbel_temperature(max(first * decay**step, last))
@@ -144,10 +144,6 @@ class Contrastive(nn.Module):
 
 OBJECTIVES = {"distillation": Distillation, "masked": MaskedLogMel, "contrastive": Contrastive}
 METHODS = tuple(OBJECTIVES)
-
-
-def _inputs(clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    return {key: value.to(wav2vec2.device()) for key, value in wav2vec2.collate(clips).items()}
 
 
 def _mask(backbone: Wav2Vec2Model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

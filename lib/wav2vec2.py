@@ -215,18 +215,20 @@ def normalise(waveform: np.ndarray) -> np.ndarray:
     return (waveform - waveform.mean()) / np.sqrt(waveform.var() + VARIANCE_FLOOR)
 
 
-def collate(waveforms: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+def collate(waveforms: Sequence[np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
     """Normalise each waveform over its own samples, pad to the longest, and mark the valid samples.
 
     Returns
     -------
     dict
-        input_values, float32 (n_clips, n_samples), zero where padded; attention_mask, int64, 1 where valid.
+        input_values, float32 (n_clips, n_samples), zero where padded; attention_mask, int64, 1 where valid. Both on
+        `device`.
     """
     clips = [torch.from_numpy(normalise(waveform)) for waveform in waveforms]
     masks = [torch.ones(len(clip), dtype=torch.int64) for clip in clips]
     pad = torch.nn.utils.rnn.pad_sequence
-    return {"input_values": pad(clips, batch_first=True), "attention_mask": pad(masks, batch_first=True)}
+    batch = {"input_values": pad(clips, batch_first=True), "attention_mask": pad(masks, batch_first=True)}
+    return {name: values.to(device) for name, values in batch.items()}
 
 
 def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
@@ -234,6 +236,15 @@ def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def _batches(
+    model: ClipClassifier | Wav2Vec2Model, waveforms: Sequence[np.ndarray], batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+    """Yield the rows of each batch and what `collate` makes of them; a network that sees padding is given none."""
+    size = 1 if sees_padding(model) else batch_size
+    for batch in buckets([len(waveform) for waveform in waveforms], size):
+        yield batch, collate([waveforms[i] for i in batch], model.device)
 
 
 def predict(model: ClipClassifier, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:
@@ -246,9 +257,7 @@ def logits(model: ClipClassifier, waveforms: Sequence[np.ndarray], *, batch_size
     """Return logits, float64 (n_clips, 3), in the order of `waveforms`."""
     model.eval()
     rows = np.empty((len(waveforms), len(config.CLASS_NAMES)))
-    size = 1 if sees_padding(model) else batch_size
-    for batch in buckets([len(waveform) for waveform in waveforms], size):
-        inputs = {key: value.to(model.device) for key, value in collate([waveforms[i] for i in batch]).items()}
+    for batch, inputs in _batches(model, waveforms, batch_size):
         rows[batch] = model(**inputs).logits.float().cpu().numpy()
     return rows
 
@@ -258,9 +267,7 @@ def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, b
     """Return mean and maximum over each clip's frames (n_clips, 2 * hidden_size), of a network without head."""
     backbone.eval()
     rows = np.empty((len(waveforms), 2 * backbone.config.hidden_size), dtype=np.float32)
-    size = 1 if sees_padding(backbone) else batch_size
-    for batch in buckets([len(waveform) for waveform in waveforms], size):
-        inputs = {key: value.to(backbone.device) for key, value in collate([waveforms[i] for i in batch]).items()}
+    for batch, inputs in _batches(backbone, waveforms, batch_size):
         rows[batch] = pool(backbone, **inputs).cpu().numpy()
     return rows
 

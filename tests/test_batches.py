@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.batches import ClipSampler, mixup
+from lib import config
+from lib.batches import ClipSampler, changed_twins, mixup
 
 
 def sampler(seed=0):
@@ -43,3 +44,35 @@ def test_mixup_with_alpha_0_changes_nothing(rng):
     mixed, soft = mixup(clips, targets, rng, alpha=0)
     np.testing.assert_array_equal(np.stack(mixed), np.stack(clips))
     np.testing.assert_array_equal(soft, targets)
+
+
+def test_a_crop_stands_beside_a_twin_of_the_same_sound(rng):
+    clips = [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in (8_000, 40_000)]
+
+    def twins(p_changed):
+        return changed_twins(
+            clips, np.arange(2), np.ones(2), n_samples=16_000, p_changed=p_changed,
+            batch_size=6, n_clips_per_epoch=12, seed=3,
+        )  # fmt: skip
+
+    same, changed = (np.stack(twins(p).draw(0, 1)[0]) for p in (0.0, 1.0))
+    assert len(twins(0.0)) == 2 and same.shape == (6, 2, 16_000)
+    np.testing.assert_array_equal(same[:, 0], same[:, 1])
+    assert not any(np.array_equal(crop, twin) for crop, twin in changed)
+    np.testing.assert_array_equal(changed, np.stack(twins(1.0).draw(0, 1)[0]))
+
+
+def test_only_normal_clips_are_heard_behind_a_twin(rng, monkeypatch):
+    class_ids, heard = np.array([config.CLASS_ID[label] for label in ("crying", "normal", "screaming")]), []
+    clips = [np.full(100, row, dtype=np.float32) for row in range(3)]
+
+    def changed(crop, _rng, *, background, settings):
+        heard.extend(float(clip[0]) for clip in background)
+        return crop
+
+    monkeypatch.setattr("lib.augment.augment", changed)
+    batches = changed_twins(
+        clips, class_ids, np.ones(3), n_samples=50, p_changed=1.0, batch_size=4, n_clips_per_epoch=4, seed=0
+    )
+    batches.draw(0, 0)
+    assert set(heard) == {1.0}

@@ -107,6 +107,26 @@ def test_paired_difference_is_zero_against_itself_and_clear_against_a_worse_one(
     assert evaluation.paired_difference(bad, good, class_ids, groups)["high"] < -0.2
 
 
+def test_the_last_stage_is_kept_unless_it_is_clearly_worse(rng):
+    class_ids = rng.integers(0, 3, 300)
+    groups = [f"g{i}" for i in range(300)]
+    much_worse, a_bit_worse = sharp((class_ids + (rng.random(300) < 0.5)) % 3), sharp(class_ids)
+    a_bit_worse[:1] = a_bit_worse[:1, [1, 2, 0]]  # one clip: the interval reaches zero
+    kept, gains = evaluation.last_not_worse(
+        {"A": sharp(class_ids), "B": a_bit_worse, "C": much_worse}, class_ids, groups
+    )
+    assert kept == "B" and list(gains) == ["B", "C"]
+    assert gains["B"] == evaluation.paired_difference(a_bit_worse, sharp(class_ids), class_ids, groups)
+    assert gains["C"]["high"] < 0 <= gains["B"]["high"]
+    assert evaluation.last_not_worse({"A": sharp(class_ids), "C": much_worse}, class_ids, groups)[0] == "A"
+
+
+def test_stages_on_too_few_groups_are_not_called_worse():
+    class_ids = np.array([0, 1, 2])
+    answers = {"A": sharp(class_ids), "B": sharp(class_ids[::-1])}
+    assert evaluation.last_not_worse(answers, class_ids, ["a", "b", "c"])[0] == "B"
+
+
 def test_curves_of_a_perfect_and_of_a_blind_classifier(rng):
     class_ids = np.repeat([0, 1, 2], 200)
     for curve in evaluation.roc_curves(sharp(class_ids), class_ids).values():

@@ -34,6 +34,8 @@ _ORCHESTRATION = {
     "steps",
     "study",
 }
+# Studies of lib.study that notebook 06 shows.
+SHOWN_STUDIES = ("left_out", "left_out_noise", "ablation", "options", "pretraining")
 _MODULE = re.compile(r"\b(lib|temporal_workflow)\.(\w+)")
 _FROM_PACKAGE = re.compile(r"from\s+(lib|temporal_workflow)\s+import\s+(\([^)]*\)|[^\n#;]+)")
 
@@ -97,10 +99,7 @@ STEPS = (
             "{report}/tables/wav2vec2_probabilities.csv",
         ),
         ("{report}/metrics.json",),
-        optional=(
-            *(f"{{report}}/tables/study_{name}.csv" for name in ("left_out", "ablation", "options", "pretraining")),
-            "{report}/trust.json",
-        ),
+        optional=(*(f"{{report}}/tables/study_{name}.csv" for name in SHOWN_STUDIES), "{report}/trust.json"),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
 )

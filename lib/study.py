@@ -36,6 +36,7 @@ from lib import (
     schemes,
     steps,
 )
+from lib.trust import robustness
 
 PROFILE = "left_out"
 SEED_PROFILES = ("full", "seed_8", "seed_9")
@@ -46,6 +47,11 @@ PROBE_STEPS = 600  # of each objective; the released file has had thousands
 HEAD_C, VOICES_C = 1e-2, 3.0
 SEED = 7
 MIXUP_ALPHA = 0.4
+# What families never met are heard in.
+NOISE = {
+    "as recorded": None,
+    **{f"noise, {level}": change for level, change in robustness.CONDITIONS["noise"] if level in ("10 dB", "0 dB")},
+}
 
 OPTIONS = {
     "as they are": {},
@@ -64,6 +70,31 @@ def left_out() -> pd.DataFrame:
     """
     models_dir = _trained(PROFILE)
     return pd.concat([_answers(scheme, models_dir) for scheme in schemes.left_out_schemes()], ignore_index=True)
+
+
+def left_out_noise() -> pd.DataFrame:
+    """Let the networks of `left_out` answer for the families that they never met, in noise as well; one draw of it.
+
+    Returns
+    -------
+    DataFrame
+        One row a condition and network, named as in `left_out`: macro F1 and each class's F1, and the paired change
+        from the clips as recorded.
+    """
+    models_dir = _trained(PROFILE)
+    given = {
+        condition: pd.concat([_answers(scheme, models_dir, change) for scheme in schemes.left_out_schemes()])
+        for condition, change in NOISE.items()
+    }
+    clean, *noisy = given
+    tables = []
+    for condition in (clean, *noisy):
+        for model, part in given[condition].groupby("model"):
+            before = given[clean].loc[given[clean]["model"] == model, list(config.CLASS_NAMES)].to_numpy()
+            answers = {clean: before, condition: part[list(config.CLASS_NAMES)].to_numpy()}
+            tables.append(compare(part, answers, "condition").tail(1).assign(model=model))
+    table = pd.concat(tables, ignore_index=True)
+    return table[["condition", "model", *table.columns.drop(["condition", "model"])]]
 
 
 def seeds() -> pd.DataFrame:
@@ -106,12 +137,14 @@ def _run_notebooks(plan: steps.Plan) -> None:
     meter.close()
 
 
-def _answers(scheme: str, models_dir: Path) -> pd.DataFrame:
-    """Return every checkpoint's probabilities on a scheme's test clips."""
+def _answers(scheme: str, models_dir: Path, change: robustness.Change | None = None) -> pd.DataFrame:
+    """Return every checkpoint's probabilities on a scheme's test clips, changed by noise where given."""
     from lib import wav2vec2, yamnet
 
     rows = schemes.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
+    if change is not None:
+        waveforms = robustness.changed(rows, waveforms, change, kind="noise")
     yamnet_dir, stages = models_dir / "yamnet" / scheme, sorted((models_dir / "yamnet").glob(f"{scheme}.[A-C]"))
     models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages} or {"yamnet": (yamnet, yamnet_dir)}
     models["wav2vec2"] = (wav2vec2, models_dir / "wav2vec2" / scheme)
@@ -340,7 +373,14 @@ def _middle(waveform: np.ndarray) -> np.ndarray:
     return waveform[start : start + n_samples]
 
 
-STUDIES = {"left_out": left_out, "seeds": seeds, "ablation": ablation, "options": options, "pretraining": pretraining}
+STUDIES = {
+    "left_out": left_out,
+    "left_out_noise": left_out_noise,
+    "seeds": seeds,
+    "ablation": ablation,
+    "options": options,
+    "pretraining": pretraining,
+}
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

@@ -184,3 +184,28 @@ def test_every_checkpoint_answers_and_the_network_is_its_kept_stage(rows, stages
     assert normal["wav2vec2"] == 0
     assert normal["yamnet"] == (1 if stages else 0)
     assert set(normal) == {"wav2vec2", "yamnet", *(f"yamnet.{stage}" for stage in stages)}
+
+
+def test_in_noise_each_network_is_compared_with_itself_as_recorded(rows, monkeypatch):
+    truth = rows["label"].map(config.CLASS_ID).to_numpy()
+    right = np.eye(3)[truth] * 0.9 + 0.1 / 3
+    heard = []
+
+    def answers(scheme, _models_dir, change):
+        heard.append((scheme, change))
+        tables = [rows.assign(model=name, **dict.fromkeys(config.CLASS_NAMES, 0.0)) for name in ("yamnet", "wav2vec2")]
+        for table, spoilt in zip(tables, (False, True), strict=True):
+            values = right[:, [1, 2, 0]] if spoilt and change is not None else right
+            table[list(config.CLASS_NAMES)] = values
+        return pd.concat(tables)
+
+    monkeypatch.setattr(study, "_trained", lambda profile: profile)
+    monkeypatch.setattr(study, "_answers", answers)
+    monkeypatch.setattr(schemes, "left_out_schemes", lambda: ["without_one", "without_two"])
+    table = study.left_out_noise().set_index(["condition", "model"])
+    assert len(heard) == 6 and [change is None for _, change in heard] == [True] * 2 + [False] * 4
+    assert list(table.index.get_level_values("condition").unique()) == list(study.NOISE)
+    assert set(table["macro F1"]) == {"1.000 [1.000, 1.000]", "0.000 [0.000, 0.000]"}
+    assert table.loc[("noise, 0 dB", "wav2vec2"), "change"] == "-1.000 [-1.000, -1.000]"
+    assert set(table.loc[pd.IndexSlice[:, "yamnet"], "change"]) == {"+0.000 [+0.000, +0.000]"}
+    assert table.loc[("as recorded", "wav2vec2"), "change"] == "+0.000 [+0.000, +0.000]"

@@ -103,8 +103,8 @@ def mixup(
 
     Parameters
     ----------
-    clips : sequence of ndarray, each (n_samples,) or (2, n_samples)
-        All of one shape.
+    clips : sequence of ndarray, each (n_samples,)
+        All of one length.
     targets : ndarray, (n_clips, n_classes)
         One-hot or soft labels.
     rng : Generator
@@ -113,7 +113,7 @@ def mixup(
 
     Returns
     -------
-    list of ndarray, shaped as they were, and ndarray, (n_clips, n_classes)
+    list of ndarray, each (n_samples,), and ndarray, (n_clips, n_classes)
     """
     if not alpha:
         return list(clips), targets

@@ -78,23 +78,28 @@ def left_out_noise() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a condition and network, named as in `left_out`: macro F1 and each class's F1, and the paired change
-        from the clips as recorded.
+        One row a condition and network, named as in `left_out`, or the average of both: macro F1 and each class's F1,
+        and the paired change from the clips as recorded.
     """
     models_dir = _trained(PROFILE)
     given = {
         condition: pd.concat([_answers(scheme, models_dir, change) for scheme in schemes.left_out_schemes()])
         for condition, change in NOISE.items()
     }
-    clean, *noisy = given
-    tables = []
-    for condition in (clean, *noisy):
-        for model, part in given[condition].groupby("model"):
-            before = given[clean].loc[given[clean]["model"] == model, list(config.CLASS_NAMES)].to_numpy()
-            answers = {clean: before, condition: part[list(config.CLASS_NAMES)].to_numpy()}
-            tables.append(compare(part, answers, "condition").tail(1).assign(model=model))
+    clean, tables = next(iter(given)), []
+    before = _by_model(given[clean])
+    for condition, rows in given.items():
+        for model, answers in _by_model(rows).items():
+            both = {clean: before[model], condition: answers}
+            tables.append(compare(rows[rows["model"] == "yamnet"], both, "condition").tail(1).assign(model=model))
     table = pd.concat(tables, ignore_index=True)
     return table[["condition", "model", *table.columns.drop(["condition", "model"])]]
+
+
+def _by_model(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return each model's probabilities, in the order of the clips, and the average of both networks."""
+    found = {model: part[list(config.CLASS_NAMES)].to_numpy() for model, part in rows.groupby("model")}
+    return found | {"average": (found["yamnet"] + found["wav2vec2"]) / 2}
 
 
 def seeds() -> pd.DataFrame:

@@ -205,7 +205,15 @@ def test_in_noise_each_network_is_compared_with_itself_as_recorded(rows, monkeyp
     table = study.left_out_noise().set_index(["condition", "model"])
     assert len(heard) == 6 and [change is None for _, change in heard] == [True] * 2 + [False] * 4
     assert list(table.index.get_level_values("condition").unique()) == list(study.NOISE)
-    assert set(table["macro F1"]) == {"1.000 [1.000, 1.000]", "0.000 [0.000, 0.000]"}
+    networks = table.loc[pd.IndexSlice[:, ["yamnet", "wav2vec2"]], "macro F1"]
+    assert set(networks) == {"1.000 [1.000, 1.000]", "0.000 [0.000, 0.000]"}
     assert table.loc[("noise, 0 dB", "wav2vec2"), "change"] == "-1.000 [-1.000, -1.000]"
     assert set(table.loc[pd.IndexSlice[:, "yamnet"], "change"]) == {"+0.000 [+0.000, +0.000]"}
     assert table.loc[("as recorded", "wav2vec2"), "change"] == "+0.000 [+0.000, +0.000]"
+    assert list(table.loc["as recorded"].index) == ["wav2vec2", "yamnet", "average"]
+
+
+def test_the_average_is_of_both_networks_clip_by_clip():
+    rows = pd.DataFrame({"model": ["yamnet", "wav2vec2"] * 2, "crying": [0.0, 1.0, 0.5, 0.1], "screaming": 0.0})
+    found = study._by_model(rows.assign(normal=1 - rows["crying"]))
+    assert found["average"][:, 0] == pytest.approx([0.5, 0.3]) and len(found) == 3

@@ -29,6 +29,7 @@ from lib import (
     build,
     checkpoint,
     config,
+    ensemble,
     evaluation,
     manifest,
     preprocess,
@@ -99,7 +100,7 @@ def left_out_noise() -> pd.DataFrame:
 def _by_model(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return each model's probabilities, in the order of the clips, and the average of both networks."""
     found = {model: part[list(config.CLASS_NAMES)].to_numpy() for model, part in rows.groupby("model")}
-    return found | {"average": (found["yamnet"] + found["wav2vec2"]) / 2}
+    return found | {"average": ensemble.average({name: found[name] for name in ensemble.MODEL_NAMES})}
 
 
 def seeds() -> pd.DataFrame:

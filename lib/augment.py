@@ -192,6 +192,16 @@ def change_pitch_tempo(waveform: np.ndarray, rng: np.random.Generator, *, semito
     return _within_full_scale(random_crop(played, len(waveform), rng))
 
 
+def change_speed(waveform: np.ndarray, *, ratio: float) -> np.ndarray:
+    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length with them.
+
+    Returns
+    -------
+    ndarray, (about n_samples / ratio,)
+    """
+    return _within_full_scale(audio.resample(waveform, SAMPLE_RATE_HZ, round(SAMPLE_RATE_HZ / ratio)))
+
+
 def shift(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Start the waveform at a random place and go round, fading across the seam."""
     return _repeat(waveform, int(rng.integers(len(waveform))), len(waveform))

@@ -131,7 +131,8 @@ def pretrained_card(record: Mapping) -> str:
     facts = {
         "objective": record["method"],
         **({"teacher": record["teacher"]} if distilled else {}),
-        "audio": f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels",
+        "audio": f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels"
+        + (f", and {record['n_versions']} changed versions of each" if record.get("n_versions") else ""),
         "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s"
         + (
             f", after {start['n_steps']:,} of an earlier run ({start['method']}, seed {start['seed']})" if start else ""

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model, get_cosine_schedule_with_warmup, set_seed
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
-from lib import augment, checkpoint, config, environment, manifest, model_card, wav2vec2
+from lib import audio, augment, checkpoint, config, environment, manifest, model_card, wav2vec2
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 PATCH_SAMPLES, PATCH_HOP_SAMPLES = 15_600, 7_680  # the teacher's window and hop (lib.yamnet)
@@ -44,6 +44,9 @@ GUMBEL = (2.0, 0.5, 0.999)  # first and last temperature of the quantiser, and i
 N_VALIDATION_CROPS = 96
 # Time must stay in step with the teacher: no shift, no tempo.
 CHANGES = replace(augment.RECORDING, p_codec=0.1)
+# Sound that the teacher hears beside the clips as they are: other speeds, and another clip beneath every second one.
+SPEEDS = (0.7, 1.4)
+P_MIXED, MIXED_SNR_DB = 0.5, (-5.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,27 @@ def tile(waveform: np.ndarray) -> np.ndarray:
     return waveform[: PATCH_SAMPLES + (len(waveform) - PATCH_SAMPLES) // PATCH_HOP_SAMPLES * PATCH_HOP_SAMPLES]
 
 
+def versions(waveforms: Sequence[np.ndarray], n_versions: int, *, seed: int) -> list[np.ndarray]:
+    """Return `n_versions` more of every clip, in the clips' order each time: faster or slower, half of them mixed.
+
+    A teacher that answers for more sound than there are recordings keeps the student from learning these by heart
+    (Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent").
+
+    Parameters
+    ----------
+    waveforms : sequence of ndarray (n_samples,)
+        Whole clips.
+    """
+    rng, made = np.random.default_rng(seed), []
+    for waveform in list(waveforms) * n_versions:
+        version = augment.change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
+        if rng.random() < P_MIXED:
+            bed = augment.random_crop(waveforms[rng.integers(len(waveforms))], len(version), rng)
+            version = augment.mix(version, bed, snr_db=rng.uniform(*MIXED_SNR_DB))
+        made.append(audio.equalise_level(version))
+    return made
+
+
 def pretrain(
     method: str,
     sound: Sound,
@@ -260,8 +284,10 @@ def between(first: Wav2Vec2Model, second: Wav2Vec2Model, *, share: float) -> Wav
     return middle
 
 
-def load_sound(split: str) -> tuple[Sound, str]:
+def load_sound(split: str, *, n_versions: int = 0, seed: int = 7) -> tuple[Sound, str]:
     """Read the clips of one split of the grouped manifest, and let YAMNet hear them; say whose weights it has.
+
+    With `n_versions` it hears that many changed versions of every clip as well, see `versions`.
 
     Raises
     ------
@@ -271,9 +297,13 @@ def load_sound(split: str) -> tuple[Sound, str]:
     from lib import yamnet  # TensorFlow, for the teacher alone
 
     frame = manifest.read(config.MANIFEST_PATH, splits=(split,))
-    waveforms = [tile(waveform) for waveform in manifest.load_waveforms(frame)]
+    clips = manifest.load_waveforms(frame)
+    waveforms = [tile(waveform) for waveform in [*clips, *versions(clips, n_versions, seed=seed)]]
     teacher = yamnet.from_hub()
-    return prepare(frame, waveforms, yamnet.embeddings(teacher.with_voices(), waveforms)), teacher.description
+    backbone, block = teacher.with_voices(), yamnet.CLIPS_PER_BLOCK
+    blocks = [waveforms[start : start + block] for start in range(0, len(waveforms), block)]
+    embeddings = [patches for clips in blocks for patches in yamnet.embeddings(backbone, clips)]
+    return prepare(pd.concat([frame] * (1 + n_versions)), waveforms, embeddings), teacher.description
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,12 +312,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--method", choices=METHODS, default="distillation")
     parser.add_argument("--steps", type=int, default=8000, help="batches (default: 8000, 35 minutes on two cores)")
     parser.add_argument("--batch-size", type=int, default=8, help="crops of 2.9 s")
+    parser.add_argument("--versions", type=int, default=5, help="of each clip, changed, for the teacher too (5)")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from (take another seed)")
     parser.add_argument("--share", type=float, default=1.0, help="of the way from --start's weights that is kept (1)")
     parser.add_argument("--out", type=Path, default=wav2vec2.PRETRAINED_DIR)
     options = parser.parse_args(arguments)
-    (sound, teacher), (validation, _), history = load_sound("train"), load_sound("validation"), []
+    sound, teacher = load_sound("train", n_versions=options.versions, seed=options.seed)
+    (validation, _), history = load_sound("validation"), []
     settings = {"n_steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
     earlier = {"start": checkpoint.record(options.start), "share": options.share} if options.start else {}
     first = wav2vec2.load_base(str(options.start))[0].wav2vec2 if options.start else None
@@ -296,7 +328,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(" ".join(f"{name} {value:.4g}" for name, value in row.items()) + "\n")
         sys.stdout.flush()
         record = {"method": options.method, "data_tier": environment.acquisition()["tier"], "teacher": teacher}
-        record |= {"n_clips": len(sound.waveforms), **settings, **row, **earlier}
+        n_clips = len(sound.waveforms) // (1 + options.versions)
+        record |= {"n_clips": n_clips, "n_versions": options.versions, **settings, **row, **earlier}
         kept = between(first, backbone, share=options.share) if first else backbone
         wav2vec2.save_backbone(kept, options.out, record=record)
         (options.out / "README.md").write_text(model_card.pretrained_card(record), encoding="utf-8")

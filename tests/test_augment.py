@@ -162,6 +162,15 @@ def test_pitch_moves_without_tempo_and_tempo_without_pitch(tone, rng, semitones,
     assert (likeness[35:65].argmax() + 35) * 0.01 == pytest.approx(0.5 / tempo, abs=0.025)
 
 
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.4])
+def test_speed_moves_pitch_and_length_together(ratio):
+    tone = np.sin(2 * np.pi * 880 * np.arange(16_000) / 16_000).astype(np.float32)
+    played = augment.change_speed(tone, ratio=ratio)
+    assert abs(len(played) - len(tone) / ratio) < 2
+    peaks = [np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() / len(wave) for wave in (tone, played)]
+    assert peaks[1] / peaks[0] == pytest.approx(ratio, rel=0.01)
+
+
 def test_shift_goes_round_without_a_click(rng):
     waveform = np.linspace(-0.9, 0.9, SAMPLE_RATE_HZ, dtype=np.float32)  # its ends are 1.8 apart
     shifted = augment.shift(waveform, rng)

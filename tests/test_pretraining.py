@@ -230,7 +230,7 @@ def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teache
         return [teacher_windows(clip)[:, :4] for clip in waveforms]
 
     teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
-    yamnet = types.SimpleNamespace(from_hub=lambda: teacher, embeddings=embeddings)
+    yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
     monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
@@ -238,6 +238,41 @@ def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teache
     assert description == "some teacher"
     assert [len(rows) for rows in sound.embeddings] == [CROP_PATCHES, CROP_PATCHES + 1]
     assert all(np.array_equal(*pair) for pair in zip(sound.waveforms, heard, strict=True))
+
+
+def test_versions_are_faster_or_slower_and_half_of_them_mixed(rng):
+    """A tone that is mixed is no pure tone any more, and a length tells the speed."""
+    clips = [noise(rng, 16_000), np.sin(np.arange(24_000, dtype=np.float32) * 0.3)]
+    made = pretraining.versions(clips, 20, seed=1)
+    ratios = np.array([len(clips[i % 2]) / len(version) for i, version in enumerate(made)])
+    slowest, fastest = pretraining.SPEEDS
+    assert slowest * 0.99 < ratios.min() < 0.85 and 1.2 < ratios.max() < fastest * 1.01
+    spectra = [np.square(np.abs(np.fft.rfft(tone * np.hanning(len(tone))))) for tone in made[1::2]]
+    n_alone = sum(power[power.argmax() - 3 :][:7].sum() > 0.995 * power.sum() for power in spectra)
+    assert 4 <= n_alone <= 16  # about ten of twenty
+    assert all(version.dtype == np.float32 and np.abs(version).max() <= 1 for version in made)
+    again = pretraining.versions(clips, 20, seed=1)
+    assert all(np.array_equal(*pair) for pair in zip(made, again, strict=True))
+    assert pretraining.versions(clips, 0, seed=1) == []
+
+
+def test_the_teacher_hears_the_versions_as_well(monkeypatch, rng, teacher_windows):
+    clips = [noise(rng, CROP_SAMPLES), noise(rng, 2 * CROP_SAMPLES)]
+    frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
+    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
+    yamnet = types.SimpleNamespace(
+        CLIPS_PER_BLOCK=2,
+        from_hub=lambda: teacher,
+        embeddings=lambda _, waveforms: [teacher_windows(clip)[:, :4] for clip in waveforms],
+    )
+    monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
+    monkeypatch.setattr(manifest, "read", lambda path, *, splits: frame)
+    monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
+    sound, _ = pretraining.load_sound("train", n_versions=2, seed=3)
+    expected = [*clips, *pretraining.versions(clips, 2, seed=3)]
+    assert all(np.array_equal(a, pretraining.tile(b)) for a, b in zip(sound.waveforms, expected, strict=True))
+    assert len(sound.embeddings) == len(sound.weights) == 6
+    np.testing.assert_allclose(sound.weights[:2], sound.weights[2:4])
 
 
 # Objectives
@@ -467,9 +502,22 @@ def test_a_kept_backbone_can_be_fine_tuned(small, rng, tmp_path):
 
 def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tmp_path, capsys):
     sounds = {split: (random_sound(rng), "some teacher") for split in ("train", "validation")}
-    monkeypatch.setattr(pretraining, "load_sound", sounds.__getitem__)
+    monkeypatch.setattr(pretraining, "load_sound", lambda split, **_: sounds[split])
     out = tmp_path / "out"
-    arguments = ["--method", "masked", "--steps", "3", "--batch-size", "2", "--seed", "5", "--out", str(out)]
+    arguments = [
+        "--method",
+        "masked",
+        "--steps",
+        "3",
+        "--batch-size",
+        "2",
+        "--seed",
+        "5",
+        "--versions",
+        "2",
+        "--out",
+        str(out),
+    ]
     assert pretraining.main(arguments) == 0
     assert load_file(out / wav2vec2.CHECKPOINT_FILE)
     curve = pd.read_csv(out / wav2vec2.PRETRAINING_LOSS_FILE)
@@ -482,7 +530,8 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
         "batch_size": 2,
         "seed": 5,
         "step": 3,
-        "n_clips": 3,
+        "n_clips": 1,  # of three waveforms, two are changed versions of the first
+        "n_versions": 2,
     }
     assert record | wanted == record
     assert record["validation_loss"] == pytest.approx(curve["validation_loss"][0], rel=1e-4)
@@ -494,6 +543,9 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     card = (tmp_path / "further" / "README.md").read_text()
     assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (masked, seed 5)" in card
     assert "- weights: 50% of the way" in card
+    assert (
+        "- audio: 1 clips of the training groups" in card and "without labels, and 2 changed versions of each" in card
+    )
 
 
 def test_weights_are_kept_from_between_two_runs(small):

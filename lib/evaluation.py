@@ -161,26 +161,35 @@ def paired_difference(
     return {**interval(value, spread, n_groups=len(a)), "p_above_zero": float((spread > 0).mean())}
 
 
-def last_not_worse(
-    answers: Mapping[str, np.ndarray], class_ids: np.ndarray, groups: Sequence[str], *, seed: int = 0
+def earned_stage(
+    answers: Mapping[str, Mapping[str, np.ndarray]], class_ids: np.ndarray, groups: Sequence[str], *, seed: int = 0
 ) -> tuple[str, dict[str, Interval]]:
-    """Choose between stages of training: the last whose macro F1 is not clearly below the first one's.
+    """Choose between stages of training: a later one has to earn its place by clearly beating the one kept so far.
 
-    Clearly: the whole interval of the paired difference lies below zero.
+    Clearly: the whole interval of the paired difference in macro F1 lies above zero. All conditions count alike: their
+    answers are scored together, and a group is resampled with all of them.
 
     Parameters
     ----------
-    answers : mapping of stage to ndarray (n_clips, 3)
-        In the order of training.
+    answers : mapping of condition to mapping of stage to ndarray (n_clips, 3)
+        What the same clips were heard in ("as recorded", "noise, 0 dB"), and what each stage answered; stages in the
+        order of training.
+    class_ids : ndarray of int, shape (n_clips,)
+    groups : sequence of str, length n_clips
 
     Returns
     -------
     (str, dict)
-        The stage, and every later stage's difference to the first.
+        The stage, and every later stage's difference to the one kept before it.
     """
-    (first, before), *others = answers.items()
-    gains = {stage: paired_difference(values, before, class_ids, groups, seed=seed) for stage, values in others}
-    return [first, *(stage for stage, gain in gains.items() if not (gain["high"] or 0) < 0)][-1], gains
+    stages = list(next(iter(answers.values())))
+    pooled = {stage: np.concatenate([given[stage] for given in answers.values()]) for stage in stages}
+    rows = np.tile(class_ids, len(answers)), np.tile(np.asarray(groups), len(answers))
+    kept, gains = stages[0], {}
+    for stage in stages[1:]:
+        gains[stage] = paired_difference(pooled[stage], pooled[kept], *rows, seed=seed)
+        kept = stage if (gains[stage]["low"] or 0) > 0 else kept
+    return kept, gains
 
 
 def group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:

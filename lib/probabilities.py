@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib import config
 
+WHO = ("model", "stage", "kept", "condition")  # the further columns of study_left_out.csv
 COLUMNS = ("clip_id", "group_id", "source", "label", "scheme", "split", *config.CLASS_NAMES)
 
 
@@ -37,6 +38,35 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, scheme: str) -> pd.
     kept = frame[["clip_id", "group_id", "source", "label", "split"]].reset_index(drop=True).assign(scheme=scheme)
     classes = pd.DataFrame(probabilities, columns=list(config.CLASS_NAMES))
     return pd.concat([kept, classes], axis=1)[list(COLUMNS)]
+
+
+def by_model(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Return the clips of study_left_out.csv, once for each condition, and what every network answered.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `COLUMNS` and `WHO`, or some clips and conditions of it.
+
+    Returns
+    -------
+    (DataFrame, dict of str to ndarray (n_rows, 3))
+        clip_id, group_id, source, label, scheme and condition, sorted by condition and clip; probabilities by network
+        ("yamnet": the stage that each scheme kept) and by stage ("yamnet.A").
+
+    Raises
+    ------
+    ValueError
+        If networks answered for different clips.
+    """
+    table = table.sort_values(["condition", "clip_id"], kind="stable")
+    parts = {name: rows for name, rows in table[table["kept"]].groupby("model")}
+    parts |= {f"{name}.{stage}": rows for (name, stage), rows in table.groupby(["model", "stage"])}
+    keys = ["clip_id", "group_id", "source", "label", "scheme", "condition"]
+    clips = next(iter(parts.values()))[keys].reset_index(drop=True)
+    if not all(rows[keys].reset_index(drop=True).equals(clips) for rows in parts.values()):
+        raise ValueError(f"{', '.join(parts)} did not answer for the same clips under the same conditions")
+    return clips, {name: rows[list(config.CLASS_NAMES)].to_numpy() for name, rows in parts.items()}
 
 
 def write(tables: list[pd.DataFrame], path: Path) -> Path:

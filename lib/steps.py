@@ -35,7 +35,7 @@ _ORCHESTRATION = {
     "study",
 }
 # Studies of lib.study that notebook 06 shows.
-SHOWN_STUDIES = ("left_out", "left_out_noise", "ablation", "options", "pretraining")
+SHOWN_STUDIES = ("left_out", "ablation", "options", "pretraining")
 _MODULE = re.compile(r"\b(lib|temporal_workflow)\.(\w+)")
 _FROM_PACKAGE = re.compile(r"from\s+(lib|temporal_workflow)\s+import\s+(\([^)]*\)|[^\n#;]+)")
 

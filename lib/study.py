@@ -29,7 +29,6 @@ from lib import (
     build,
     checkpoint,
     config,
-    ensemble,
     evaluation,
     manifest,
     preprocess,
@@ -48,12 +47,6 @@ PROBE_STEPS = 600  # of each objective; the released file has had thousands
 HEAD_C, VOICES_C = 1e-2, 3.0
 SEED = 7
 MIXUP_ALPHA = 0.4
-# What families never met are heard in.
-NOISE = {
-    "as recorded": None,
-    **{f"noise, {level}": change for level, change in robustness.CONDITIONS["noise"] if level in ("10 dB", "0 dB")},
-}
-
 OPTIONS = {
     "as they are": {},
     "noise reduction": {"reduce_noise": True},
@@ -62,45 +55,17 @@ OPTIONS = {
 
 
 def left_out() -> pd.DataFrame:
-    """Train both networks without each family of sources, and let them answer for it.
+    """Train both networks without each family of sources, and let them answer for it, as recorded and in noise.
 
     Returns
     -------
     DataFrame
-        `probabilities.COLUMNS` and model: yamnet, wav2vec2, and yamnet.A, .B, .C for each stage of notebook 03.
+        `probabilities.COLUMNS`, and `probabilities.WHO`: which network, which stage of its notebook and whether that
+        is the one kept, and what the clips were heard in (`robustness.in_noise`).
     """
     models_dir = _trained(PROFILE)
-    return pd.concat([_answers(scheme, models_dir) for scheme in schemes.left_out_schemes()], ignore_index=True)
-
-
-def left_out_noise() -> pd.DataFrame:
-    """Let the networks of `left_out` answer for the families that they never met, in noise as well; one draw of it.
-
-    Returns
-    -------
-    DataFrame
-        One row a condition and network, named as in `left_out`, or the average of both: macro F1 and each class's F1,
-        and the paired change from the clips as recorded.
-    """
-    models_dir = _trained(PROFILE)
-    given = {
-        condition: pd.concat([_answers(scheme, models_dir, change) for scheme in schemes.left_out_schemes()])
-        for condition, change in NOISE.items()
-    }
-    clean, tables = next(iter(given)), []
-    before = _by_model(given[clean])
-    for condition, rows in given.items():
-        for model, answers in _by_model(rows).items():
-            both = {clean: before[model], condition: answers}
-            tables.append(compare(rows[rows["model"] == "yamnet"], both, "condition").tail(1).assign(model=model))
-    table = pd.concat(tables, ignore_index=True)
-    return table[["condition", "model", *table.columns.drop(["condition", "model"])]]
-
-
-def _by_model(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return each model's probabilities, in the order of the clips, and the average of both networks."""
-    found = {model: part[list(config.CLASS_NAMES)].to_numpy() for model, part in rows.groupby("model")}
-    return found | {"average": ensemble.average({name: found[name] for name in ensemble.MODEL_NAMES})}
+    tables = [_answers(scheme, models_dir, noise=True) for scheme in schemes.left_out_schemes()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def seeds() -> pd.DataFrame:
@@ -111,11 +76,10 @@ def seeds() -> pd.DataFrame:
     DataFrame
         `probabilities.COLUMNS`, model and seed, that of the full build first.
     """
-    profiles = {profile: _trained(profile) for profile in SEED_PROFILES}
-    tables = [
-        _answers("grouped", models_dir).assign(seed=steps.load_parameters(_parameters(profile))["03_yamnet"]["seed"])
-        for profile, models_dir in profiles.items()
-    ]
+    tables = []
+    for profile in SEED_PROFILES:
+        seed = steps.load_parameters(_parameters(profile))["03_yamnet"]["seed"]
+        tables.append(_answers("grouped", _trained(profile))[[*probabilities.COLUMNS, "model"]].assign(seed=seed))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -143,25 +107,27 @@ def _run_notebooks(plan: steps.Plan) -> None:
     meter.close()
 
 
-def _answers(scheme: str, models_dir: Path, change: robustness.Change | None = None) -> pd.DataFrame:
-    """Return every checkpoint's probabilities on a scheme's test clips, changed by noise where given."""
+def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFrame:
+    """Return every checkpoint's probabilities on a scheme's test clips, as recorded and, where asked for, in noise."""
     from lib import wav2vec2, yamnet
 
     rows = schemes.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
-    if change is not None:
-        waveforms = robustness.changed(rows, waveforms, change, kind="noise")
-    yamnet_dir, stages = models_dir / "yamnet" / scheme, sorted((models_dir / "yamnet").glob(f"{scheme}.[A-C]"))
-    models = {f"yamnet{folder.suffix}": (yamnet, folder) for folder in stages} or {"yamnet": (yamnet, yamnet_dir)}
-    models["wav2vec2"] = (wav2vec2, models_dir / "wav2vec2" / scheme)
-    build.say(f"{scheme}: {len(rows)} clips, {', '.join(models)}")
-    tables = {
-        name: probabilities.table(rows, network.predict(network.load(folder), waveforms), scheme=scheme)
-        for name, (network, folder) in models.items()
-    }
-    if stages:  # the network is one of its stages
-        tables["yamnet"] = tables[f"yamnet.{checkpoint.record(yamnet_dir)['stage'][0]}"]
-    return pd.concat([table.assign(model=name) for name, table in tables.items()])
+    heard = robustness.in_noise(rows, waveforms) if noise else {robustness.CLEAN[0]: waveforms}
+    tables = []
+    for model, network in {"yamnet": yamnet, "wav2vec2": wav2vec2}.items():
+        kept_dir = models_dir / model / scheme
+        kept = checkpoint.record(kept_dir)["stage"][0]
+        stages = {folder.suffix[1:]: folder for folder in sorted((models_dir / model).glob(f"{scheme}.[A-C]"))}
+        build.say(f"{scheme}: {len(rows)} clips, {model}, stage {kept} of {', '.join(stages) or 'one'}")
+        for stage, folder in (stages or {kept: kept_dir}).items():
+            loaded = network.load(folder)
+            who = {"model": model, "stage": stage, "kept": stage == kept}
+            tables += [
+                probabilities.table(rows, network.predict(loaded, clips), scheme=scheme).assign(**who, condition=name)
+                for name, clips in heard.items()
+            ]
+    return pd.concat(tables)
 
 
 def development_clips() -> tuple[pd.DataFrame, list[np.ndarray]]:
@@ -381,7 +347,6 @@ def _middle(waveform: np.ndarray) -> np.ndarray:
 
 STUDIES = {
     "left_out": left_out,
-    "left_out_noise": left_out_noise,
     "seeds": seeds,
     "ablation": ablation,
     "options": options,

@@ -35,3 +35,39 @@ def test_rows_keep_their_clip(tmp_path):
 def test_what_is_no_probability_is_refused(rows):
     with pytest.raises(ValueError, match=r"shape|sum to 1"):
         probabilities.table(FRAME, rows, scheme="grouped")
+
+
+def told(model, stage, *, kept, crying, condition="as recorded", order=(0, 1)):
+    """Return two clips' rows of one stage under one condition."""
+    values = np.array([[crying, 1 - crying, 0.0]] * 2)
+    table = probabilities.table(FRAME, values, scheme="without_s").iloc[list(order)]
+    return table.assign(model=model, stage=stage, kept=kept, condition=condition)
+
+
+def test_networks_and_stages_answer_for_the_same_clips_in_one_order():
+    rows, found = probabilities.by_model(
+        pd.concat(
+            told(model, stage, kept=kept, crying=crying + louder, condition=condition, order=order)
+            for condition, louder in (("noise, 0 dB", 0.1), ("as recorded", 0.0))
+            for model, stage, kept, crying, order in (
+                ("yamnet", "A", False, 0.2, (0, 1)),
+                ("yamnet", "B", True, 0.4, (1, 0)),
+                ("wav2vec2", "A", True, 0.6, (0, 1)),
+            )
+        )
+    )
+    assert rows["clip_id"].tolist() == ["a", "b"] * 2
+    assert rows["condition"].tolist() == ["as recorded"] * 2 + ["noise, 0 dB"] * 2
+    assert {name: values[:, 0].round(6).tolist() for name, values in found.items()} == {
+        "yamnet": [0.4, 0.4, 0.5, 0.5],
+        "yamnet.A": [0.2, 0.2, 0.3, 0.3],
+        "yamnet.B": [0.4, 0.4, 0.5, 0.5],
+        "wav2vec2": [0.6, 0.6, 0.7, 0.7],
+        "wav2vec2.A": [0.6, 0.6, 0.7, 0.7],
+    }
+
+
+def test_networks_that_answered_for_other_clips_are_not_compared():
+    tables = [told("yamnet", "A", kept=True, crying=0.2), told("wav2vec2", "A", kept=True, crying=0.2)[:1]]
+    with pytest.raises(ValueError, match="same clips"):
+        probabilities.by_model(pd.concat(tables))

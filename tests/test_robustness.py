@@ -162,6 +162,16 @@ def listener(rows, floor):
     return predict
 
 
+def test_stages_and_families_left_out_are_tried_in_the_noise_of_the_curves(sound):
+    rows, clips = rows_of(2), [sound, sound]
+    heard = robustness.in_noise(rows, clips)
+    assert list(heard) == ["as recorded", "noise, 10 dB", "noise, 0 dB"] and heard["as recorded"] is clips
+    same = robustness.changed(rows, clips, dict(robustness.CONDITIONS["noise"])["0 dB"], kind="noise")
+    np.testing.assert_array_equal(heard["noise, 0 dB"], same)
+    far = [np.abs(heard[name][0] - clips[0]).mean() for name in robustness.HEARD_IN]
+    assert 0 < far[0] < far[1]
+
+
 def test_curves_fall_where_the_model_stops_hearing_and_the_change_is_paired(sound):
     rows = rows_of(30)
     clips = [sound * np.float32(1 + i / 60) for i in range(30)]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import attention, augment, checkpoint, config, schemes, steps, study
+from lib import attention, augment, checkpoint, config, probabilities, schemes, steps, study
 
 FAMILIES = ("a", "b", "c", "d")
 C = 1.0  # the study's own penalties are for more features
@@ -166,54 +166,59 @@ def test_another_seed_is_the_full_recipe_but_for_its_seed(profile):
         assert differ == {"profile", "seed", "split_schemes"}, notebook
 
 
-@pytest.mark.parametrize("stages", ["", "AB"])
-def test_every_checkpoint_answers_and_the_network_is_its_kept_stage(rows, stages, monkeypatch, tmp_path):
+@pytest.mark.parametrize("stages", [(), ("A", "B")])
+def test_every_checkpoint_answers_and_the_kept_stage_is_marked(rows, stages, monkeypatch, tmp_path):
     from lib import wav2vec2, yamnet
 
-    for folder in ("wav2vec2/s", "yamnet/s", *(f"yamnet/s.{stage}" for stage in stages)):
-        (tmp_path / folder).mkdir(parents=True)
-    checkpoint.write_record(tmp_path / "yamnet" / "s", {"stage": "B: last layers"})
-    answers = {"s": [1, 0, 0], "s.A": [0, 1, 0], "s.B": [0, 0, 1]}
+    for model in ("yamnet", "wav2vec2"):
+        for folder in ("s", *(f"s.{stage}" for stage in stages)):
+            (tmp_path / model / folder).mkdir(parents=True)
+        checkpoint.write_record(tmp_path / model / "s", {"stage": "B: last layers"})
+    answers = {"s": [0, 0, 1], "s.A": [0, 1, 0], "s.B": [0, 0, 1]}
     for network in (yamnet, wav2vec2):
         monkeypatch.setattr(network, "load", lambda folder: folder.name)
         monkeypatch.setattr(network, "predict", lambda name, clips: np.tile(answers[name], (len(clips), 1)))
     monkeypatch.setattr(schemes, "read", lambda scheme, splits: rows.assign(split="test", clip_id=rows.index))
     monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: rows["clip_id"].tolist())
     table = study._answers("s", tmp_path)
-    normal = table.groupby("model")["normal"].first().to_dict()
-    assert normal["wav2vec2"] == 0
-    assert normal["yamnet"] == (1 if stages else 0)
-    assert set(normal) == {"wav2vec2", "yamnet", *(f"yamnet.{stage}" for stage in stages)}
+    assert set(table["condition"]) == {"as recorded"}
+    assert len(table) == 2 * len(rows) * (len(stages) or 1)
+    kept = table[table["kept"]]
+    assert set(kept["stage"]) == {"B"} and (kept["normal"] == 1).all() and len(kept) == 2 * len(rows)
+    assert (table.loc[~table["kept"], "normal"] == 0).all()
 
 
-def test_in_noise_each_network_is_compared_with_itself_as_recorded(rows, monkeypatch):
-    truth = rows["label"].map(config.CLASS_ID).to_numpy()
-    right = np.eye(3)[truth] * 0.9 + 0.1 / 3
-    heard = []
+def test_families_left_out_are_heard_in_noise_too(rows, monkeypatch, tmp_path):
+    from lib import wav2vec2, yamnet
 
-    def answers(scheme, _models_dir, change):
-        heard.append((scheme, change))
-        tables = [rows.assign(model=name, **dict.fromkeys(config.CLASS_NAMES, 0.0)) for name in ("yamnet", "wav2vec2")]
-        for table, spoilt in zip(tables, (False, True), strict=True):
-            values = right[:, [1, 2, 0]] if spoilt and change is not None else right
-            table[list(config.CLASS_NAMES)] = values
-        return pd.concat(tables)
+    for model in ("yamnet", "wav2vec2"):
+        for scheme in ("without_one", "without_two"):
+            (tmp_path / model / scheme).mkdir(parents=True)
+            checkpoint.write_record(tmp_path / model / scheme, {"stage": "A: frozen"})
 
-    monkeypatch.setattr(study, "_trained", lambda profile: profile)
-    monkeypatch.setattr(study, "_answers", answers)
+    def predict(_model, clips):
+        """Tell how far the samples range."""
+        return np.array([[1 - np.ptp(clip), np.ptp(clip), 0] for clip in clips])
+
+    for network in (yamnet, wav2vec2):
+        monkeypatch.setattr(network, "load", lambda folder: folder)
+        monkeypatch.setattr(network, "predict", predict)
+    monkeypatch.setattr(study, "_trained", lambda profile: tmp_path)
     monkeypatch.setattr(schemes, "left_out_schemes", lambda: ["without_one", "without_two"])
-    table = study.left_out_noise().set_index(["condition", "model"])
-    assert len(heard) == 6 and [change is None for _, change in heard] == [True] * 2 + [False] * 4
-    assert list(table.index.get_level_values("condition").unique()) == list(study.NOISE)
-    networks = table.loc[pd.IndexSlice[:, ["yamnet", "wav2vec2"]], "macro F1"]
-    assert set(networks) == {"1.000 [1.000, 1.000]", "0.000 [0.000, 0.000]"}
-    assert table.loc[("noise, 0 dB", "wav2vec2"), "change"] == "-1.000 [-1.000, -1.000]"
-    assert set(table.loc[pd.IndexSlice[:, "yamnet"], "change"]) == {"+0.000 [+0.000, +0.000]"}
-    assert table.loc[("as recorded", "wav2vec2"), "change"] == "+0.000 [+0.000, +0.000]"
-    assert list(table.loc["as recorded"].index) == ["wav2vec2", "yamnet", "average"]
-
-
-def test_the_average_is_of_both_networks_clip_by_clip():
-    rows = pd.DataFrame({"model": ["yamnet", "wav2vec2"] * 2, "crying": [0.0, 1.0, 0.5, 0.1], "screaming": 0.0})
-    found = study._by_model(rows.assign(normal=1 - rows["crying"]))
-    assert found["average"][:, 0] == pytest.approx([0.5, 0.3]) and len(found) == 3
+    some = {"without_one": rows[:3], "without_two": rows[3:5]}
+    monkeypatch.setattr(schemes, "read", lambda scheme, splits: some[scheme].assign(split="test", clip_id="c"))
+    monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: [np.full(8, 0.25, np.float32)] * len(rows))
+    monkeypatch.setattr(
+        study.robustness,
+        "in_noise",
+        lambda rows, clips: {"quiet": clips, "loud": [clip * ([0, 2] * 4) for clip in clips]},
+    )
+    table = study.left_out()
+    assert table.groupby(["scheme", "model", "condition"]).size().to_dict() == {
+        (scheme, model, condition): n
+        for scheme, n in (("without_one", 3), ("without_two", 2))
+        for model in ("yamnet", "wav2vec2")
+        for condition in ("quiet", "loud")
+    }
+    assert set(table.columns) == {*probabilities.COLUMNS, *probabilities.WHO}
+    assert table.groupby("condition")["screaming"].unique().map(list).to_dict() == {"quiet": [0.0], "loud": [0.5]}

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import checkpoint, config, ensemble, schemes
+from lib import checkpoint, config, ensemble, probabilities, schemes
 from lib import manifest as manifests
+from lib.trust import robustness
 
 SCHEME = "grouped"
 N_FOLDS, SEED = 5, 7  # as notebook 06 has them
@@ -92,16 +93,18 @@ class Inputs:
     def left_out(self) -> tuple[pd.DataFrame, Answers]:
         """Clips of sources never met and the answers of networks that never met them (`./run_all.sh study left-out`).
 
-        The ensemble answers by the chosen rule, out of fold by group.
+        As recorded. The ensemble answers by the chosen rule, fitted in noise as well, out of fold by group.
         """
-        table = pd.read_csv(self.tables_dir / "study_left_out.csv")
-        parts = {name: part.sort_values("clip_id") for name, part in table.groupby("model")}
-        rows = parts["yamnet"].reset_index(drop=True)
-        members = {name: parts[name][list(config.CLASS_NAMES)].to_numpy() for name in ensemble.MODEL_NAMES}
+        rows, given = probabilities.by_model(pd.read_csv(self.tables_dir / "study_left_out.csv"))
+        members = {name: given[name] for name in ensemble.MODEL_NAMES}
         truth, groups = manifests.class_ids(rows), rows["group_id"].to_numpy()
         together = ensemble.out_of_fold(self.rule["rule"], members, truth, groups, n_folds=N_FOLDS, seed=SEED)
+        answers = {**members, "ensemble": together}
+        recorded = (rows["condition"] == robustness.CLEAN[0]).to_numpy()
+        rows = rows[recorded]
         everything = self.rows(*manifests.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
-        return everything.assign(scheme=rows["scheme"]), {**members, "ensemble": together}
+        everything = everything.assign(scheme=rows["scheme"].to_numpy())
+        return everything, {name: values[recorded] for name, values in answers.items()}
 
     def _table(self, name: str, rows: pd.DataFrame) -> np.ndarray:
         table = pd.read_csv(self.tables_dir / f"{name}.csv")

@@ -124,6 +124,23 @@ CONDITIONS: Mapping[str, Levels] = MappingProxyType(
 )
 
 
+# What notebooks 03 and 04 try their stages in, and the study of sources never met its networks.
+HEARD_IN = tuple(f"noise, {level}" for level in ("10 dB", "0 dB"))
+
+
+def in_noise(rows: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> dict[str, Sequence[np.ndarray]]:
+    """Return clips as recorded and in one draw of noise, by condition: "as recorded", then `HEARD_IN`.
+
+    Parameters
+    ----------
+    rows, waveforms
+        As in `changed`.
+    """
+    levels = dict(CONDITIONS["noise"])
+    noisy = {name: changed(rows, waveforms, levels[name.removeprefix("noise, ")], kind="noise") for name in HEARD_IN}
+    return {CLEAN[0]: waveforms} | noisy
+
+
 def conditions(voices: Sequence[np.ndarray] | None = None) -> dict[str, Levels]:
     """Return `CONDITIONS`, and babble made of `voices` (speech clips of the training split) where given."""
     if not voices:

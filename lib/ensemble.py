@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
 from lib import config, evaluation
 
@@ -165,12 +165,13 @@ def out_of_fold(
     class_ids: np.ndarray,
     groups: Sequence[str],
     *,
-    n_folds: int = 5,
+    n_folds: int | None = 5,
     seed: int = 0,
 ) -> np.ndarray:
     """Return a rule's probabilities (n_clips, 3), each row from parameters fitted without that row's group.
 
-    A rule without parameters is simply applied. Folds keep groups whole and class shares alike.
+    A rule without parameters is simply applied. Folds keep groups whole and class shares alike; with `n_folds` None
+    every group is a fold of its own (families of sources, which are few).
 
     Raises
     ------
@@ -188,11 +189,11 @@ def out_of_fold(
 
 
 def folds(
-    class_ids: np.ndarray, groups: Sequence[str], *, n_folds: int, seed: int
+    class_ids: np.ndarray, groups: Sequence[str], *, n_folds: int | None, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (rows to fit on, rows held out) of each fold; no group is in both.
 
-    There are as many folds as the class with the fewest groups has groups, `n_folds` at most.
+    There are as many folds as the class with the fewest groups has groups, `n_folds` at most; with None, one a group.
 
     Raises
     ------
@@ -204,6 +205,8 @@ def folds(
     if min(n_groups) < 2:
         label = config.CLASS_NAMES[int(np.argmin(n_groups))]
         raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score a fitted rule on others.")
+    if n_folds is None:
+        return list(LeaveOneGroupOut().split(np.zeros(len(class_ids)), class_ids, groups))
     splitter = StratifiedGroupKFold(min(n_folds, *n_groups), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, groups))
 

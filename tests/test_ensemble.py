@@ -117,6 +117,21 @@ def test_folds_are_as_few_as_the_groups_of_the_rarest_class(task):
     assert all({0, 1, 2} == set(class_ids[fitted]) for fitted, _ in parts)
 
 
+def test_families_are_each_a_fold_of_their_own(task):
+    """One family is heard a class off: a rule that had met it would know."""
+    _, class_ids, _ = task
+    families = np.random.default_rng(0).permutation(["turned", "a", "b"] * (len(class_ids) // 3))
+    heard = np.where(families == "turned", (class_ids + 1) % 3, class_ids)
+    probabilities = {name: np.eye(3)[heard] * 0.9 + 0.1 / 3 for name in ensemble.MODEL_NAMES}
+    turned = families == "turned"
+    found = ensemble.out_of_fold("meta", probabilities, class_ids, families, n_folds=None)
+    rule = ensemble.fit_rule("meta", {k: v[~turned] for k, v in probabilities.items()}, class_ids[~turned])
+    assert found[turned] == pytest.approx(ensemble.apply_rule(rule, {k: v[turned] for k, v in probabilities.items()}))
+    assert (found.argmax(axis=1) == class_ids)[turned].mean() == 0
+    with pytest.raises(ValueError, match="too few"):
+        ensemble.out_of_fold("meta", probabilities, class_ids, ["one"] * len(class_ids), n_folds=None)
+
+
 def test_too_few_groups_for_the_folds_is_said(task):
     probabilities, class_ids, _ = task
     with pytest.raises(ValueError, match="too few"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import librosa
@@ -59,12 +59,35 @@ class AugmentConfig:
 # What changes the recording and not the voice: on sources left out, shifts in time and pitch bring YAMNet nothing.
 RECORDING = AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, noise_snr_db=(-5.0, 25.0))
 ALONE = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which know of no other clip
+NEVER = {name: 0.0 for name in vars(AugmentConfig()) if name.startswith("p_")}
+NOISY = AugmentConfig(**NEVER | {"p_noise": 1.0}, noise_snr_db=(0.0, 10.0))  # noise, every time, and nothing else
 
 
 def changed_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = ALONE) -> np.ndarray:
     """Return a changed copy of a clip that is the same in every run: `key` (clip and number) decides everything."""
     digest = hashlib.sha256(key.encode()).digest()
     return augment(waveform, np.random.default_rng(list(digest[:16])), settings=settings)
+
+
+def copies(waveforms: Mapping[str, np.ndarray], *, n_changed: int, n_noisy: int) -> list[dict[str, np.ndarray]]:
+    """Return what a head learns from beside the clips as they are: changed copies, then copies in noise.
+
+    Parameters
+    ----------
+    waveforms : mapping of clip_id to ndarray (n_samples,)
+    n_changed, n_noisy : int
+        How many copies of each clip are changed as `ALONE` says, how many as `NOISY` does.
+
+    Returns
+    -------
+    list of dict
+        One a copy, with the keys and lengths of `waveforms`; the same in every run.
+    """
+    kinds = [("", n, ALONE) for n in range(n_changed)] + [("noisy ", n, NOISY) for n in range(n_noisy)]
+    return [
+        {i: changed_copy(waveform, key=f"{i} {kind}{n}", settings=settings) for i, waveform in waveforms.items()}
+        for kind, n, settings in kinds
+    ]
 
 
 def augment(

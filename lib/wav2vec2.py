@@ -6,7 +6,8 @@ The detector imports PyTorch and transformers here alone; lib.pretraining and li
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from lib import checkpoint, config
+from lib import checkpoint, config, feature_cache
+from lib.feature_cache import weights_sha256
 from lib.waveforms import as_waveform
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
@@ -28,6 +30,7 @@ PRETRAINED_NAME = "facebook/wav2vec2-base"
 PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.pretraining; has met no label
 PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = "model.safetensors"
+POOLINGS = "mean_maximum"  # of `pool`; names a folder of the cache
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
 # Of transformers' configuration: all off, for dropout takes a third of a step on a CPU; augmentation does its work.
@@ -270,6 +273,18 @@ def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, b
     for batch, inputs in _batches(backbone, waveforms, batch_size):
         rows[batch] = pool(backbone, **inputs).cpu().numpy()
     return rows
+
+
+def cached_frames(
+    backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, cache_dir: Path, progress: Callable = iter
+) -> np.ndarray:
+    """Return `pooled_frames`, computing only those that `cache_dir` does not hold yet.
+
+    `progress` wraps the blocks of clips (tqdm, say).
+    """
+    weights = weights_sha256({name: value.cpu().numpy() for name, value in backbone.state_dict().items()})[:16]
+    folder = Path(cache_dir) / "wav2vec2" / weights / POOLINGS
+    return feature_cache.cached(partial(pooled_frames, backbone), waveforms, folder=folder, progress=progress)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep device probing out of notebook pages
@@ -18,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logsumexp
 
-from lib import checkpoint, config
+from lib import checkpoint, config, feature_cache
 from lib.batches import ClipSampler
+from lib.feature_cache import weights_sha256
 from lib.waveforms import as_waveform
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
@@ -39,10 +41,10 @@ PATCH_FRAMES = 96
 PATCH_SAMPLES = FRAME_SAMPLES + (PATCH_FRAMES - 1) * HOP_SAMPLES  # 15600 samples = 0.975 s
 PATCH_HOP_SAMPLES = PATCH_FRAMES // 2 * HOP_SAMPLES  # 7680 samples = 0.48 s
 EMBEDDING_SIZE = 1024
+CLIPS_PER_BLOCK = 32  # embedded together
 POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of the cache
 N_AUDIOSET_CLASSES = 521
 MAX_PATCHES_PER_BATCH = 64
-CLIPS_PER_BLOCK = 32  # embedded together, then written to the cache
 # AudioSet's classes that bear on the question: what a cry or a scream is, and what is taken for one.
 VOICES = (
     "Baby cry, infant cry", "Crying, sobbing", "Whimper", "Wail, moan", "Screaming", "Shout", "Yell", "Bellow", "Whoop",
@@ -274,14 +276,6 @@ def _check_hub_reachable() -> None:
         ) from error
 
 
-def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
-    """Return one SHA-256 over names and values of all variables, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(variables):
-        digest.update(name.encode() + np.ascontiguousarray(variables[name], dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
 def copy_variables(backbone: keras.Model, variables: Mapping[str, np.ndarray]) -> None:
     """Copy the hub's variables (`layer1/conv/bn/beta`, ...) into a backbone by name, batch norms included.
 
@@ -376,29 +370,11 @@ def cached_pooled(
 ) -> np.ndarray:
     """Return pooled features (n_clips, 3 n), computing only those that `cache_dir` does not hold yet.
 
-    A file is named by the hash of the backbone's weights, by the poolings and by the hash of the waveform, so no stale
-    one can be read. `progress` wraps the blocks of clips (tqdm, say).
+    `progress` wraps the blocks of clips (tqdm, say).
     """
     weights = weights_sha256({v.path: v.numpy() for v in backbone.weights})[:16]
     folder = Path(cache_dir) / "yamnet" / weights / POOLINGS
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = [hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest() for waveform in waveforms]
-    paths = [folder / f"{digest}.npy" for digest in digests]
-    missing = [row for row, path in enumerate(paths) if not path.is_file()]
-    blocks = [missing[start : start + CLIPS_PER_BLOCK] for start in range(0, len(missing), CLIPS_PER_BLOCK)]
-    for block in progress(blocks):
-        rows = pooled(backbone, [waveforms[row] for row in block])
-        for row, values in zip(block, rows, strict=True):
-            _write_row(paths[row], values)
-    return np.stack([np.load(path) for path in paths])
-
-
-def _write_row(path: Path, values: np.ndarray) -> None:
-    """Write one row; a killed build leaves no half-written one."""
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.save(file, values)
-    partial.replace(path)
+    return feature_cache.cached(partial(pooled, backbone), waveforms, folder=folder, progress=progress)
 
 
 def build_head(of_embedding: Linear, of_voices: Linear) -> keras.Model:

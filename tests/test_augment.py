@@ -233,3 +233,22 @@ def test_a_four_second_clip_takes_milliseconds(rng):
     for _ in range(50):
         augment.augment(waveform, rng, background=beds, settings=options)
     assert (time.process_time() - start) / 50 < 0.05  # about 4 ms; ten times that would be a fault
+
+
+def test_copies_are_changed_first_then_in_noise_and_the_same_in_every_run(rng):
+    clips = {
+        name: (np.sin(np.arange(n) * 0.3) * 0.1).astype(np.float32) for name, n in {"a": 16_000, "b": 9_000}.items()
+    }
+    made = augment.copies(clips, n_changed=1, n_noisy=2)
+    assert len(made) == 3 and all({k: len(w) for k, w in copy.items()} == {"a": 16_000, "b": 9_000} for copy in made)
+    np.testing.assert_array_equal(made[0]["b"], augment.changed_copy(clips["b"], key="b 0"))
+    again = augment.copies(clips, n_changed=0, n_noisy=2)
+    for copy, same in zip(made[1:], again, strict=True):
+        for name, clip in clips.items():
+            np.testing.assert_array_equal(copy[name], same[name])
+            scale = np.dot(copy[name], clip) / np.dot(clip, clip)  # the level is equalised: the clip may be louder
+            noise = copy[name] - scale * clip
+            snr_db = 10 * np.log10(np.square(scale * clip).sum() / np.square(noise).sum())
+            assert -0.5 < snr_db < 10.5
+    assert not np.array_equal(made[1]["a"], made[2]["a"])
+    assert augment.copies(clips, n_changed=0, n_noisy=0) == []

@@ -359,3 +359,15 @@ def test_permuted_classes_are_refused(model, tmp_path, file_name):
     path.write_text(json.dumps(content))
     with pytest.raises(config.ClassOrderError):
         wav2vec2.load(tmp_path)
+
+
+def test_cached_frames_are_read_again_and_another_network_has_its_own(rng, tmp_path):
+    first, other = (wav2vec2.initial_model().wav2vec2 for _ in range(2))
+    clips = [rng.normal(0, 0.1, n).astype(np.float32) for n in (30_000, 17_000)]
+    kept = wav2vec2.cached_frames(first, clips, cache_dir=tmp_path)
+    np.testing.assert_allclose(kept, wav2vec2.pooled_frames(first, clips), atol=1e-4)
+    seen = []
+    again = wav2vec2.cached_frames(first, clips[::-1], cache_dir=tmp_path, progress=lambda b: seen.extend(b) or b)
+    assert seen == []
+    np.testing.assert_array_equal(again, kept[::-1])
+    assert not np.allclose(wav2vec2.cached_frames(other, clips, cache_dir=tmp_path), kept, atol=1e-3)

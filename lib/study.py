@@ -233,9 +233,6 @@ def ablation() -> pd.DataFrame:
     }
     answers = {"full recipe": probe(rows, [plain, copies["full recipe"]], plain)}
     answers |= {name: probe(rows, [plain, c], plain) for name, c in copies.items() if name != "full recipe"}
-    by_id = dict(zip(rows["clip_id"], waveforms, strict=True))
-    in_noise = [pooled("in noise", list(copy.values()))[0] for copy in augment.copies(by_id, n_changed=0, n_noisy=2)]
-    answers["with copies in noise"] = probe(rows, [plain, copies["full recipe"], *in_noise], plain)
     answers["no copies"] = probe(rows, [plain], plain)
     mixed, partners, shares = mix_clips(waveforms)
     mixture = Mixture(pooled("mixup", mixed)[0], partners, shares)

@@ -216,13 +216,15 @@ def choose_rule(
     class_ids: np.ndarray,
     groups: Sequence[str],
     *,
+    conditions: Sequence[str] | None = None,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> str:
-    """Return the simplest rule whose macro F1 no other rule clearly beats.
+    """Return the simplest rule whose macro F1 no other rule clearly beats, on all rows or under any one condition.
 
     "Clearly": the 95 % interval of the paired difference over groups lies above 0. Rules are tried in the order of
-    `RULES`, simplest first, so a rule with parameters has to earn them.
+    `RULES`, simplest first, so a rule with parameters has to earn them. Where each is beaten under some condition, all
+    rows together decide.
 
     Parameters
     ----------
@@ -230,18 +232,26 @@ def choose_rule(
         Rule name to out-of-fold probabilities on the validation split.
     class_ids, groups
         Of the same clips.
+    conditions : sequence of str, optional
+        What each row was heard in, where clips were heard in more than one.
     n_bootstrap, seed : int
         Resamples of groups.
     """
+    class_ids, groups = np.asarray(class_ids), np.asarray(groups)
+    ordered, everything = [name for name in RULES if name in candidates], np.ones(len(class_ids), dtype=bool)
+    heard = np.asarray([] if conditions is None else conditions)
 
-    def gain(other: str, name: str) -> dict:
-        options = {"n_bootstrap": n_bootstrap, "seed": seed}
-        return evaluation.paired_difference(candidates[other], candidates[name], class_ids, groups, **options)
+    def is_beaten(name: str, rows: np.ndarray) -> bool:
+        truth, options = (class_ids[rows], groups[rows]), {"n_bootstrap": n_bootstrap, "seed": seed}
+        pairs = ((candidates[other][rows], candidates[name][rows]) for other in ordered if other != name)
+        return any((evaluation.paired_difference(*pair, *truth, **options)["low"] or 0) > 0 for pair in pairs)
 
-    ordered = [name for name in RULES if name in candidates]
-    for name in ordered:
-        if not any((gain(other, name)["low"] or 0) > 0 for other in ordered if other != name):
+    unbeaten = [name for name in ordered if not is_beaten(name, everything)]
+    for name in unbeaten:
+        if not any(is_beaten(name, heard == condition) for condition in np.unique(heard)):
             return name
+    if unbeaten:
+        return unbeaten[0]
     raise ValueError(f"none of {ordered} is unbeaten: paired differences contradict each other")
 
 

@@ -147,6 +147,22 @@ def test_the_simplest_rule_wins_unless_another_is_clearly_better(task):
     assert ensemble.choose_rule({"average": average, "meta": perfect}, class_ids, groups) == "meta"
 
 
+def test_a_rule_that_is_clearly_beaten_under_one_condition_is_not_chosen(task):
+    _, class_ids, groups = task
+    perfect, wrong = np.eye(3)[class_ids], np.eye(3)[(class_ids + 1) % 3]
+    half, both = np.tile([True, False], 90), np.array(["quiet", "noise"] * 90)
+    in_quiet, in_noise = np.where(half[:, None], perfect, wrong), np.where(half[:, None], wrong, perfect)
+    candidates = {"average": perfect.copy(), "weighted": perfect.copy()}
+    errors = {"average": [*range(0, 180, 20), *range(1, 180, 30)], "weighted": range(5, 180, 16)}  # even: in quiet
+    for name, rows in errors.items():
+        candidates[name][rows] = wrong[rows]
+    assert ensemble.choose_rule(candidates, class_ids, groups) == "average"
+    assert ensemble.choose_rule(candidates, class_ids, groups, conditions=both) == "weighted"
+    candidates = {"average": in_quiet, "weighted": in_noise}  # each is beaten somewhere, neither on the whole
+    assert ensemble.choose_rule(candidates, class_ids, groups) == "average"
+    assert ensemble.choose_rule(candidates, class_ids, groups, conditions=both) == "average"
+
+
 def test_another_class_order_is_refused(tmp_path, task):
     probabilities, class_ids, _ = task
     rule = ensemble.fit_rule("average", probabilities, class_ids)

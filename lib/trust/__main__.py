@@ -47,11 +47,9 @@ def their_way(inputs: Inputs) -> Findings:
 
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
     backbone = yamnet.load_base().backbone
-    copies = [
-        [augment.changed_copy(w, key=f"{i} {n}") for i, w in zip(rows["clip_id"], waveforms, strict=True)]
-        for n in range(N_COPIES)
-    ]
-    patches, *others = [yamnet.embeddings(backbone, version) for version in (waveforms, *copies)]
+    by_id = dict(zip(rows["clip_id"], waveforms, strict=True))
+    copies = augment.copies(by_id, n_changed=N_COPIES, n_noisy=0)
+    patches, *others = [yamnet.embeddings(backbone, list(version.values())) for version in (by_id, *copies)]
     networks = {
         name: _answer_table(inputs, {"validation": inputs.validation_answers, "test": inputs.test_answers}, name)
         for name in ensemble.MODEL_NAMES

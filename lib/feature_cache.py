@@ -20,6 +20,11 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def folder_of(network: str, weights: Mapping[str, np.ndarray], poolings: str, *, cache_dir: Path) -> Path:
+    """Return the folder that `cached` keeps a network's features in: another network or pooling has another."""
+    return Path(cache_dir) / network / weights_sha256(weights)[:16] / poolings
+
+
 def cached(
     compute: Callable[[list[np.ndarray]], np.ndarray],
     waveforms: Sequence[np.ndarray],
@@ -35,8 +40,7 @@ def cached(
         Some waveforms to their features (n, n_features); blocks hold clips of like length.
     waveforms : sequence of ndarray, each (n_samples,)
     folder : Path
-        Named after everything but the clip that decides the features: the network's weights, the pooling. Each file
-        in it is named by its waveform's hash, so no stale one can be read.
+        Of `folder_of`. Each file in it is named by its waveform's hash, so no stale one can be read.
     progress : callable
         Wraps the blocks of clips (tqdm, say).
     """

@@ -20,7 +20,6 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lib import checkpoint, config, feature_cache
-from lib.feature_cache import weights_sha256
 from lib.waveforms import as_waveform
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
@@ -282,8 +281,8 @@ def cached_frames(
 
     `progress` wraps the blocks of clips (tqdm, say).
     """
-    weights = weights_sha256({name: value.cpu().numpy() for name, value in backbone.state_dict().items()})[:16]
-    folder = Path(cache_dir) / "wav2vec2" / weights / POOLINGS
+    weights = {name: value.cpu().numpy() for name, value in backbone.state_dict().items()}
+    folder = feature_cache.folder_of("wav2vec2", weights, POOLINGS, cache_dir=cache_dir)
     return feature_cache.cached(partial(pooled_frames, backbone), waveforms, folder=folder, progress=progress)
 
 

@@ -372,8 +372,8 @@ def cached_pooled(
 
     `progress` wraps the blocks of clips (tqdm, say).
     """
-    weights = weights_sha256({v.path: v.numpy() for v in backbone.weights})[:16]
-    folder = Path(cache_dir) / "yamnet" / weights / POOLINGS
+    weights = {v.path: v.numpy() for v in backbone.weights}
+    folder = feature_cache.folder_of("yamnet", weights, POOLINGS, cache_dir=cache_dir)
     return feature_cache.cached(partial(pooled, backbone), waveforms, folder=folder, progress=progress)
 
 

@@ -111,12 +111,29 @@ install_requirements() {
   local -a uv_arguments=(--python "$PYTHON" --compile-bytecode --index-strategy unsafe-best-match)
   [[ -z "$index" ]] || uv_arguments+=(--torch-backend cpu)
   if [[ -n "$uv" ]] && "$uv" pip install "${uv_arguments[@]}" "${arguments[@]}"; then
+    with_sound_library "${arguments[@]}"
     return
   fi
   say "uv cannot be had here, or failed: installing with pip, which takes longer."
   [[ -z "$index" ]] || arguments+=(--extra-index-url "$index")
+  install_with_pip "${arguments[@]}"
+}
+
+install_with_pip() {
   "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null
-  "$PYTHON" -m pip install --compile "${arguments[@]}"
+  "$PYTHON" -m pip install --compile "$@"
+}
+
+# soundfile is published with libsndfile for each platform, and once without it. Where one index has the latter and
+# another the former, uv keeps to the first index that has the version; pip takes the build for this platform.
+with_sound_library() {
+  ! "$PYTHON" -c 'import soundfile' >/dev/null 2>&1 || return 0
+  say "soundfile came without libsndfile: pip takes its build for this platform."
+  local -a options=("$@")
+  options=("${options[@]:2}") # without -r requirements.txt
+  install_with_pip --quiet --force-reinstall --no-deps "${options[@]}" \
+    "$(grep -o '^soundfile==[0-9.]*' "$ROOT/requirements.txt")"
+  "$PYTHON" -c 'import soundfile' || fail "soundfile finds no libsndfile. Next: sudo apt-get install -y libsndfile1"
 }
 
 # conda, mamba or micromamba, whichever is there; fails softly, since their channels may be out of reach.

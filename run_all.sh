@@ -111,7 +111,7 @@ install_requirements() {
   local -a uv_arguments=(--python "$PYTHON" --compile-bytecode --index-strategy unsafe-best-match)
   [[ -z "$index" ]] || uv_arguments+=(--torch-backend cpu)
   if [[ -n "$uv" ]] && "$uv" pip install "${uv_arguments[@]}" "${arguments[@]}"; then
-    with_sound_library "${arguments[@]}"
+    with_sound_library "${arguments[@]:2}" # without -r requirements.txt
     return
   fi
   say "uv cannot be had here, or failed: installing with pip, which takes longer."
@@ -129,10 +129,7 @@ install_with_pip() {
 with_sound_library() {
   ! "$PYTHON" -c 'import soundfile' >/dev/null 2>&1 || return 0
   say "soundfile came without libsndfile: pip takes its build for this platform."
-  local -a options=("$@")
-  options=("${options[@]:2}") # without -r requirements.txt
-  install_with_pip --quiet --force-reinstall --no-deps "${options[@]}" \
-    "$(grep -o '^soundfile==[0-9.]*' "$ROOT/requirements.txt")"
+  install_with_pip --quiet --force-reinstall --no-deps "$@" "$(grep -o '^soundfile==[^ #]*' "$ROOT/requirements.txt")"
   "$PYTHON" -c 'import soundfile' || fail "soundfile finds no libsndfile. Next: sudo apt-get install -y libsndfile1"
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from lib import config, evaluation
 MODEL_NAMES = ("yamnet", "wav2vec2")
 RULES = ("average", "weighted", "vote", "calibrated", "meta")  # simplest first
 FITTED_RULES = ("weighted", "calibrated", "meta")
+ALL_ROWS = "all together"  # condition of `duels` that holds every row
 N_CLASSES = len(config.CLASS_NAMES)
 SMALLEST_PROBABILITY = 1e-6  # keeps logarithms finite
 WEIGHT_STEPS = 20  # weights are tried in steps of 1/20
@@ -211,7 +213,7 @@ def folds(
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, groups))
 
 
-def choose_rule(
+def duels(
     candidates: Mapping[str, np.ndarray],
     class_ids: np.ndarray,
     groups: Sequence[str],
@@ -219,8 +221,40 @@ def choose_rule(
     conditions: Sequence[str] | None = None,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
-) -> str:
-    """Return the simplest rule whose macro F1 no other rule clearly beats, on all rows or under any one condition.
+) -> list[dict]:
+    """Compare every rule with every other: paired differences in macro F1, on all rows and under each condition.
+
+    Parameters
+    ----------
+    candidates : mapping of str to ndarray (n_clips, 3)
+        Rule name to probabilities from parameters fitted without the row's fold.
+    class_ids, groups
+        Of the same clips.
+    conditions : sequence of str, optional
+        What each row was heard in, where clips were heard in more than one.
+    n_bootstrap, seed : int
+        Resamples of groups.
+
+    Returns
+    -------
+    list of dict
+        condition (`ALL_ROWS` or one of `conditions`), rule, other, and the other's gain over the rule: value, low, high
+        (95 % over groups; None with too few of them).
+    """
+    class_ids, groups = np.asarray(class_ids), np.asarray(groups)
+    heard, rows = np.asarray([] if conditions is None else conditions), []
+    for condition in (ALL_ROWS, *np.unique(heard)):
+        here = np.full(len(class_ids), True) if condition == ALL_ROWS else heard == condition
+        truth, options = (class_ids[here], groups[here]), {"n_bootstrap": n_bootstrap, "seed": seed}
+        for rule, other in permutations([name for name in RULES if name in candidates], 2):
+            gain = evaluation.paired_difference(candidates[other][here], candidates[rule][here], *truth, **options)
+            interval = {key: gain[key] for key in ("value", "low", "high")}
+            rows.append({"condition": condition, "rule": rule, "other": other} | interval)
+    return rows
+
+
+def choose_rule(table: Sequence[Mapping]) -> str:
+    """Return the simplest rule that no other clearly beats, on all rows or under any one condition.
 
     "Clearly": the 95 % interval of the paired difference over groups lies above 0. Rules are tried in the order of
     `RULES`, simplest first, so a rule with parameters has to earn them. Where each is beaten under some condition, all
@@ -228,31 +262,15 @@ def choose_rule(
 
     Parameters
     ----------
-    candidates : mapping of str to ndarray (n_clips, 3)
-        Rule name to out-of-fold probabilities on the validation split.
-    class_ids, groups
-        Of the same clips.
-    conditions : sequence of str, optional
-        What each row was heard in, where clips were heard in more than one.
-    n_bootstrap, seed : int
-        Resamples of groups.
+    table : sequence of mapping
+        From `duels`, of two rules or more.
     """
-    class_ids, groups = np.asarray(class_ids), np.asarray(groups)
-    ordered, everything = [name for name in RULES if name in candidates], np.ones(len(class_ids), dtype=bool)
-    heard = np.asarray([] if conditions is None else conditions)
-
-    def is_beaten(name: str, rows: np.ndarray) -> bool:
-        truth, options = (class_ids[rows], groups[rows]), {"n_bootstrap": n_bootstrap, "seed": seed}
-        pairs = ((candidates[other][rows], candidates[name][rows]) for other in ordered if other != name)
-        return any((evaluation.paired_difference(*pair, *truth, **options)["low"] or 0) > 0 for pair in pairs)
-
-    unbeaten = [name for name in ordered if not is_beaten(name, everything)]
-    for name in unbeaten:
-        if not any(is_beaten(name, heard == condition) for condition in np.unique(heard)):
-            return name
-    if unbeaten:
-        return unbeaten[0]
-    raise ValueError(f"none of {ordered} is unbeaten: paired differences contradict each other")
+    beaten = [row for row in table if (row["low"] or 0) > 0]
+    on_all_rows, anywhere = {row["rule"] for row in beaten if row["condition"] == ALL_ROWS}, {r["rule"] for r in beaten}
+    unbeaten = [name for name in RULES if name in {row["rule"] for row in table} - on_all_rows]
+    if not unbeaten:
+        raise ValueError("no rule is unbeaten: paired differences contradict each other")
+    return next((name for name in unbeaten if name not in anywhere), unbeaten[0])
 
 
 def check_rule(rule: Rule, *, where: str) -> None:

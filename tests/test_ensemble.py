@@ -138,13 +138,17 @@ def test_too_few_groups_for_the_folds_is_said(task):
         ensemble.out_of_fold("meta", probabilities, class_ids, ["one"] * len(class_ids))
 
 
+def chosen(candidates, class_ids, groups, **options):
+    return ensemble.choose_rule(ensemble.duels(candidates, class_ids, groups, **options))
+
+
 def test_the_simplest_rule_wins_unless_another_is_clearly_better(task):
     probabilities, class_ids, groups = task
     average = ensemble.average(probabilities)
-    assert ensemble.choose_rule({"average": average, "meta": average}, class_ids, groups) == "average"
+    assert chosen({"average": average, "meta": average}, class_ids, groups) == "average"
     perfect = np.eye(3)[class_ids]
     assert evaluation.score(average, class_ids, groups)["macro_f1"]["value"] < 0.95
-    assert ensemble.choose_rule({"average": average, "meta": perfect}, class_ids, groups) == "meta"
+    assert chosen({"average": average, "meta": perfect}, class_ids, groups) == "meta"
 
 
 def test_a_rule_that_is_clearly_beaten_under_one_condition_is_not_chosen(task):
@@ -156,11 +160,24 @@ def test_a_rule_that_is_clearly_beaten_under_one_condition_is_not_chosen(task):
     errors = {"average": [*range(0, 180, 20), *range(1, 180, 30)], "weighted": range(5, 180, 16)}  # even: in quiet
     for name, rows in errors.items():
         candidates[name][rows] = wrong[rows]
-    assert ensemble.choose_rule(candidates, class_ids, groups) == "average"
-    assert ensemble.choose_rule(candidates, class_ids, groups, conditions=both) == "weighted"
+    assert chosen(candidates, class_ids, groups) == "average"
+    assert chosen(candidates, class_ids, groups, conditions=both) == "weighted"
     candidates = {"average": in_quiet, "weighted": in_noise}  # each is beaten somewhere, neither on the whole
-    assert ensemble.choose_rule(candidates, class_ids, groups) == "average"
-    assert ensemble.choose_rule(candidates, class_ids, groups, conditions=both) == "average"
+    assert chosen(candidates, class_ids, groups) == "average"
+    assert chosen(candidates, class_ids, groups, conditions=both) == "average"
+
+
+def test_duels_compare_every_pair_both_ways_under_every_condition(task):
+    _, class_ids, groups = task
+    perfect, both = np.eye(3)[class_ids], np.array(["quiet", "noise"] * 90)
+    worse = perfect.copy()
+    worse[:40:2] = np.eye(3)[(class_ids + 1) % 3][:40:2]  # wrong in quiet alone
+    table = ensemble.duels({"vote": perfect, "average": worse}, class_ids, groups, conditions=both, n_bootstrap=200)
+    gains = {(row["condition"], row["rule"], row["other"]): row for row in table}
+    assert {condition for condition, _, _ in gains} == {ensemble.ALL_ROWS, "quiet", "noise"} and len(gains) == 6
+    gain = gains["quiet", "average", "vote"]
+    assert gain["low"] > 0 and gain["value"] == -gains["quiet", "vote", "average"]["value"]
+    assert gains["noise", "average", "vote"]["value"] == 0
 
 
 def test_another_class_order_is_refused(tmp_path, task):

@@ -112,7 +112,8 @@ def thresholds(report: Report, rule: Mapping) -> str:
     if "unsure_below" in rule:
         parts.append(
             f"An answer is the most probable class; below a probability of {rule['unsure_below']:.2f} the detector "
-            "says that it is unsure. This and all that follows was chosen on validation.\n"
+            "says that it is unsure: notebook 05 sets it so that a fixed share of validation clips gets an answer. "
+            "Other thresholds, for a share of errors aimed at or a price of a miss, were chosen on validation too:\n"
         )
     unsure, costs = (_trust_rows(report, f"calibration_{name}", ENSEMBLE) for name in ("unsure", "costs"))
     if unsure:

@@ -53,8 +53,8 @@ HISTOGRAMS = {
     "Sample rate (Hz), recordings as published": ("listed", "sample_rate_hz", (8_000, 16_000, 22_050, 44_100)),
     "Band edge (Hz), recordings as published": ("listed", "bandwidth_hz", (1_000, 2_000, 3_000, 4_000, 6_000, 8_000)),
     "Duration (seconds), clips": ("clips", "duration_seconds", (0.5, 1, 2, 4, 6, 10)),
-    "Level (dB below full scale), clips as published": ("clips", "level_db_before", (-60, -50, -40, -30, -20)),
-    "Level (dB below full scale), clips as processed": ("clips", "level_db_after", (-60, -50, -40, -30, -20)),
+    "Level (dBFS), clips as published": ("clips", "level_db_before", (-60, -50, -40, -30, -20)),
+    "Level (dBFS), clips as processed": ("clips", "level_db_after", (-60, -50, -40, -30, -20)),
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lib import card_facts, config
 from lib.card_facts import NO_REPORT, Report
+from lib.caveats import caveats
 
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
@@ -172,8 +173,9 @@ def ensemble_card(
     metrics: Mapping,
     *,
     report: Report = NO_REPORT,
+    measured: Sequence[str] = (),
 ) -> str:
-    """Return docs/MODEL_CARD.md: the ensemble, what it is made of, and every model's scores."""
+    """Return docs/MODEL_CARD.md: the ensemble, what it is made of, every model's scores, and limits as `measured`."""
     trained = "\n\n".join(f"**{TITLES[name]}**\n\n{_training(record)}" for name, record in records.items())
     parts = (
         f"{FRONT_MATTER}\n# Cry and scream detector\n\nTwo networks, one answer: {TITLES['yamnet']} and "
@@ -194,7 +196,7 @@ def ensemble_card(
         card_facts.section("Thresholds", card_facts.thresholds(report, rule)),
         card_facts.section("Calibration", card_facts.calibration(report, card_facts.ENSEMBLE)),
         card_facts.section("Energy", card_facts.energy(report)),
-        _limits(list(records.values())),
+        _limits(list(records.values())) + "".join(f"- {sentence}\n" for sentence in measured),
         "This page is written by `python -m lib.model_card`; do not edit it by hand.\n",
     )
     return "\n".join(filter(None, parts))
@@ -216,7 +218,8 @@ def write_cards(models_dir: Path, report_dir: Path, *, card_path: Path = CARD_PA
     texts = {
         path / "README.md": network_card(name, records[name], metrics, report=report) for name, path in paths.items()
     }
-    texts[card_path] = ensemble_card(rule, records, metrics, report=report)
+    measured = caveats(report_dir, chosen=rule["rule"])
+    texts[card_path] = ensemble_card(rule, records, metrics, report=report, measured=measured)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ MIN_WIDTH_CM = 6.0
 SCREEN_DPI = 110.0  # assumed for a figure that does not say how large it is
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{4,}(?![\w.])")
 _NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?%?")
-_BREAKS = re.compile(r"([_/.])(?=\w)")
+_BREAKS = re.compile(r"([_/]|\.(?!\d))(?=\w)")  # never inside a number
 MAX_OUTPUT_LINES, MAX_TABLE_ROWS = 40, 40
 
 
@@ -69,8 +69,12 @@ def _shorten(soup: BeautifulSoup) -> None:
 
 
 def _drop_what_paper_cannot_show(soup: BeautifulSoup) -> None:
-    """Remove players, folded notices, badges and styles; unwrap the rest of HTML's boxes."""
-    for node in soup.find_all(["audio", "video", "style", "svg", "button", "source"]):
+    """Remove folded notices, badges and styles, name players; unwrap the rest of HTML's boxes."""
+    for node in soup.find_all("audio"):
+        note = soup.new_tag("em")
+        note.string = "(player: in the HTML page)"
+        node.replace_with(note)
+    for node in soup.find_all(["video", "style", "svg", "button", "source"]):
         node.decompose()
     for node in soup.select("details.notices, a.badge, .tier-banner"):
         node.decompose()

@@ -111,7 +111,7 @@ def log_mel(ax: Axes, mel: LogMel, *, colour_bar: bool = True) -> None:
     ax.set(xlabel="Time (seconds)", ylabel="Frequency (Hz)")
     ax.grid(visible=False)
     if colour_bar:
-        ax.figure.colorbar(image, ax=ax, label="Power (dB below peak)", pad=0.01)
+        ax.figure.colorbar(image, ax=ax, label="Power (dB, 0 at the peak)", pad=0.01)
 
 
 def class_counts(ax: Axes, counts: Mapping[str, int], *, unit: str = "clips") -> None:

@@ -81,7 +81,7 @@ def choose_segments(n_samples: int, options: Options) -> tuple[list[tuple[int, i
 
 
 def measure(waveform: np.ndarray) -> dict[str, float]:
-    """Return `MEASURES` of a waveform: RMS level and peak (dB below full scale), shares of clipped and zero samples."""
+    """Return `MEASURES` of a waveform: RMS level and peak (dBFS), shares of clipped and zero samples."""
     size = np.abs(waveform)
     return {
         "level_db": _decibels(float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))),

@@ -33,7 +33,7 @@ SPLIT_TITLES = {  # columns of the first table; a build shows those that it has
 }
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.report --readme` -->", "<!-- end of headline -->")
-_SOURCES = ("report.py", "pages.py", "pdf.py", "run_info.py", "templates")
+_SOURCES = ("report.py", "caveats.py", "pages.py", "pdf.py", "run_info.py", "templates")
 
 
 def read_json(path: Path) -> dict:
@@ -110,6 +110,13 @@ def headline(metrics: dict, info: dict) -> str:
     return text
 
 
+def limits(folder: Path, info: dict) -> list[str]:
+    """Return the sentences that belong beside the headline, from a report's files."""
+    from lib.caveats import caveats  # here: pandas takes a second to import
+
+    return caveats(folder, chosen=info.get("ensemble_rule") or "average")
+
+
 def banner(info: dict) -> dict:
     """Return what every page says first: the data tier and the weights that training started from."""
     tier = info["data"].get("tier", "none")
@@ -119,8 +126,11 @@ def banner(info: dict) -> dict:
 
 def foot(info: dict) -> str:
     """Return the line at the end of every page."""
-    dirty = " with uncommitted changes" if info["dirty"] else ""
-    return f"Profile {info['profile']}, commit {info['commit'][:12]}{dirty}."
+    return f"Profile {info['profile']}, {_commit(info)}."
+
+
+def _commit(info: dict) -> str:
+    return f"commit {info['commit'][:12]}{' with uncommitted changes' if info['dirty'] else ''}"
 
 
 def class_table(metrics: dict, info: dict) -> dict | None:
@@ -147,7 +157,7 @@ def run_facts(info: dict) -> list[tuple[str, str]]:
         ("Data tier", info["data"].get("tier", "none")),
         ("Sources", f"{len(sources)} read, {len(info['data'].get('failures') or [])} left out"),
         *((f"Base weights, {MODEL_TITLES[name]}", text) for name, text in info["base_weights"].items()),
-        ("Time of all notebooks", f"{info['seconds']:.0f} s"),
+        ("Time of all notebooks", f"{info['seconds'] / 60:.0f} minutes"),
         ("Energy", measured or reason),
         ("Machine", f"{host['n_cores']} cores, {host['memory_gb']} GB memory, GPU: {host['gpu']}, {host['system']}"),
         ("Python", info["python"]),
@@ -192,12 +202,16 @@ def index_body(plan: Plan, info: dict, metrics: dict) -> str:
     files = [{"href": "run_info.json", "text": "commit, data, parameters, versions, seconds, energy"}]
     if metrics:
         files.insert(0, {"href": "metrics.json", "text": "every figure above, and by class"})
+    more = {"trust.json": "what the figures are worth (notebook 06, section 9)", "chaos.json": "kills and faults (07)"}
+    there = [name for name in more if (config.report_dir(plan.profile) / name).is_file()]
+    files += [{"href": name, "text": more[name]} for name in there]
     files.insert(0, {"href": "report.pdf", "text": "all seven notebooks to read or print"})
     return (
         pages.templates()
         .get_template("index.html.j2")
         .render(
             headline=headline(metrics, info),
+            limits=limits(config.report_dir(plan.profile), info),
             rows=headline_rows(metrics, chosen=info.get("ensemble_rule")),
             splits=split_sizes(metrics),
             classes=class_table(metrics, info),
@@ -232,8 +246,8 @@ def write_pages(plan: Plan, info: dict, metrics: dict) -> Path:
     return index
 
 
-def pdf_front(info: dict, metrics: dict) -> dict:
-    """Return the title page of report.pdf."""
+def pdf_front(info: dict, metrics: dict, *, limits: list[str] | None = None) -> dict:
+    """Return the title page of report.pdf; `limits` are the sentences beside the headline."""
     header = ["Model", *(f"{item['title']} (n = {item['n_clips']})" for item in split_sizes(metrics)), "Test accuracy"]
     rows = [
         [row["title"], *(f"{cell['text']} {cell['interval']}" if cell else "–" for cell in row["cells"])]
@@ -242,10 +256,10 @@ def pdf_front(info: dict, metrics: dict) -> dict:
     said = banner(info)
     return {
         "title": "Crying, screaming or normal",
-        "subtitle": f"Report of the {info['profile']} build, commit {info['commit'][:12]}",
+        "subtitle": f"Report of the {info['profile']} build, {_commit(info)}",
         "synthetic": said["kind"] == "synthetic",
         "lines": [said["tier"], *said["weights"]],
-        "headline": headline(metrics, info),
+        "headline": " ".join([headline(metrics, info), *(limits or [])]),
         "rows": [header, *rows] if rows else [],
     }
 
@@ -255,7 +269,13 @@ def _fingerprint(plan: Plan) -> str:
     here = Path(__file__).resolve().parent
     folder = config.report_dir(plan.profile)
     made_from = [plan.executed(step) for step in steps.STEPS] + [plan.notebook(step) for step in steps.STEPS]
-    made_from += [folder / "metrics.json", folder / "figures", folder / "tables", *(here / name for name in _SOURCES)]
+    made_from += [
+        folder / "metrics.json",
+        folder / "trust.json",
+        folder / "figures",
+        folder / "tables",
+        *(here / name for name in _SOURCES),
+    ]
     made_from += [plan.stamps_dir / f"{step.name}.json" for step in steps.STEPS]
     return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()}".encode()).hexdigest()
 
@@ -276,7 +296,8 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     from lib import pdf
 
     built = [plan.executed(step) for step in steps.STEPS if plan.executed(step).is_file()]
-    pdf.write(folder / "report.pdf", notebooks=built, front=pdf_front(info, metrics))
+    front = pdf_front(info, metrics, limits=limits(folder, info))
+    pdf.write(folder / "report.pdf", notebooks=built, front=front)
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted, encoding="utf-8")
     sys.stdout.write(f"written in {time.monotonic() - started:.0f} s\n")
@@ -290,7 +311,9 @@ def readme_text(text: str, *, report_dir: Path) -> str:
     if not metrics:
         lines = ["No full report is committed yet: `./run_all.sh full` makes it."]
     else:
-        lines = [f"> {headline(metrics, info)}", ">", *(f"> {line}  " for line in _readme_facts(info))]
+        paragraphs = [headline(metrics, info), *limits(report_dir, info)]
+        lines = [line for text in paragraphs for line in (f"> {text}", ">")]
+        lines += [f"> {line}  " for line in _readme_facts(info)]
     block = "\n".join([start, *lines, end])
     replaced, n_found = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: block, text, flags=re.DOTALL)
     if n_found != 1:

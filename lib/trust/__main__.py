@@ -271,10 +271,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
     if not set(names) <= set(SECTIONS):
         parser.error(f"the sections are {known}")
     inputs = Inputs(options.profile)
+    versions = inputs.versions  # now: a network that is missing must not be found out when a section has run
     build.say(str(environment.tier_banner()))
     for name in names:
         build.say(f"{name} ...")
-        write(name, SECTIONS[name](inputs), config.report_dir(options.profile), versions=inputs.versions)
+        write(name, SECTIONS[name](inputs), config.report_dir(options.profile), versions=versions)
     build.say(f"written: {config.report_dir(options.profile) / FILE_NAME}")
     return 0
 

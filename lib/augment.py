@@ -106,7 +106,7 @@ def augment(
     rng : Generator
         Decides everything: the same state gives the same result.
     background : sequence of ndarray, optional
-        Training clips of the class normal; one of them may be mixed in. Give none for a normal clip.
+        Training clips of the class normal, one of which may be mixed in, for every class alike.
     settings : AugmentConfig, optional
         Probabilities and ranges.
 

@@ -40,7 +40,8 @@ def cached(
         Some waveforms to their features (n, n_features); blocks hold clips of like length.
     waveforms : sequence of ndarray, each (n_samples,)
     folder : Path
-        Of `folder_of`. Each file in it is named by its waveform's hash, so no stale one can be read.
+        Of `folder_of`. Each file in it is named by its waveform's hash; who changes how a network is fed or pooled
+        has to name the pooling anew, or clear the folder.
     progress : callable
         Wraps the blocks of clips (tqdm, say).
     """

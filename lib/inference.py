@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = expand(options.paths)
     try:
         classifier = Classifier.load(options.models)
-    except (FileNotFoundError, config.ClassOrderError) as error:
+    except (FileNotFoundError, ValueError) as error:  # config.ClassOrderError and broken JSON are of the second kind
         return _complain([str(error)])
     faults = [fault for path in paths if (fault := _classify(classifier, path, as_json=options.json))]
     if not paths:

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lib import card_facts, config
+from lib import card_facts, caveats, config
 from lib.card_facts import NO_REPORT, Report
-from lib.caveats import caveats
 
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
@@ -218,7 +217,7 @@ def write_cards(models_dir: Path, report_dir: Path, *, card_path: Path = CARD_PA
     texts = {
         path / "README.md": network_card(name, records[name], metrics, report=report) for name, path in paths.items()
     }
-    measured = caveats(report_dir, chosen=rule["rule"])
+    measured = caveats.read(report_dir)
     texts[card_path] = ensemble_card(rule, records, metrics, report=report, measured=measured)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)

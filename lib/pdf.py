@@ -100,8 +100,13 @@ def _narrow(table: Tag) -> None:
     for cell in table.find_all(["th", "td"]):
         if cell.string is None:
             continue
-        text = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.3f}", cell.string)
+        text = _LONG_NUMBER.sub(lambda match: _short(float(match[0])), cell.string)
         cell.string = text if _NUMBER.fullmatch(text.strip()) else _BREAKS.sub("\\1\u200b", text)
+
+
+def _short(number: float) -> str:
+    """Return three decimals, or two digits of what would vanish with them."""
+    return f"{number:.3f}" if number == 0 or abs(number) >= 0.001 else f"{number:.2g}"
 
 
 def chapter(notebook_path: Path, folder: Path) -> str:

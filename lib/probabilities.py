@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,28 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, scheme: str) -> pd.
     return pd.concat([kept, classes], axis=1)[list(COLUMNS)]
 
 
+def read_left_out(path: Path, clip_ids: Iterable[str]) -> pd.DataFrame:
+    """Read study_left_out.csv, if it is there and was made with the recordings at hand.
+
+    The report of the full build is in git, so the study may lie there before anything has run, and be that of other
+    audio: its clips are then not those of the manifest.
+
+    Parameters
+    ----------
+    path : Path
+        May be missing.
+    clip_ids : iterable of str
+        Every clip of the manifest.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS` and `WHO`; empty where the study cannot be used.
+    """
+    table = pd.read_csv(path) if Path(path).is_file() else pd.DataFrame(columns=[*COLUMNS, *WHO])
+    return table if set(table["clip_id"]) == set(clip_ids) else table.iloc[:0]
+
+
 def by_model(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return the clips of study_left_out.csv, once for each condition, and what every network answered.
 
@@ -57,9 +80,11 @@ def by_model(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     Raises
     ------
     ValueError
-        If networks answered for different clips.
+        If networks answered for different clips, or there is no row.
     """
     table = table.sort_values(["condition", "clip_id"], kind="stable")
+    if table.empty:
+        raise ValueError("no answer for any of these clips: the study was made with other recordings")
     parts = {name: rows for name, rows in table[table["kept"]].groupby("model")}
     parts |= {f"{name}.{stage}": rows for (name, stage), rows in table.groupby(["model", "stage"])}
     keys = ["clip_id", "group_id", "source", "label", "scheme", "condition"]

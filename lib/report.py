@@ -31,9 +31,10 @@ SPLIT_TITLES = {  # columns of the first table; a build shows those that it has
     "test_random_split": "Test, split at random",
     "left_out": "Sources never met",
 }
+CAVEATS = "caveats.json"  # sentences beside the headline, written by notebook 06 (lib.caveats)
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.report --readme` -->", "<!-- end of headline -->")
-_SOURCES = ("report.py", "caveats.py", "pages.py", "pdf.py", "run_info.py", "templates")
+_SOURCES = ("report.py", "pages.py", "pdf.py", "run_info.py", "templates")
 
 
 def read_json(path: Path) -> dict:
@@ -108,13 +109,6 @@ def headline(metrics: dict, info: dict) -> str:
             f"it scores {left_out['text']} {left_out['interval']}: expect that elsewhere, not the first figure."
         )
     return text
-
-
-def limits(folder: Path, info: dict) -> list[str]:
-    """Return the sentences that belong beside the headline, from a report's files."""
-    from lib.caveats import caveats  # here: pandas takes a second to import
-
-    return caveats(folder, chosen=info.get("ensemble_rule") or "average")
 
 
 def banner(info: dict) -> dict:
@@ -211,7 +205,7 @@ def index_body(plan: Plan, info: dict, metrics: dict) -> str:
         .get_template("index.html.j2")
         .render(
             headline=headline(metrics, info),
-            limits=limits(config.report_dir(plan.profile), info),
+            limits=read_json(config.report_dir(plan.profile) / CAVEATS),
             rows=headline_rows(metrics, chosen=info.get("ensemble_rule")),
             splits=split_sizes(metrics),
             classes=class_table(metrics, info),
@@ -271,7 +265,7 @@ def _fingerprint(plan: Plan) -> str:
     made_from = [plan.executed(step) for step in steps.STEPS] + [plan.notebook(step) for step in steps.STEPS]
     made_from += [
         folder / "metrics.json",
-        folder / "trust.json",
+        folder / CAVEATS,
         folder / "figures",
         folder / "tables",
         *(here / name for name in _SOURCES),
@@ -296,7 +290,7 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     from lib import pdf
 
     built = [plan.executed(step) for step in steps.STEPS if plan.executed(step).is_file()]
-    front = pdf_front(info, metrics, limits=limits(folder, info))
+    front = pdf_front(info, metrics, limits=read_json(folder / CAVEATS))
     pdf.write(folder / "report.pdf", notebooks=built, front=front)
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted, encoding="utf-8")
@@ -311,7 +305,7 @@ def readme_text(text: str, *, report_dir: Path) -> str:
     if not metrics:
         lines = ["No full report is committed yet: `./run_all.sh full` makes it."]
     else:
-        paragraphs = [headline(metrics, info), *limits(report_dir, info)]
+        paragraphs = [headline(metrics, info), *read_json(report_dir / CAVEATS)]
         lines = [line for text in paragraphs for line in (f"> {text}", ">")]
         lines += [f"> {line}  " for line in _readme_facts(info)]
     block = "\n".join([start, *lines, end])

@@ -86,7 +86,7 @@ STEPS = (
             "{report}/tables/yamnet_probabilities.csv",
             "{report}/tables/wav2vec2_probabilities.csv",
         ),
-        ("{build}/models/ensemble.json",),
+        tuple(f"{{build}}/models/ensemble{part}.json" for part in ("", "_rules", "_out_of_fold")),
         optional=("{report}/tables/study_left_out.csv",),
     ),
     Step(

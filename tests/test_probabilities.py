@@ -71,3 +71,14 @@ def test_networks_that_answered_for_other_clips_are_not_compared():
     tables = [told("yamnet", "A", kept=True, crying=0.2), told("wav2vec2", "A", kept=True, crying=0.2)[:1]]
     with pytest.raises(ValueError, match="same clips"):
         probabilities.by_model(pd.concat(tables))
+
+
+def test_a_study_of_other_recordings_is_not_used(tmp_path):
+    path = tmp_path / "study_left_out.csv"
+    assert probabilities.read_left_out(path, ["a"]).empty
+    pd.DataFrame({"clip_id": ["a", "b", "b"], "kept": True}).to_csv(path, index=False)
+    assert len(probabilities.read_left_out(path, ["b", "a"])) == 3
+    for others in (["a"], ["a", "b", "c"], ["x", "y"]):
+        assert probabilities.read_left_out(path, others).empty
+    with pytest.raises(ValueError, match="other recordings"):
+        probabilities.by_model(probabilities.read_left_out(tmp_path / "missing.csv", ["a"]))

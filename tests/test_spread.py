@@ -120,5 +120,6 @@ def test_the_section_holds_plain_numbers_and_says_what_they_say(truth):
     assert figures["models"]["steady"]["mean"] == pytest.approx(0.9)
     said = " ".join(figures["read_out"])
     assert "steady: macro F1 0.900 over 3 seeds, standard deviation 0.000" in said
+    assert "(300 clips); no seed differs from another" in said and "(300 clips); the seed makes" in said
     assert "steady less bad: +0.220, which exceeds" in said and "300 clips" in said
     assert set(section.tables) == {"spread", "spread_differences"}

@@ -101,7 +101,12 @@ def read_out(table: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
     sentences = [
         f"{row.model}: macro F1 {row.mean:.3f} over {row.n_seeds} seeds, standard deviation {row.sd:.3f}; the first "
         f"seed has {row.first_value:.3f}{_bracket(row.first_low, row.first_high)} over {row.n_groups:,} groups "
-        f"({row.n_clips:,} clips); the seed makes {row.share_of_seeds:.0%} of the variance."
+        f"({row.n_clips:,} clips); "
+        + (
+            f"the seed makes {row.share_of_seeds:.0%} of the variance."
+            if row.sd > 0
+            else "no seed differs from another (where the stage kept draws nothing at random, none can: then it says nothing)."
+        )
         for row in table[table["measure"] == MEASURES[0]].itertuples()
     ]
     for row in pairs.itertuples():

@@ -105,7 +105,7 @@ def read_out(table: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
         + (
             f"the seed makes {row.share_of_seeds:.0%} of the variance."
             if row.sd > 0
-            else "no seed differs from another (where the stage kept draws nothing at random, none can: then it says nothing)."
+            else "no seed differs from another (where the stage kept draws nothing at random, none can)."
         )
         for row in table[table["measure"] == MEASURES[0]].itertuples()
     ]

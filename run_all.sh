@@ -125,9 +125,10 @@ install_with_pip() {
 }
 
 # soundfile is published with libsndfile for each platform, and once without it. Where one index has the latter and
-# another the former, uv keeps to the first index that has the version; pip takes the build for this platform.
+# another the former, uv keeps to the first index that has the version; pip takes the build for this platform, whose
+# libsndfile is the one that the tests know. Where there is none, the system's serves.
 with_sound_library() {
-  ! "$PYTHON" -c 'import soundfile' >/dev/null 2>&1 || return 0
+  ! "$PYTHON" -c 'import _soundfile_data' >/dev/null 2>&1 || return 0
   say "soundfile came without libsndfile: pip takes its build for this platform."
   install_with_pip --quiet --force-reinstall --no-deps "$@" "$(grep -o '^soundfile==[^ #]*' "$ROOT/requirements.txt")"
   "$PYTHON" -c 'import soundfile' || fail "soundfile finds no libsndfile. Next: sudo apt-get install -y libsndfile1"

@@ -51,7 +51,11 @@ def in_noise(table: pd.DataFrame, *, chosen: str) -> str | None:
     """Say what noise does to sources never met (notebook 06, section 6)."""
     rows = table[(table["model"] == chosen) & table["condition"].str.startswith("noise")]
     figures = " and ".join(f"{row['macro F1']} ({row['condition']})" for _, row in rows.iterrows())
-    return f"On sources never met, with noise over the same clips, its macro-F1 is {figures}." if figures else None
+    return (
+        f"On sources never met, with noise over the same clips, the ensemble's macro-F1 is {figures}."
+        if figures
+        else None
+    )
 
 
 def taken_for_alarms(section: Mapping) -> str | None:
@@ -71,7 +75,7 @@ def in_long_recordings(section: Mapping) -> str:
     hours, share = section["hours"], 100 * section["prevalence"]
     return (
         f"Clips are not days: in {hours:.0f} hours of soundscapes with cries and screams for {share:.1f} % of the "
-        f"time, YAMNet's events, patch by patch, have {figures}. "
+        f"time, YAMNet's events, patch by patch, score: {figures}. "
         "(The service's chunks of 5 to 15 s were not scored on such hours.)"
     )
 

@@ -112,9 +112,9 @@ def thresholds(report: Report, rule: Mapping) -> str:
     if "unsure_below" in rule:
         parts.append(
             "The answer is the most probable class, however probable; command and service apply no threshold. The "
-            f"rule's file carries one: below {rule['unsure_below']:.2f} notebook 05 calls an answer unsure, so that a "
-            "fixed share of validation clips gets one. Other thresholds, for a share of errors aimed at or a price of "
-            "a miss, were chosen on validation too:\n"
+            f"rule's file carries one: below a probability of {rule['unsure_below']:.2f} notebook 05 calls an answer "
+            "unsure, so that a fixed share of validation clips gets one. Other thresholds, for a share of errors aimed "
+            "at or a price of a miss, were chosen on validation too:\n"
         )
     unsure, costs = (_trust_rows(report, f"calibration_{name}", ENSEMBLE) for name in ("unsure", "costs"))
     if unsure:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lib import config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "caveats.json"
 EVENT_LABELS = config.CLASS_NAMES[:2]
@@ -58,7 +60,7 @@ def in_noise(table: pd.DataFrame, *, chosen: str) -> str | None:
     )
 
 
-def taken_for_alarms(section: Mapping) -> str | None:
+def taken_for_alarms(section: Mapping) -> str:
     """Say which kinds of normal sound from sources never met raise an alarm most often (9.4 there)."""
     worst = section["left_out"]["ensemble"]["worst"]
     kinds = ", ".join(f"{kind} ({row['n_alarms']} of {row['n_clips']} clips)" for kind, row in worst.items())

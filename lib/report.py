@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import config, environment, run_info, steps
+from lib import caveats, config, environment, run_info, steps
 from lib.steps import BuildError, Plan
 
 MODEL_TITLES = {
@@ -31,7 +31,6 @@ SPLIT_TITLES = {  # columns of the first table; a build shows those that it has
     "test_random_split": "Test, split at random",
     "left_out": "Sources never met",
 }
-CAVEATS = "caveats.json"  # sentences beside the headline, written by notebook 06 (lib.caveats)
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.report --readme` -->", "<!-- end of headline -->")
 _SOURCES = ("report.py", "pages.py", "pdf.py", "run_info.py", "templates")
@@ -205,7 +204,7 @@ def index_body(plan: Plan, info: dict, metrics: dict) -> str:
         .get_template("index.html.j2")
         .render(
             headline=headline(metrics, info),
-            limits=read_json(config.report_dir(plan.profile) / CAVEATS),
+            limits=caveats.read(config.report_dir(plan.profile)),
             rows=headline_rows(metrics, chosen=info.get("ensemble_rule")),
             splits=split_sizes(metrics),
             classes=class_table(metrics, info),
@@ -265,7 +264,7 @@ def _fingerprint(plan: Plan) -> str:
     made_from = [plan.executed(step) for step in steps.STEPS] + [plan.notebook(step) for step in steps.STEPS]
     made_from += [
         folder / "metrics.json",
-        folder / CAVEATS,
+        folder / caveats.FILE_NAME,
         folder / "figures",
         folder / "tables",
         *(here / name for name in _SOURCES),
@@ -290,7 +289,7 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     from lib import pdf
 
     built = [plan.executed(step) for step in steps.STEPS if plan.executed(step).is_file()]
-    front = pdf_front(info, metrics, limits=read_json(folder / CAVEATS))
+    front = pdf_front(info, metrics, limits=caveats.read(folder))
     pdf.write(folder / "report.pdf", notebooks=built, front=front)
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted, encoding="utf-8")
@@ -305,7 +304,7 @@ def readme_text(text: str, *, report_dir: Path) -> str:
     if not metrics:
         lines = ["No full report is committed yet: `./run_all.sh full` makes it."]
     else:
-        paragraphs = [headline(metrics, info), *read_json(report_dir / CAVEATS)]
+        paragraphs = [headline(metrics, info), *caveats.read(report_dir)]
         lines = [line for text in paragraphs for line in (f"> {text}", ">")]
         lines += [f"> {line}  " for line in _readme_facts(info)]
     block = "\n".join([start, *lines, end])

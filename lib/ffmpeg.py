@@ -20,16 +20,13 @@ AU_HEADER_BYTES = 24
 
 @lru_cache(maxsize=1)
 def ffmpeg_path() -> str | None:
-    """Return an ffmpeg on PATH, else the one imageio-ffmpeg brings, else None."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
+    """Return the ffmpeg that imageio-ffmpeg brings, whose version is known; else one on PATH, else None."""
     try:
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
-        return None
+        return shutil.which("ffmpeg")
 
 
 def decode(

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import pandas as pd
@@ -18,30 +19,18 @@ import pandas as pd
 from lib import config, manifest
 
 LEFT_OUT = "without_"
-# Collections that copy from each other, or share voices, count as one: leaving one out alone leaves its twin in.
-FAMILIES = {
-    "esc10": "esc50",
-    "esc10_lasiyan": "esc50",
-    "vyanev1": "esc50",
-    "giulbia": "esc50",
-    "goonstation": "game",  # two forks of one game
-    "nevado": "game",
-    "ladytuna": "kaggle_screams",
-    "rohanmathur": "kaggle_screams",
-    "deviharikaa": "kaggle_screams",
-    "kaggle_screaming": "kaggle_screams",
-    "emodb": "read_speech",  # corpora of normal speech alone
-    "librispeech": "read_speech",
-    "speechocean762_all": "read_speech",
-    "common_voice": "read_speech",
-    "ravdess": "read_speech",
-    "speechocean762": "read_speech",
-}
+@functools.cache
+def _corpus_groups() -> dict[str, str]:
+    table = pd.read_csv(config.PROJECT_DIR / "lib" / "sources.csv", dtype=str, keep_default_na=False)
+    return dict(zip(table["source"], table["corpus_group"], strict=True))
 
 
 def family(source: pd.Series) -> pd.Series:
-    """Return the family of each source; a source that copies nobody is its own."""
-    return source.map(lambda name: FAMILIES.get(name, name))
+    """Return the corpus group of each source (sources.csv): corpora that share voices or copy from each other are one.
+
+    Small corpora are pooled; a source that the table does not know is its own group.
+    """
+    return source.map(lambda name: _corpus_groups().get(name, name))
 
 
 def left_out_schemes() -> list[str]:

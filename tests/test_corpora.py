@@ -71,7 +71,7 @@ def record():
 
 def test_the_index_is_sound():
     index, table = corpora.clips(), corpora.sources()
-    assert len(index) == 1959
+    assert len(index) == 2998
     assert index["sha256"].is_unique and index["sha256"].str.fullmatch("[0-9a-f]{64}").all()
     assert index["clip_id"].is_unique and set(index["label"]) == set(config.CLASS_NAMES)
     assert set(index["source"]) == set(table["source"])
@@ -276,4 +276,4 @@ def test_real_recordings_come_through_a_misbehaving_network(mirror_dir, monkeypa
 @pytest.mark.real_audio
 def test_the_whole_mirror_is_as_the_index_says(mirror_dir, no_socket):
     result = corpora.acquire("real", mirror_dir=mirror_dir)
-    assert (len(result.manifest), len(result.failures)) == (1959, 0)
+    assert (len(result.manifest), len(result.failures)) == (2998, 0)

@@ -218,7 +218,7 @@ main() {
       local python="$PYTHON"
       [[ -x "$python" ]] || python="$(find_python)"
       [[ -n "$python" ]] || fail "Python 3.11 is missing. Next: sudo apt-get install -y python3.11 python3.11-venv"
-      cd "$ROOT" && exec "$python" -m lib.doctor
+      cd "$ROOT" && exec "$python" -m lib.reporting.doctor
       ;;
     setup) set_up ;;
     test)
@@ -234,17 +234,17 @@ main() {
     release)
       shift
       set_up
-      run_module lib.release "$@"
+      run_module lib.reporting.release "$@"
       ;;
     study)
       shift
       set_up
-      run_module lib.study "$@"
+      run_module lib.studies.study "$@"
       ;;
     trust)
       shift
       set_up
-      run_module lib.trust "$@"
+      run_module lib.studies "$@"
       ;;
     chaos)
       shift
@@ -254,13 +254,13 @@ main() {
     fuzz)
       shift
       set_up
-      run_module tests.fuzz_audio "$@"
+      run_module tests.decoding.fuzz_audio "$@"
       ;;
     *)
       if [[ "$command" != quick || "${1:-}" == quick ]]; then shift || true; fi
       [[ -f "$ROOT/params/$command.yaml" ]] || { usage >&2; fail "Unknown command: $command"; }
       set_up
-      run_module lib.build "$command" "$@"
+      run_module lib.reporting.build "$command" "$@"
       ;;
   esac
 }

@@ -1,7 +1,7 @@
 """The one door for audio: files in, waveforms out, and back.
 
 A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 16 kHz unless a rate is given. Files
-are read by `lib.decoding`, waveforms changed by `lib.waveforms`; what others need of both is found here.
+are read by `lib.decoding.decoding`, waveforms changed by `lib.waveforms`; what others need of both is found here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lib import decoding
-from lib.audio_errors import (
+from lib.config import SAMPLE_RATE_HZ
+from lib.decoding import decoding
+from lib.decoding.audio_errors import (
     AudioError,
     DamagedAudio,
     DecodeTimeout,
@@ -32,8 +33,7 @@ from lib.audio_errors import (
     TruncatedAudio,
     UnsupportedFormat,
 )
-from lib.config import SAMPLE_RATE_HZ
-from lib.decoding import AudioInfo
+from lib.decoding.decoding import AudioInfo
 from lib.waveforms import (
     MIN_SECONDS,
     amplitude,

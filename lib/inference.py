@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import audio, checkpoint, config, ensemble
-from lib.audio_errors import printable
+from lib.decoding.audio_errors import printable
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 

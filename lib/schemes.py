@@ -19,9 +19,11 @@ import pandas as pd
 from lib import config, manifest
 
 LEFT_OUT = "without_"
+
+
 @functools.cache
 def _corpus_groups() -> dict[str, str]:
-    table = pd.read_csv(config.PROJECT_DIR / "lib" / "sources.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(config.PROJECT_DIR / "lib" / "corpora" / "sources.csv", dtype=str, keep_default_na=False)
     return dict(zip(table["source"], table["corpus_group"], strict=True))
 
 

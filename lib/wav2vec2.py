@@ -1,6 +1,6 @@
 """Wav2Vec2 for three classes: compact configuration, base weights, padding the network cannot see.
 
-The detector imports PyTorch and transformers here alone; lib.pretraining and lib.attention train with them.
+The detector imports PyTorch and transformers here alone; lib.studies.pretraining and lib.studies.attention train with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ transformers.logging.set_verbosity_error()  # which weights are new is said by l
 transformers.utils.logging.disable_progress_bar()
 
 PRETRAINED_NAME = "facebook/wav2vec2-base"
-PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.pretraining; has met no label
+PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.studies.pretraining; has met no label
 PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = "model.safetensors"
 POOLINGS = "mean_maximum"  # of `pool`; names a folder of the cache
@@ -148,7 +148,7 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
     ----------
     name : str
         "initial": the compact configuration with initial weights. "pretrained": the same, pretrained by this project
-        (lib.pretraining). "auto": facebook/wav2vec2-base where a GPU is there and it is cached or reachable, else
+        (lib.studies.pretraining). "auto": facebook/wav2vec2-base where a GPU is there and it is cached or reachable, else
         the project's own, else initial weights. Anything else: a name or folder for `from_pretrained`.
 
     Raises
@@ -173,7 +173,7 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
 def _pretrained_dir() -> str:
     if not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
         raise checkpoint.MissingCheckpointError(
-            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.pretraining` makes it (after notebook 02)."
+            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after notebook 02)."
         )
     return str(PRETRAINED_DIR)
 

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-for folder in (PROJECT_DIR, PROJECT_DIR / "tests"):
+for folder in (
+    PROJECT_DIR,
+    PROJECT_DIR / "tests",
+    PROJECT_DIR / "tests" / "decoding",
+    PROJECT_DIR / "tests" / "corpora",
+):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

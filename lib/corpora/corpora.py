@@ -1,0 +1,254 @@
+"""The sources of recordings: which there are, and how they come to data/raw with their labels, groups and hashes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from lib import config, manifest
+from lib.corpora import catalogue, fetch, synthetic
+from lib.corpora.fetch import Failure, Item, Progress
+from lib.corpora.transfer import HttpTransport, MirrorTransport, is_offline
+
+CLIPS_PATH = config.PROJECT_DIR / "lib" / "corpora" / "clips.csv"
+BASE_URL = "https://raw.githubusercontent.com"
+MIRROR_VARIABLE = "AUDIO_MIRROR"
+DATA_TIERS = ("auto", "real", "synthetic")  # what can be asked for
+MIN_GROUPS = 3  # a class needs a group in every split
+FAILURE_COLUMNS = ("source", "path", "reason")
+
+
+class NoRealAudioError(RuntimeError):
+    """Real recordings were asked for and can be had neither from a mirror nor from the network."""
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What came of `acquire`.
+
+    `manifest` is the raw manifest, `tier` one of mirror, network, synthetic. `failures` has a row for each recording
+    that is wanted and not there (`FAILURE_COLUMNS`), `passed_over` says by tier why an earlier one was not taken.
+    """
+
+    manifest: pd.DataFrame
+    tier: str
+    failures: pd.DataFrame
+    passed_over: dict[str, str]
+
+
+def sources() -> pd.DataFrame:
+    """Return the sources that are fetched by default: repository, pinned commit, licence, label and group rule."""
+    table = catalogue.table()
+    return table[table["kind"] == "files"].reset_index(drop=True)
+
+
+@functools.cache
+def _index() -> pd.DataFrame:
+    frame = pd.read_csv(CLIPS_PATH, keep_default_na=False, dtype={"path": str, "group_id": str})
+    unsafe = frame.loc[~frame["path"].map(manifest.is_safe_path), "path"]
+    if len(unsafe):
+        raise ValueError(f"{CLIPS_PATH.name}: path does not stay inside its folder: {unsafe.iloc[0]!r}.")
+    unknown = set(frame["source"]) - set(sources()["source"])
+    if unknown:
+        raise ValueError(f"{CLIPS_PATH.name}: the table of sources has no row for {sorted(unknown)}.")
+    return frame
+
+
+def clips() -> pd.DataFrame:
+    """Return the project's index of recordings: a row a file, with SHA-256, label, group and measured facts.
+
+    Raises
+    ------
+    ValueError
+        If a path could leave its folder, or a row names an unknown source.
+    """
+    return _index().copy()
+
+
+def items(frame: pd.DataFrame) -> list[Item]:
+    """Return what to fetch for rows of `clips`, at ``<owner>/<repository>/<commit>/<path>`` of a mirror or server."""
+    table = sources().set_index("source")
+    prefixes = (table["repository"] + "/" + table["commit"]).to_dict()
+    return [
+        Item(
+            source=row.source,
+            path=row.path,
+            remote=f"{prefixes[row.source]}/{row.path}",
+            target=config.RAW_DIR / row.source / row.path,
+            sha256=row.sha256,
+            n_bytes=int(row.bytes),
+        )
+        for row in frame.itertuples()
+    ]
+
+
+def acquire(
+    data_tier: str = "auto",
+    *,
+    mirror_dir: Path | None = None,
+    base_url: str = BASE_URL,
+    offline: bool | None = None,
+    extra: Iterable[str] = (),
+    checksums: Mapping[str, str] | None = None,
+    seed: int = 7,
+    n_synthetic_groups: int = 24,
+    progress: Progress | None = None,
+) -> Acquisition:
+    """Bring the recordings to data/raw and write the raw manifest and acquisition.json.
+
+    Parameters
+    ----------
+    data_tier : str
+        "auto": the folder named by AUDIO_MIRROR, else the network, else generated audio. "real": never generated.
+        "synthetic": generated audio.
+    mirror_dir : Path, optional
+        Instead of AUDIO_MIRROR.
+    base_url : str
+        Where the published files lie.
+    offline : bool, optional
+        Open no socket; by default what AUDIO_OFFLINE says.
+    extra : iterable of str
+        Further corpora of `catalogue.table`, added to the real tiers.
+    checksums : mapping, optional
+        SHA-256 by corpus, for those of `extra` whose publisher gives none.
+    seed, n_synthetic_groups : int
+        For generated audio: its seed, and its groups a class.
+    progress : callable, optional
+        Wraps the iterable of files that are fetched, for example ``tqdm``.
+
+    Raises
+    ------
+    ValueError
+        If `data_tier` is none of `DATA_TIERS`.
+    NoRealAudioError
+        If "real" is asked for and there is neither mirror nor network.
+    catalogue.CorpusError
+        If one of `extra` is unknown, needs an account or a checksum; the text says what to do.
+    fetch.NotEnoughSpaceError
+        If the disk has no room.
+    """
+    if data_tier not in DATA_TIERS:
+        raise ValueError(f"data_tier is {data_tier!r}, expected one of {DATA_TIERS}.")
+    offline = is_offline() if offline is None else offline
+    extra = catalogue.check(extra, checksums or {})  # before anything is fetched
+    passed_over: dict[str, str] = {}
+    for tier in () if data_tier == "synthetic" else ("mirror", "network"):
+        wanted = items(clips())
+        if tier == "mirror":
+            failures = _from_mirror(wanted, mirror_dir or os.environ.get(MIRROR_VARIABLE), progress)
+        else:
+            failures = _from_network(wanted, base_url, offline=offline, progress=progress)
+        result = _describe(failures, tier)
+        lacking = lacking_classes(result.manifest)
+        if not lacking:
+            result = _add(result, catalogue.bring(extra, checksums or {}, offline=offline))
+            return _write(replace(result, passed_over=passed_over))
+        passed_over[tier] = _why_not(result.failures, lacking)
+    if data_tier == "real":
+        reasons = "; ".join(f"{tier}: {reason}" for tier, reason in passed_over.items())
+        raise NoRealAudioError(
+            f"No real recordings. {reasons}. Set {MIRROR_VARIABLE} to a folder that holds them, connect to the "
+            "network, or ask for --data synthetic."
+        )
+    directory = config.RAW_DIR / "synthetic"
+    frame = synthetic.write_corpus(directory, n_groups_per_class=n_synthetic_groups, seed=seed)
+    return _write(Acquisition(frame, "synthetic", _table([]), passed_over))
+
+
+def lacking_classes(frame: pd.DataFrame) -> str:
+    """Say which classes have too few groups to be split; nothing if all have enough."""
+    n_groups = frame.groupby("label")["group_id"].nunique().reindex(config.CLASS_NAMES, fill_value=0)
+    few = n_groups[n_groups < MIN_GROUPS]
+    return ", ".join(f"{label}: {n} of at least {MIN_GROUPS} groups" for label, n in few.items())
+
+
+def validate() -> pd.DataFrame:
+    """Compare data/raw with the index.
+
+    Returns
+    -------
+    DataFrame
+        Columns path (relative to the data folder) and problem ("missing", "changed" or "extra"); no rows where all is
+        well. Corpora that are no part of the index, and generated audio, are not looked at.
+    """
+    wanted = items(clips())
+    absent = fetch.missing(wanted)
+    found = (file for name in sources()["source"] for file in (config.RAW_DIR / name).rglob("*") if file.is_file())
+    extra = set(found) - {item.target for item in wanted}
+    rows = [(item.target, "changed" if item.target.is_file() else "missing") for item in absent]
+    rows += [(path, "extra") for path in sorted(extra)]
+    rows = [(path.relative_to(config.DATA_DIR).as_posix(), problem) for path, problem in rows]
+    return pd.DataFrame(rows, columns=["path", "problem"])
+
+
+def _from_mirror(wanted: list[Item], folder: str | Path | None, progress: Progress | None) -> list[Failure]:
+    if not folder or not Path(folder).is_dir():
+        reason = f"{folder} is no folder" if folder else f"{MIRROR_VARIABLE} is not set"
+        return [Failure(item.source, item.path, reason) for item in wanted]
+    return fetch.fetch(wanted, MirrorTransport(Path(folder)), folder=config.RAW_DIR, progress=progress)
+
+
+def _from_network(wanted: list[Item], base_url: str, *, offline: bool, progress: Progress | None) -> list[Failure]:
+    """Fetch what is not there yet; where all is there, or nothing answers, nothing is asked of the network again."""
+    absent = fetch.missing(wanted)
+    if not absent:
+        return []
+    transport = HttpTransport(base_url, parts_dir=config.RAW_DIR / fetch.PARTS_DIR, offline=offline)
+    reason = transport.probe()
+    if reason:
+        return [Failure(item.source, item.path, reason) for item in absent]
+    return fetch.fetch(absent, transport, folder=config.RAW_DIR, progress=progress)
+
+
+def _describe(failures: list[Failure], tier: str) -> Acquisition:
+    """Return the raw manifest of what is there, and the table of what is not."""
+    failed = {(failure.source, failure.path) for failure in failures}
+    frame = clips()
+    there = [key not in failed for key in zip(frame["source"], frame["path"], strict=True)]
+    frame = frame[there].assign(tier=tier)
+    frame["path"] = [f"raw/{source}/{path}" for source, path in zip(frame["source"], frame["path"], strict=True)]
+    return Acquisition(frame[list(manifest.RAW_COLUMNS)], tier, _table(failures), {})
+
+
+def _add(result: Acquisition, brought: tuple[pd.DataFrame, list[Failure]]) -> Acquisition:
+    """Add further corpora; a recording that is there already is not taken twice."""
+    frame, failures = brought
+    if frame.empty and not failures:
+        return result
+    twice = frame["sha256"].duplicated() | frame["sha256"].isin(result.manifest["sha256"])
+    failures += [Failure(row.source, row.path, "the same audio is there already") for row in frame[twice].itertuples()]
+    together = pd.concat([result.manifest, frame[~twice].assign(tier=result.tier)], ignore_index=True)
+    return replace(result, manifest=together, failures=pd.concat([result.failures, _table(failures)]))
+
+
+def _table(failures: list[Failure]) -> pd.DataFrame:
+    return pd.DataFrame([asdict(failure) for failure in failures], columns=list(FAILURE_COLUMNS))
+
+
+def _why_not(failures: pd.DataFrame, lacking: str) -> str:
+    """Return the reason that most files share and, if some files are there, what is lacking for a split."""
+    counts, n_all = failures["reason"].value_counts(), len(clips())
+    if counts.iloc[0] == n_all:
+        return counts.index[0]
+    return f"{len(failures)} of {n_all} recordings missing, most of them: {counts.index[0]} ({lacking})"
+
+
+def _write(result: Acquisition) -> Acquisition:
+    """Write the raw manifest, and acquisition.json: the tier, clips by source, what is missing and why."""
+    manifest.write(result.manifest, config.RAW_MANIFEST_PATH)
+    failures = result.failures.groupby(["source", "reason"]).size().rename("n_clips").reset_index()
+    record = {
+        "tier": result.tier,
+        "n_clips": len(result.manifest),
+        "sources": result.manifest["source"].value_counts().sort_index().to_dict(),
+        "failures": failures.to_dict("records"),
+        "passed_over": result.passed_over,
+    }
+    config.ACQUISITION_PATH.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return replace(result, manifest=manifest.read(config.RAW_MANIFEST_PATH))

@@ -1,0 +1,173 @@
+"""How labels and groups are read from the files of further corpora: one small function a corpus."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.corpora.fetch import Failure
+
+PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech would drown the rest
+CHILD_YEARS = 16
+# AudioSet's own identifiers: https://research.google.com/audioset/ontology
+AUDIOSET_CRYING = {"/m/0463cq4", "/t/dd00002"}  # Crying, sobbing; Baby cry, infant cry
+AUDIOSET_SCREAMING = {"/m/03qc9zr"}
+AUDIOSET_CHILD_SPEECH = {"/m/0ytgt"}
+ESC50_CRYING, ESC50_LAUGHING, ESC50_SIRENS = 20, 26, {42, 43}  # class numbers; 43 is the car horn
+ESC50_TENS = ("animal", "outdoor", "body", "household", "outdoor")  # its five major categories
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A recording with what its corpus says of it."""
+
+    path: Path
+    label: str
+    subtype: str
+    group_id: str
+
+
+Found = tuple[list[Labelled], list[Failure]]
+
+
+def esc50(folder: Path) -> Found:
+    """Read ``audio/<fold>-<Freesound number>-<take>-<class>.wav``."""
+    found = []
+    for path in sorted(folder.rglob("*.wav")):
+        match = re.fullmatch(r"\d-(\d+)-[A-Z]-(\d+)", path.stem)
+        if match:
+            label, subtype = _esc50_label(int(match[2]))
+            found.append(Labelled(path, label, subtype, f"fs:{match[1]}"))
+    return found, []
+
+
+def _esc50_label(number: int) -> tuple[str, str]:
+    if number == ESC50_CRYING:
+        return "crying", "infant_cry"
+    if number == ESC50_LAUGHING:
+        return "normal", "laugh"
+    return "normal", "siren" if number in ESC50_SIRENS else ESC50_TENS[number // 10]
+
+
+def librispeech(folder: Path) -> Found:
+    """Read ``LibriSpeech/dev-clean/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``."""
+    paths = sorted(folder.rglob("*.flac"))
+    return _speech((path, path.stem.partition("-")[0], "speech_adult") for path in paths), []
+
+
+def speechocean762(folder: Path) -> Found:
+    """Read ``WAVE/SPEAKER<number>/*.WAV`` and the ages in ``*/spk2age``."""
+    ages = {}
+    for table in folder.rglob("spk2age*"):
+        pairs = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+        ages |= {pair[0].lstrip("0"): int(pair[1]) for pair in pairs if len(pair) == 2}
+    voices = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".wav"):
+        speaker = path.parent.name.removeprefix("SPEAKER")
+        child = ages.get(speaker.lstrip("0"), CHILD_YEARS) < CHILD_YEARS
+        voices.append((path, speaker, "speech_child" if child else "speech_adult"))
+    return _speech(voices, prefix="so762"), []
+
+
+def common_voice(folder: Path) -> Found:
+    """Read ``validated.tsv``, which names clip and speaker."""
+    voices = []
+    for table in sorted(folder.rglob("validated.tsv")):
+        for row in _rows(table, "\t"):
+            path = table.parent / "clips" / Path(row["path"]).name
+            if path.is_file():
+                voices.append((path, row["client_id"][:32], "speech_adult"))
+    return _speech(voices, prefix="cv"), []
+
+
+def _speech(voices: Iterable[tuple[Path, str, str]], *, prefix: str = "librispeech") -> list[Labelled]:
+    """Keep the first utterances of each speaker; all are normal."""
+    n_kept: Counter[str] = Counter()
+    found = []
+    for path, speaker, subtype in voices:
+        n_kept[speaker] += 1
+        if n_kept[speaker] <= PER_SPEAKER:
+            found.append(Labelled(path, "normal", subtype, f"{prefix}:{speaker}"))
+    return found
+
+
+def audioset(folder: Path) -> Found:
+    """Read Google's list of segments, and say which of the wanted ones the archive lacks."""
+    there = {path.stem: path for path in sorted(folder.rglob("*.flac"))}
+    found, absent = [], []
+    for table in sorted(folder.rglob("*segments.csv")):
+        for video, labels in _segments(table):
+            kind = _audioset_label(labels)
+            if kind and video in there:
+                found.append(Labelled(there[video], *kind, f"yt:{video}"))
+            elif kind:
+                absent.append(Failure("audioset", f"{video}.flac", "in AudioSet's list, not in the archive"))
+    return found, absent
+
+
+def _audioset_label(labels: set[str]) -> tuple[str, str] | None:
+    for wanted, label, subtype in (
+        (AUDIOSET_CRYING, "crying", "cry"),
+        (AUDIOSET_SCREAMING, "screaming", "scream"),
+        (AUDIOSET_CHILD_SPEECH, "normal", "speech_child"),
+    ):
+        if labels & wanted:
+            return label, subtype
+    return None
+
+
+def _segments(table: Path) -> Iterable[tuple[str, set[str]]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        lines = (line for line in file if not line.startswith("#"))
+        for row in csv.reader(lines, skipinitialspace=True):
+            yield row[0], set(row[3].split(","))
+
+
+def kaggle_screaming(folder: Path) -> Found:
+    """Read the folders Screaming and NotScreaming."""
+    found = []
+    for path in sorted(folder.rglob("*.wav")):
+        if path.parent.name in ("Screaming", "NotScreaming"):
+            kind = ("screaming", "scream") if path.parent.name == "Screaming" else ("normal", "other")
+            found.append(Labelled(path, *kind, f"kscream:{_without_number(path.stem)}"))
+    return found, []
+
+
+def icsd(folder: Path) -> Found:
+    """Read the tables ``filename, onset, offset, event_label``; one infant cry makes a clip a cry."""
+    events: dict[str, set[str]] = {}
+    for table in sorted(folder.rglob("*.tsv")):
+        for row in _rows(table, "\t"):
+            labels = row.get("event_label") or row.get("event_labels") or ""
+            events.setdefault(Path(row.get("filename", "")).name, set()).add(labels.lower())
+    found = []
+    for path in sorted(folder.rglob("*.wav")):
+        labels = " ".join(sorted(events.get(path.name, ())))
+        kind = ("crying", "infant_cry") if "cry" in labels else ("normal", "body") if "snor" in labels else None
+        if kind:
+            found.append(Labelled(path, *kind, f"icsd:{_without_number(path.stem)}"))
+    return found, []
+
+
+def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+
+
+def _without_number(stem: str) -> str:
+    return re.sub(r"[-_ (\d)]+$", "", stem) or stem
+
+
+RULES: dict[str, Callable[[Path], Found]] = {
+    "esc50": esc50,
+    "librispeech": librispeech,
+    "speechocean762_all": speechocean762,
+    "audioset": audioset,
+    "kaggle_screaming": kaggle_screaming,
+    "icsd": icsd,
+    "common_voice": common_voice,
+}

@@ -1,0 +1,251 @@
+"""Runs the seven notebooks through papermill, skips what is unchanged, then writes the report.
+
+``python -m lib.reporting.build quick|full [--data auto|real|synthetic] [--from NN] [--force]`` is what run_all.sh calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib import config
+from lib.reporting import environment, steps
+from lib.reporting.steps import BuildError, Plan, Step
+
+if TYPE_CHECKING:
+    from lib.reporting.energy import EnergyMeter
+
+TRACEBACK_LINES = 25
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Write a progress line at once."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+@contextmanager
+def only_build(profile: str) -> Iterator[None]:
+    """Hold the profile's lock; two builds in one folder would overwrite each other.
+
+    Raises
+    ------
+    BuildError
+        If another build of the same profile holds it.
+    """
+    folder = config.build_dir(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(f"Another build of `{profile}` is running in {folder}. Wait for it or stop it.") from None
+        yield
+
+
+def kernel_environment(profile: str) -> None:
+    """Set the variables that every kernel inherits: this environment's own kernel, quiet frameworks, plain output."""
+    os.environ.update(environment.QUIET_VARIABLES)
+    os.environ.update(
+        JUPYTER_PREFER_ENV_PATH="1",
+        JUPYTER_PLATFORM_DIRS="1",
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+        IPYTHONDIR=str(config.build_dir(profile) / "ipython"),  # no start-up files of whoever runs the build
+        TQDM_MININTERVAL="5",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        PYTHONUNBUFFERED="1",
+    )
+    own = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [own, os.environ.get("JUPYTER_PATH")]))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    for name in ("TF_USE_LEGACY_KERAS", "MPLBACKEND"):
+        os.environ.pop(name, None)
+
+
+@contextmanager
+def native_messages_to(path: Path) -> Iterator[None]:
+    """Send what kernels write past Python to a file: TensorFlow greets on stderr before it reads its log level."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with path.open("w", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 2)
+            yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def execute(plan: Plan, step: Step) -> None:
+    """Run one notebook; on success its executed form appears in one move, on failure it is kept as *.failed.ipynb.
+
+    Raises
+    ------
+    BuildError
+        If a cell fails; the message holds the cell's error and the path of the kept notebook.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    plan.executed_dir.mkdir(parents=True, exist_ok=True)
+    running = plan.executed_dir / f"{step.name}.running.ipynb"
+    failed = plan.executed_dir / f"{step.name}.failed.ipynb"
+    failed.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(plan.notebook(step)),
+            str(running),
+            parameters=plan.parameters[step.name],
+            kernel_name="python3",
+            progress_bar=False,
+            start_timeout=180,
+            cwd=str(steps.NOTEBOOKS_DIR),
+            # Kernels listen on loopback only; without the first each one warns that it does so unencrypted. The second
+            # leaves what TensorFlow's C++ says to `native_messages_to`, out of the page.
+            extra_arguments=["--IPKernelApp.log_level=40", "--IPKernelApp.capture_fd_output=False"],
+        )
+    except PapermillExecutionError as error:
+        running.replace(failed)
+        raise BuildError(_failure_text(step, error, failed)) from None
+    running.replace(plan.executed(step))
+
+
+def _failure_text(step: Step, error: Exception, kept: Path) -> str:
+    """Return the failing cell's error, the end of its traceback and where the notebook was kept."""
+    lines = _ANSI.sub("", "\n".join(error.traceback)).splitlines()[-TRACEBACK_LINES:]
+    head = f"{step.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
+    return "\n".join([*("    " + line for line in lines), "", head, f"The notebook is kept: {kept}"])
+
+
+def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
+    """Execute a step, measure it and stamp it."""
+    steps.check_inputs(plan, step)
+    fingerprint = steps.fingerprint(plan, step)
+    (plan.stamps_dir / f"{step.name}.json").unlink(missing_ok=True)
+    meter.start(step.name)
+    started = time.monotonic()
+    try:
+        with native_messages_to(config.build_dir(plan.profile) / "logs" / f"{step.name}.log"):
+            execute(plan, step)
+    finally:
+        energy_kwh = meter.stop(step.name)
+        seconds = time.monotonic() - started
+    missing = [str(path) for path in plan.paths(step.outputs) if not path.exists()]
+    if missing:
+        raise BuildError(f"{step.name} ran but did not write {', '.join(missing)}.")
+    from lib.reporting import run_info
+
+    facts = {
+        "fingerprint": fingerprint,
+        "seconds": round(seconds, 1),
+        "energy_kwh": energy_kwh,
+        "energy_reason": meter.reason,
+    }
+    facts |= {"energy_method": meter.method, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    steps.write_stamp(plan, step, facts=facts | run_info.commit())
+
+
+def run_steps(plan: Plan, *, first: str, force: bool) -> int:
+    """Run every step that has to run and return how many did.
+
+    Steps before `first` are left as they are. With `force`, or with a `first` that was asked for, nothing from there
+    on is skipped.
+    """
+    meter, n_run = None, 0
+    for position, step in enumerate(steps.STEPS, start=1):
+        say(f"[{position}/{len(steps.STEPS)}] {step.name:<22}", end="")
+        if step.number < first:
+            say("left as it is (--from)")
+        elif not force and steps.is_current(plan, step):
+            say("unchanged, skipped")
+        else:
+            if meter is None:
+                from lib.reporting.energy import EnergyMeter
+
+                meter = EnergyMeter()
+            started = time.monotonic()
+            say("running ... ", end="")
+            run_step(plan, step, meter=meter)
+            n_run += 1
+            say(f"done in {time.monotonic() - started:.0f} s")
+    if meter is not None:
+        meter.close()
+    return n_run
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Read and check the parameters of the profile that was asked for."""
+    overrides = {"01_data_acquisition": {"data_tier": arguments.data}} if arguments.data else {}
+    path = arguments.params or steps.PARAMS_DIR / f"{arguments.profile}.yaml"
+    plan = Plan(
+        arguments.profile,
+        steps.load_parameters(path, overrides=overrides),
+        (arguments.notebooks or steps.NOTEBOOKS_DIR).resolve(),
+    )
+    steps.check_parameters(plan)
+    return plan
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="run_all.sh", description="Build the report from the seven notebooks.")
+    parser.add_argument("profile", nargs="?", default="quick", help="a file of params/ without .yaml: quick or full")
+    parser.add_argument("--data", choices=("auto", "real", "synthetic"), help="which audio (default: auto)")
+    parser.add_argument("--from", dest="first", metavar="NN", help="leave earlier notebooks, rerun from this one")
+    parser.add_argument("--force", action="store_true", help="rerun everything")
+    parser.add_argument("--params", type=Path, help="another parameter file")
+    parser.add_argument("--notebooks", type=Path, help="another folder with the seven notebooks")
+    options = parser.parse_args(arguments)
+    numbers = [step.number for step in steps.STEPS]
+    if options.first is not None and options.first.zfill(2) not in numbers:
+        parser.error(f"--from takes one of {', '.join(numbers)}")
+    return options
+
+
+def build(options: argparse.Namespace) -> Path:
+    """Run the steps and the report; return the report's index page."""
+    started = time.monotonic()
+    plan = make_plan(options)
+    first = (options.first or "01").zfill(2)
+    with only_build(plan.profile):
+        kernel_environment(plan.profile)
+        say(f"{plan.profile} build, data {plan.parameters['01_data_acquisition'].get('data_tier', 'auto')}")
+        n_run = run_steps(plan, first=first, force=options.force or options.first is not None)
+        say(str(environment.tier_banner()))
+        say(f"[report] {'':<16}", end="")
+        from lib.reporting import report
+
+        index = report.make(plan)
+    seconds = time.monotonic() - started
+    say(f"Done in {seconds:.0f} s ({n_run} of {len(steps.STEPS)} notebooks run): {os.path.relpath(index)}")
+    return index
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build, and turn an expected failure into one message and exit status 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        build(parse(arguments))
+    except BuildError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The next run goes on from here.\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The report as one PDF: the notebooks' words, figures and tables, through pandoc and Typst, both plain wheels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import tempfile
+from pathlib import Path
+
+from bs4 import BeautifulSoup, Tag
+
+from lib.reporting import pages
+
+TEXT_WIDTH_CM, MAX_HEIGHT_CM = 16.0, 19.0
+MIN_WIDTH_CM = 6.0
+SCREEN_DPI = 110.0  # assumed for a figure that does not say how large it is
+_LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{4,}(?![\w.])")
+_NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?%?")
+_BREAKS = re.compile(r"([_/]|\.(?!\d))(?=\w)")  # never inside a number
+MAX_OUTPUT_LINES, MAX_TABLE_ROWS = 40, 40
+
+
+def _picture_width_cm(data: bytes) -> float:
+    """Return the width at which a picture fits the page, keeping its own size where it says one."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        dpi = picture.info.get("dpi", (SCREEN_DPI, SCREEN_DPI))[0] or SCREEN_DPI
+        natural_cm = picture.width / dpi * 2.54
+        tallest_cm = MAX_HEIGHT_CM * picture.width / picture.height
+    return max(min(natural_cm, TEXT_WIDTH_CM, tallest_cm), min(MIN_WIDTH_CM, tallest_cm))
+
+
+def _store_pictures(soup: BeautifulSoup, folder: Path) -> None:
+    """Write embedded pictures to files, since Typst reads no data URIs, and size them to the page."""
+    for image in soup.find_all("img"):
+        head, _, body = image["src"].partition(",")
+        kind = {"image/png": "png", "image/jpeg": "jpg"}.get(head.removeprefix("data:").partition(";")[0])
+        try:
+            data = base64.b64decode(body) if kind else b""
+        except binascii.Error:
+            data = b""
+        if not data:
+            image.decompose()
+            continue
+        path = folder / f"picture{len(list(folder.glob('picture*'))):03d}.{kind}"
+        path.write_bytes(data)
+        image.attrs = {"src": path.name, "width": f"{_picture_width_cm(data):.2f}cm"}
+
+
+def _shorten(soup: BeautifulSoup) -> None:
+    """Cut printed output and tables that would run over pages, and say so; the HTML pages hold them whole."""
+    for block in soup.find_all("pre"):
+        lines = block.get_text().strip("\n").split("\n")
+        if len(lines) > MAX_OUTPUT_LINES:
+            left = len(lines) - MAX_OUTPUT_LINES
+            lines = [*lines[:MAX_OUTPUT_LINES], f"... {left} more lines in the HTML page"]
+        block.string = "\n".join(lines)
+    for table in soup.find_all("table"):
+        rows = table.select("tbody tr") or table.find_all("tr")
+        for row in rows[MAX_TABLE_ROWS:]:
+            row.decompose()
+        if len(rows) > MAX_TABLE_ROWS:
+            note = soup.new_tag("p")
+            note.string = f"{len(rows) - MAX_TABLE_ROWS} more rows in the HTML page."
+            table.insert_after(note)
+
+
+def _drop_what_paper_cannot_show(soup: BeautifulSoup) -> None:
+    """Remove folded notices, badges and styles, name players; unwrap the rest of HTML's boxes."""
+    for node in soup.find_all("audio"):
+        note = soup.new_tag("em")
+        note.string = "(player: in the HTML page)"
+        node.replace_with(note)
+    for node in soup.find_all(["video", "style", "svg", "button", "source"]):
+        node.decompose()
+    for node in soup.select("details.notices, a.badge, .tier-banner"):
+        node.decompose()
+    for table in soup.find_all("table"):
+        for node in [table, *table.find_all(True)]:
+            node.attrs = {name: value for name, value in node.attrs.items() if name in ("colspan", "rowspan")}
+        _drop_empty_head(table)
+        _narrow(table)
+    for link in soup.find_all("a", href=True):
+        if not link["href"].startswith(("http://", "https://")):
+            link.unwrap()  # pages and files beside the HTML do not exist inside the PDF
+
+
+def _drop_empty_head(table: Tag) -> None:
+    """Give a table without header rows none; pandoc otherwise invents an empty one."""
+    head = table.find("thead")
+    if head is not None and not head.get_text(strip=True):
+        head.decompose()
+
+
+def _narrow(table: Tag) -> None:
+    """Let a table fit paper: three decimals at most, and names that may break after an underscore, slash or dot."""
+    for cell in table.find_all(["th", "td"]):
+        if cell.string is None:
+            continue
+        text = _LONG_NUMBER.sub(lambda match: _short(float(match[0])), cell.string)
+        cell.string = text if _NUMBER.fullmatch(text.strip()) else _BREAKS.sub("\\1\u200b", text)
+
+
+def _short(number: float) -> str:
+    """Return three decimals, or two digits of what would vanish with them."""
+    return f"{number:.3f}" if number == 0 or abs(number) >= 0.001 else f"{number:.2g}"
+
+
+def chapter(notebook_path: Path, folder: Path) -> str:
+    """Return one executed notebook as Typst, its pictures written into `folder`."""
+    import pypandoc
+
+    html = pages.cells_html(pages.clean_notebook(notebook_path), code=False)
+    soup = pages.localise(html, names=set())
+    _drop_what_paper_cannot_show(soup)
+    _shorten(soup)
+    _store_pictures(soup, folder)
+    kind = "html-native_divs-native_spans"
+    source = pypandoc.convert_text(str(soup), "typst", format=kind, extra_args=["--wrap=none"])
+    return re.sub(r"align: \((auto,\s*)+\)", "align: left", source)
+
+
+def _escape(text: str) -> str:
+    """Return text as a Typst string literal."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def title_table(rows: list[list[str]]) -> str:
+    """Return the headline table in Typst; the first row is the header."""
+    if not rows:
+        return ""
+    cells = [f"[#{_escape(cell)}]" for row in rows[1:] for cell in row]
+    header = ", ".join(f"[#strong({_escape(cell)})]" for cell in rows[0])
+    columns = ", ".join(["auto"] + ["1fr"] * (len(rows[0]) - 1))
+    return f"#table(columns: ({columns}), table.header({header}), {', '.join(cells)})"
+
+
+def write(path: Path, *, notebooks: list[Path], front: dict) -> Path:
+    """Write the PDF.
+
+    Parameters
+    ----------
+    path : Path
+        The PDF to write.
+    notebooks : list of Path
+        Executed notebooks, in order.
+    front : dict
+        Title page: ``title``, ``subtitle``, ``synthetic`` (bool), ``lines`` (list of str), ``headline`` (str) and
+        ``rows`` (list of rows of str, header first).
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    import typst
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        chapters = [chapter(notebook, folder) for notebook in notebooks]
+        template = (pages.TEMPLATES_DIR / "report.typ").read_text(encoding="utf-8")
+        values = {
+            "TITLE": _escape(front["title"]),
+            "SUBTITLE": _escape(front["subtitle"]),
+            "SYNTHETIC": str(bool(front["synthetic"])).lower(),
+            "HEADLINE": _escape(front["headline"]),
+            "LINES": "(" + "".join(f"{_escape(line)}, " for line in front["lines"]) + ")",
+            "TABLE": title_table(front["rows"]),
+            "CHAPTERS": "\n\n".join(chapters),
+        }
+        source = re.sub("|".join(f"@{key}@" for key in values), lambda match: values[match[0].strip("@")], template)
+        main = folder / "report.typ"
+        main.write_text(source, encoding="utf-8")
+        path.write_bytes(typst.compile(str(main), root=str(folder)))
+    return path

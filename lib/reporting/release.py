@@ -1,0 +1,107 @@
+"""Copies a full build's checkpoints to models/ and writes their cards from its metrics: `python -m lib.reporting.release`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib import checkpoint, config
+from lib.reporting import model_card
+
+# name of the network: (folder of the build, folder in models/, file of the weights, largest size in megabytes)
+RELEASED = {
+    "yamnet": ("yamnet/released", "yamnet_finetuned", "model.keras", 20),
+    "wav2vec2": ("wav2vec2/released", "wav2vec2_compact", "model.safetensors", 25),
+}
+RULE_FILE = "ensemble.json"
+
+
+class ReleaseError(RuntimeError):
+    """A build cannot be released; the message says why and what to do."""
+
+
+def release(
+    build_models_dir: Path, report_dir: Path, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path | None = None
+) -> list[Path]:
+    """Copy both networks and the rule, and write three model cards.
+
+    Nothing is copied before everything has been checked, so a refused release leaves models/ as it was.
+
+    Parameters
+    ----------
+    build_models_dir : Path
+        `build/<profile>/models`.
+    report_dir : Path
+        `reports/<profile>`, whose metrics.json the cards quote.
+    models_dir, docs_dir : Path
+        Where to; docs_dir defaults to the project's docs/.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    ReleaseError
+        If something is missing, too large, or was trained on generated audio.
+    """
+    if not (report_dir / "metrics.json").is_file():
+        raise ReleaseError(f"{report_dir / 'metrics.json'} is missing: run notebook 06 (`./run_all.sh full`).")
+    for name in RELEASED:
+        _check(name, build_models_dir)
+    rule_path = build_models_dir / RULE_FILE
+    if not rule_path.is_file():
+        raise ReleaseError(f"{rule_path} is missing: run notebook 05 (`./run_all.sh full`).")
+    written = [_copy(name, build_models_dir, models_dir) for name in RELEASED]
+    written.append(Path(shutil.copyfile(rule_path, models_dir / RULE_FILE)))
+    card_path = (docs_dir or config.PROJECT_DIR / "docs") / "MODEL_CARD.md"
+    return [*written, *model_card.write_cards(models_dir, report_dir, card_path=card_path)]
+
+
+def _check(name: str, build_models_dir: Path) -> None:
+    """Raise ReleaseError if a network may not be released."""
+    folder, _, weights_file, limit_megabytes = RELEASED[name]
+    try:
+        weights = checkpoint.require(build_models_dir / folder, weights_file)
+    except (FileNotFoundError, config.ClassOrderError) as error:
+        raise ReleaseError(str(error)) from error
+    if weights.stat().st_size > limit_megabytes * 1e6:
+        size = weights.stat().st_size / 1e6
+        raise ReleaseError(f"{weights} has {size:.1f} MB, the limit is {limit_megabytes}: too large for git.")
+    record = checkpoint.record(weights.parent)
+    if record.get("data_tier") not in ("mirror", "network"):
+        raise ReleaseError(
+            f"{weights} was trained on {record.get('data_tier', 'unknown')} audio: only networks trained on real "
+            "recordings are released (`./run_all.sh full --data real`)."
+        )
+
+
+def _copy(name: str, build_models_dir: Path, models_dir: Path) -> Path:
+    source, folder, weights_file, _ = RELEASED[name]
+    target = models_dir / folder
+    shutil.rmtree(target, ignore_errors=True)  # no file of an older release stays behind
+    shutil.copytree(build_models_dir / source, target)
+    return target / weights_file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 1 if the build cannot be released."""
+    parser = argparse.ArgumentParser(prog="python -m lib.reporting.release", description=__doc__)
+    parser.add_argument("--profile", default="full", help="build to release (default: full)")
+    profile = parser.parse_args(arguments).profile
+    try:
+        written = release(config.build_dir(profile) / "models", config.report_dir(profile))
+    except ReleaseError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for path in written:
+        sys.stdout.write(f"{path} ({path.stat().st_size / 1e6:.1f} MB)\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""The facts of a build: commit, data, base weights, parameters, versions, seconds and energy. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from lib import config
+from lib.reporting import environment, steps
+from lib.reporting.steps import Plan
+
+MODEL_NAMES = ("yamnet", "wav2vec2")
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git prints, or None outside a checkout or without git."""
+    try:
+        result = subprocess.run(["git", "-C", str(config.PROJECT_DIR), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def commit() -> dict:
+    """Return {"commit", "dirty"}; reports/ does not count as a change, since a build itself writes there."""
+    changes = _git("status", "--porcelain", "--", ".", ":!reports")
+    return {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": None if changes is None else bool(changes)}
+
+
+def machine() -> dict:
+    """Return the cores, memory and accelerator that a build ran on."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "n_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(pages / 1e9, 1),
+        "gpu": gpu_name(),
+    }
+
+
+def gpu_name() -> str:
+    """Return the first NVIDIA GPU's name, or ``none``."""
+    if shutil.which("nvidia-smi") is None:
+        return "none"
+    result = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+    )
+    return result.stdout.splitlines()[0].strip() if result.returncode == 0 and result.stdout.strip() else "none"
+
+
+def training_facts(profile: str) -> dict[str, dict]:
+    """Return what each model's training wrote to training.json, by model and scheme; absent ones are left out."""
+    found: dict[str, dict] = {}
+    for name in MODEL_NAMES:
+        for path in sorted((config.build_dir(profile) / "models" / name).glob("*/training.json")):
+            found.setdefault(name, {})[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def base_weights(profile: str) -> dict[str, str]:
+    """Return the description of the weights that each model started from."""
+    facts = training_facts(profile)
+    return {
+        name: next((record["base_weights"] for record in schemes.values() if record.get("base_weights")), "not stated")
+        for name, schemes in facts.items()
+    }
+
+
+def ensemble_rule(profile: str) -> str | None:
+    """Return the name of the combination rule that notebook 05 chose, or None before it ran."""
+    path = config.build_dir(profile) / "models" / "ensemble.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("rule") if path.is_file() else None
+
+
+def step_facts(plan: Plan) -> dict[str, dict]:
+    """Return seconds, energy, commit and time of each step that has succeeded."""
+    kept = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
+    found = {}
+    for step in steps.STEPS:
+        stamp = steps.read_stamp(plan, step)
+        if stamp:
+            found[step.name] = {name: stamp.get(name) for name in kept}
+    return found
+
+
+def _energy(facts: dict[str, dict]) -> dict:
+    """Sum the energy of the steps; say how it was measured, or why it was not."""
+    measured = [step["energy_kwh"] for step in facts.values() if step["energy_kwh"] is not None]
+    methods = {step["energy_method"] for step in facts.values() if step["energy_method"]}
+    reasons = {step["energy_reason"] for step in facts.values() if step["energy_reason"]}
+    return {
+        "kwh": round(sum(measured), 6) if measured else None,
+        "n_steps_measured": len(measured),
+        "method": "; ".join(sorted(methods)),
+        "not_measured_because": "; ".join(sorted(reasons)),
+    }
+
+
+def collect(plan: Plan) -> dict:
+    """Return everything that reports/<profile>/run_info.json holds."""
+    facts = step_facts(plan)
+    return {
+        "profile": plan.profile,
+        **commit(),
+        "data": environment.acquisition(),
+        "base_weights": base_weights(plan.profile),
+        "ensemble_rule": ensemble_rule(plan.profile),
+        "parameters": plan.parameters,
+        "seconds": round(sum(step["seconds"] for step in facts.values()), 1),
+        "energy": _energy(facts),
+        "steps": facts,
+        "machine": machine(),
+        "python": platform.python_version(),
+        "versions": {item.name: environment.installed_version(item.name) for item in environment.requirements()},
+    }
+
+
+def write(plan: Plan) -> dict:
+    """Write run_info.json into the report's folder and return what it holds."""
+    record = collect(plan)
+    path = Path(config.report_dir(plan.profile)) / "run_info.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return record

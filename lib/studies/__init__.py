@@ -1,0 +1,1 @@
+"""What the numbers are worth: leave-one-corpus-out, shortcuts, calibration, robustness, seeds, long recordings."""

@@ -1,0 +1,280 @@
+"""Acquisition: three tiers by one path, nothing silent, nothing from the network where it is not wanted."""
+
+import json
+import socket
+import time
+
+import pytest
+from corpus_files import small_index
+from misbehaving_server import serving
+
+from lib import config, manifest
+from lib.corpora import corpora, fetch, transfer
+
+
+@pytest.fixture(autouse=True)
+def data_dir(request, tmp_path, monkeypatch):
+    if "mirror_dir" in request.fixturenames:
+        request.getfixturevalue("mirror_dir")  # before its variable is taken away
+    data = tmp_path / "data"
+    for name, path in {
+        "DATA_DIR": data,
+        "RAW_DIR": data / "raw",
+        "RAW_MANIFEST_PATH": data / "raw_manifest.csv",
+        "ACQUISITION_PATH": data / "acquisition.json",
+    }.items():
+        monkeypatch.setattr(config, name, path)
+    monkeypatch.delenv("AUDIO_MIRROR", raising=False)
+    monkeypatch.delenv("AUDIO_OFFLINE", raising=False)
+    return data
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """An index of 12 recordings instead of the project's; their bytes by where they are published."""
+    index, contents = small_index()
+    monkeypatch.setattr(corpora, "clips", index.copy)
+    by_path = {(item.source, item.path): item.remote for item in corpora.items(index)}
+    return {by_path[key]: content for key, content in contents.items()}
+
+
+@pytest.fixture
+def sockets(monkeypatch):
+    """Every attempt to open a socket or to look a name up; all of them fail."""
+    attempts = []
+
+    def refuse(*args, **kwargs):
+        attempts.append(args)
+        raise OSError("no socket may be opened")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    return attempts
+
+
+@pytest.fixture
+def no_socket(sockets):
+    """Fail a test that opens one."""
+    yield
+    assert sockets == []
+
+
+def write_mirror(folder, files):
+    for remote, content in files.items():
+        (folder / remote).parent.mkdir(parents=True, exist_ok=True)
+        (folder / remote).write_bytes(content)
+    return folder
+
+
+def record():
+    return json.loads(config.ACQUISITION_PATH.read_text())
+
+
+def test_the_index_is_sound():
+    index, table = corpora.clips(), corpora.sources()
+    assert len(index) == 2998
+    assert index["sha256"].is_unique and index["sha256"].str.fullmatch("[0-9a-f]{64}").all()
+    assert index["clip_id"].is_unique and set(index["label"]) == set(config.CLASS_NAMES)
+    assert set(index["source"]) == set(table["source"])
+    assert table["commit"].str.fullmatch("[0-9a-f]{40}").all()
+    needed = ["title", "url", "commit", "megabytes", "account", "label_rule", "group_rule", "licence", "citation"]
+    assert (table[needed] != "").all(axis=None)
+    assert corpora.lacking_classes(index) == ""
+
+
+def test_addresses_are_pinned_and_quoted():
+    items = {item.path: item for item in corpora.items(corpora.clips())}
+    item = items["Assets/positive/Scream+25.wav"]
+    transport = transfer.HttpTransport(corpora.BASE_URL, parts_dir=config.RAW_DIR)
+    assert transport.url(item) == (
+        "https://raw.githubusercontent.com/LadyTuna/human-scream-detection-onnx/"
+        "fee7ff3168ee5a45bbab0965a47174cbfad5b574/Assets/positive/Scream%2B25.wav"
+    )
+    assert item.target == config.RAW_DIR / "ladytuna/Assets/positive/Scream+25.wav"
+
+
+@pytest.mark.parametrize("path", ["../x.wav", "/etc/passwd", "a/../../x.wav", "a\nb.wav", "a\\b.wav", "a\x00.wav"])
+def test_an_index_that_leads_out_is_refused(path, tmp_path, monkeypatch):
+    index, _ = small_index()
+    index.loc[3, "path"] = path
+    index.to_csv(tmp_path / "clips.csv", index=False)
+    monkeypatch.setattr(corpora, "CLIPS_PATH", tmp_path / "clips.csv")
+    corpora._index.cache_clear()
+    with pytest.raises(ValueError, match=r"does not stay inside|C error|null|NUL"):
+        corpora.clips()
+    corpora._index.cache_clear()
+
+
+def test_the_mirror_comes_first_and_opens_no_socket(small, tmp_path, no_socket, monkeypatch):
+    monkeypatch.setenv("AUDIO_MIRROR", str(write_mirror(tmp_path / "mirror", small)))
+    result = corpora.acquire("auto")
+    assert (result.tier, len(result.manifest), len(result.failures), result.passed_over) == ("mirror", 12, 0, {})
+    read = manifest.read(config.RAW_MANIFEST_PATH)
+    assert read.equals(result.manifest) and set(read["tier"]) == {"mirror"}
+    assert all((config.DATA_DIR / path).is_file() for path in read["path"])
+    assert record() == {
+        "tier": "mirror",
+        "n_clips": 12,
+        "sources": {"donateacry": 4, "emodb": 4, "ladytuna": 4},
+        "failures": [],
+        "passed_over": {},
+    }
+    assert corpora.validate().empty
+
+
+def test_a_mirror_with_gaps_is_taken_and_the_gaps_told(small, tmp_path):
+    names = sorted(small)
+    small.pop(names[0])
+    small[names[4]] = b"something else"
+    result = corpora.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    assert len(result.manifest) == 10
+    reasons = sorted(result.failures["reason"])
+    assert reasons[1] == "not in the mirror" and "published with" in reasons[0]
+    assert {(row["n_clips"], row["source"]) for row in record()["failures"]} == {
+        (1, source) for source in result.failures["source"]
+    }
+    assert sorted(corpora.validate()["problem"]) == ["missing", "missing"]
+
+
+def test_the_network_gives_the_same_manifest_as_the_mirror(small, tmp_path):
+    with serving(small) as server:
+        by_network = corpora.acquire("auto", base_url=server.url)
+        assert by_network.tier == "network"
+        assert by_network.passed_over == {"mirror": "AUDIO_MIRROR is not set"}
+        asked = len(server.requests)
+        assert asked == 13  # one probe
+        again = corpora.acquire("auto", base_url=server.url)
+        assert len(server.requests) == asked  # all is there: not even the probe
+    mirrored = corpora.acquire("auto", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    for other in (again, mirrored):
+        columns = [name for name in manifest.RAW_COLUMNS if name != "tier"]
+        assert other.manifest[columns].equals(by_network.manifest[columns])
+
+
+def test_a_network_with_faults_tells_what_is_missing(small):
+    names = sorted(small)
+    with serving(small) as server:
+        server.faults[names[0]] = ["404", "always"]
+        server.faults[names[4]] = ["wrong", "always"]
+        server.faults[names[8]] = ["cut"]
+        result = corpora.acquire("real", base_url=server.url)
+    assert len(result.manifest) == 10
+    assert sorted(result.failures["reason"]) == [
+        "HTTP 404",
+        "the bytes are not those that were published (SHA-256 differs)",
+    ]
+
+
+def test_a_missing_class_is_no_corpus(small):
+    files = {name: content for name, content in small.items() if "crying" not in name}
+    with (
+        serving(files) as server,
+        pytest.raises(corpora.NoRealAudioError, match=r"network: 4 of 12 .* HTTP 404 \(crying: 0 of at least 3"),
+    ):
+        corpora.acquire("real", base_url=server.url)
+    assert not config.RAW_MANIFEST_PATH.exists()
+
+
+def test_without_mirror_or_network_auto_generates_and_says_so(small):
+    started = time.monotonic()
+    result = corpora.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=4)
+    assert time.monotonic() - started < 60
+    assert result.tier == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
+    assert result.passed_over == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
+    assert record()["tier"] == "synthetic"
+
+
+def test_real_refuses_to_generate_and_says_what_to_do(small, tmp_path):
+    with pytest.raises(corpora.NoRealAudioError, match=r"is no folder; network: connection refused.*AUDIO_MIRROR"):
+        corpora.acquire("real", base_url="http://127.0.0.1:9", mirror_dir=tmp_path / "nowhere")
+    assert not (config.RAW_DIR / "synthetic").exists()
+
+
+def test_offline_mode_opens_no_socket(small, no_socket, monkeypatch):
+    monkeypatch.setenv("AUDIO_OFFLINE", "1")
+    with pytest.raises(corpora.NoRealAudioError, match="network: offline mode"):
+        corpora.acquire("real")
+    assert corpora.acquire("auto", n_synthetic_groups=4).tier == "synthetic"
+
+
+def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket):
+    index, contents = small_index()
+    for (source, path), content in contents.items():
+        target = config.RAW_DIR / source / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    (config.RAW_DIR / "donateacry/a b/crying [0].wav").unlink()
+    result = corpora.acquire("real", offline=True)
+    assert (result.tier, len(result.manifest)) == ("network", 11)
+    assert result.failures["reason"].tolist() == ["offline mode (AUDIO_OFFLINE)"]
+
+
+def test_without_offline_mode_the_same_run_does_ask_the_network(small, sockets):
+    """Else the test above would prove nothing."""
+    with pytest.raises(corpora.NoRealAudioError):
+        corpora.acquire("real")
+    assert len(sockets) > 0
+
+
+def test_generated_audio_needs_no_socket(no_socket):
+    result = corpora.acquire("synthetic", n_synthetic_groups=4)
+    assert result.passed_over == {} and len(result.manifest) == 24
+
+
+def test_validate_names_missing_changed_and_extra(small, tmp_path):
+    corpora.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    paths = [item.target for item in corpora.items(corpora.clips())]
+    paths[0].unlink()
+    paths[1].write_bytes(b"changed")
+    (config.RAW_DIR / "emodb/new.wav").write_bytes(b"new")
+    problems = dict(corpora.validate().itertuples(index=False))
+    relative = [path.relative_to(config.DATA_DIR).as_posix() for path in paths]
+    assert problems == {relative[0]: "missing", relative[1]: "changed", "raw/emodb/new.wav": "extra"}
+
+
+def test_nothing_starts_on_a_full_disk(small, tmp_path, monkeypatch):
+    mirror = write_mirror(tmp_path / "mirror", small)
+    monkeypatch.setattr(fetch, "RESERVE_BYTES", 10**18)
+    with pytest.raises(fetch.NotEnoughSpaceError, match="free some"):
+        corpora.acquire("auto", mirror_dir=mirror)
+    assert not config.RAW_DIR.exists()
+
+
+def test_an_unknown_tier_is_named():
+    with pytest.raises(ValueError, match="'reel', expected one of"):
+        corpora.acquire("reel")
+
+
+def test_data_may_be_a_link_to_another_disk(small, tmp_path):
+    (tmp_path / "drive").mkdir()
+    config.DATA_DIR.symlink_to(tmp_path / "drive", target_is_directory=True)
+    mirrored = corpora.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    generated = corpora.acquire("synthetic", n_synthetic_groups=3)
+    for path in [*mirrored.manifest["path"], *generated.manifest["path"]]:
+        assert (tmp_path / "drive" / path).is_file()
+
+
+@pytest.mark.real_audio
+def test_real_recordings_come_through_a_misbehaving_network(mirror_dir, monkeypatch):
+    """Each class's first recordings, by HTTP from the mirror, one in four with a fault on the way."""
+    index = corpora.clips().groupby("label").head(60).reset_index(drop=True)
+    monkeypatch.setattr(corpora, "clips", index.copy)
+    monkeypatch.setattr(fetch, "wait_seconds", lambda attempt, retry_after_seconds: 0.01)
+
+    def read(path):
+        return (mirror_dir / path).read_bytes() if (mirror_dir / path).is_file() else None
+
+    faults = (["500"], ["cut", "cut"], ["429 0"], ["cut", "500", "cut"])
+    with serving(read) as server:
+        for n, item in enumerate(corpora.items(index)[::4]):
+            server.faults[item.remote] = list(faults[n % len(faults)])
+        result = corpora.acquire("real", base_url=server.url)
+        assert len(server.requests) > len(index) + 60
+    assert (result.tier, len(result.manifest), len(result.failures)) == ("network", len(index), 0)
+    assert corpora.validate().empty
+
+
+@pytest.mark.real_audio
+def test_the_whole_mirror_is_as_the_index_says(mirror_dir, no_socket):
+    result = corpora.acquire("real", mirror_dir=mirror_dir)
+    assert (len(result.manifest), len(result.failures)) == (2998, 0)

@@ -1,0 +1,215 @@
+"""Build sound files byte by byte, so that any field can lie. The good ones hold a 440 Hz tone of 1 s at 16 kHz."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from lib.decoding.ffmpeg import ffmpeg_path
+
+RATE_HZ = 16_000
+TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
+PCM = (TONE * 32767).astype("<i2").tobytes()
+FLOATS = TONE.astype("<f4").tobytes()
+FLOAT = {"tag": 3, "bits": 32}
+GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+
+
+def chunk(name: bytes, content: bytes, *, size: int | None = None, order: str = "<") -> bytes:
+    """A RIFF or (order ">") IFF chunk, padded to an even length."""
+    n_bytes = len(content) if size is None else size
+    return name + struct.pack(order + "I", n_bytes) + content + b"\0" * (len(content) & 1)
+
+
+def wav_format(*, tag=1, channels=1, rate_hz=RATE_HZ, bits=16, block=None, byte_rate=None, tail=b"") -> bytes:
+    block = (channels * bits // 8) & 0xFFFF if block is None else block
+    byte_rate = (rate_hz * block) & 0xFFFFFFFF if byte_rate is None else byte_rate
+    return struct.pack("<HHIIHH", tag, channels, rate_hz, byte_rate, block, bits) + tail
+
+
+def wav(data=PCM, *, data_size=None, riff_size=None, before=b"", after=b"", **layout) -> bytes:
+    """A WAV file; `data_size` and `riff_size` may contradict what is there."""
+    body = chunk(b"fmt ", wav_format(**layout)) + before + chunk(b"data", data, size=data_size) + after
+    return riff(body, riff_size)
+
+
+def riff(body: bytes, riff_size=None) -> bytes:
+    return b"RIFF" + struct.pack("<I", len(body) + 4 if riff_size is None else riff_size) + b"WAVE" + body
+
+
+def extensible(tag=1, *, valid_bits=16, guid_tail=GUID_TAIL) -> bytes:
+    return struct.pack("<HHIH", 22, valid_bits, 4, tag) + guid_tail
+
+
+def float_wav(samples, **layout) -> bytes:
+    return wav(np.asarray(samples, "<f4").tobytes(), tag=3, bits=32, **layout)
+
+
+def spoiled(position: int, value: float) -> np.ndarray:
+    """The tone with one sample replaced."""
+    samples = TONE.copy()
+    samples[position] = value
+    return samples
+
+
+def extended(mantissa: int, exponent: int) -> bytes:
+    return struct.pack(">HQ", exponent, mantissa)
+
+
+RATE_EXTENDED = extended(RATE_HZ << 50, 16383 + 13)
+
+
+def aiff(
+    data=None,
+    *,
+    channels=1,
+    n_frames=RATE_HZ,
+    bits=16,
+    rate=RATE_EXTENDED,
+    codec=None,
+    offset=0,
+    order=("COMM", "SSND"),
+):
+    """An AIFF file, or AIFF-C with a codec."""
+    data = (TONE * 32767).astype(">i2").tobytes() if data is None else data
+    common = struct.pack(">hIh", channels, n_frames, bits) + rate + (codec + b"\0\0" if codec else b"")
+    parts = {
+        "COMM": chunk(b"COMM", common, order=">"),
+        "SSND": chunk(b"SSND", struct.pack(">II", offset, 0) + data, order=">"),
+    }
+    body = b"".join(parts[name] for name in order)
+    return b"FORM" + struct.pack(">I", len(body) + 4) + (b"AIFC" if codec else b"AIFF") + body
+
+
+def caf(
+    data=PCM, *, rate=float(RATE_HZ), codec=b"lpcm", flags=2, packet=(2, 1), channels=1, bits=16, size=None
+) -> bytes:
+    """A CAF file; flags 1 is float, 2 little-endian."""
+    description = struct.pack(">d4sIIIII", rate, codec, flags, *packet, channels, bits)
+    size = len(data) + 4 if size is None else size
+    return (
+        b"caff\0\1\0\0desc"
+        + struct.pack(">q", 32)
+        + description
+        + b"data"
+        + struct.pack(">q", size)
+        + b"\0\0\0\0"
+        + data
+    )
+
+
+@lru_cache
+def encoded(container: str, codec: str, seconds: float = 1.0) -> bytes:
+    """The tone as libsndfile writes it."""
+    buffer = io.BytesIO()
+    samples = np.resize(TONE, round(seconds * RATE_HZ))
+    soundfile.write(buffer, samples, RATE_HZ, format=container, subtype=codec)
+    return buffer.getvalue()
+
+
+def flac() -> bytes:
+    return encoded("FLAC", "PCM_16")
+
+
+def ogg() -> bytes:
+    return encoded("OGG", "VORBIS", 12.0)  # long enough for several pages
+
+
+def opus() -> bytes:
+    return encoded("OGG", "OPUS", 12.0)
+
+
+def mp3() -> bytes:
+    return encoded("MP3", "MPEG_LAYER_III")
+
+
+@lru_cache
+def by_ffmpeg(suffix: str, *options: str, source: str = "") -> bytes:
+    """The tone as ffmpeg writes it; needs a file of its own because MPEG-4 writers go back."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"tone.{suffix}")
+        Path(folder, "source").write_bytes(wav())
+        sources = ["-f", "lavfi", "-i", source] if source else ["-i", f"{folder}/source"]
+        subprocess.run([ffmpeg_path(), "-v", "error", *sources, "-bitexact", *options, str(path)], check=True)
+        return path.read_bytes()
+
+
+def m4a(*, faststart=False) -> bytes:
+    return by_ffmpeg("m4a", "-c:a", "aac", *(["-movflags", "+faststart"] if faststart else []))
+
+
+def three_gp() -> bytes:
+    return by_ffmpeg("3gp", "-c:a", "libopencore_amrnb", "-ar", "8000", "-b:a", "12.2k")
+
+
+def amr() -> bytes:
+    return by_ffmpeg("amr", "-c:a", "libopencore_amrnb", "-ar", "8000", "-b:a", "12.2k")
+
+
+def webm() -> bytes:
+    return by_ffmpeg("webm", "-c:a", "libopus")
+
+
+def cut(data: bytes, share: float) -> bytes:
+    """The first part of a file."""
+    return data[: round(len(data) * share)]
+
+
+def patch(data: bytes, offset: int, new: bytes) -> bytes:
+    """Bytes overwritten at an offset; negative counts from the end."""
+    offset = offset if offset >= 0 else len(data) + offset
+    return data[:offset] + new + data[offset + len(new) :]
+
+
+def after(data: bytes, name: bytes, offset: int, new: bytes) -> bytes:
+    """Bytes overwritten `offset` bytes after the first occurrence of a name."""
+    return patch(data, data.index(name) + len(name) + offset, new)
+
+
+def middle(data: bytes, new: bytes) -> bytes:
+    return patch(data, len(data) // 2, new)
+
+
+def noise(n_bytes: int, seed: int = 7) -> bytes:
+    return np.random.default_rng(seed).bytes(n_bytes)
+
+
+def pages(data: bytes) -> list[bytes]:
+    """The pages of an OGG file."""
+    found = []
+    while data:
+        n_lacing = data[26]
+        n_bytes = 27 + n_lacing + sum(data[27 : 27 + n_lacing])
+        found.append(data[:n_bytes])
+        data = data[n_bytes:]
+    return found
+
+
+def sealed(page: bytes) -> bytes:
+    """An OGG page with the right checksum: CRC-32 of RFC 3533, bit by bit, independent of lib.decoding.streams."""
+    page = patch(page, 22, b"\0\0\0\0")
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
+    return patch(page, 22, struct.pack("<I", crc))
+
+
+def repaged(data: bytes, index: int, offset: int, new: bytes) -> bytes:
+    """An OGG file with bytes of one page overwritten and its checksum put right."""
+    found = pages(data)
+    found[index] = sealed(patch(found[index], offset, new))
+    return b"".join(found)
+
+
+def id3(n_bytes: int, *, claimed: int | None = None) -> bytes:
+    n_claimed = n_bytes if claimed is None else claimed
+    return b"ID3\x04\0\0" + bytes(n_claimed >> shift & 127 for shift in (21, 14, 7, 0)) + b"\0" * n_bytes

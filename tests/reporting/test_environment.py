@@ -1,0 +1,140 @@
+"""What the notebooks and the doctor say about packages, data tiers and machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lib import config
+from lib.reporting import doctor, environment
+
+
+def test_requirements_are_parsed_with_names_and_pins(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("# a comment\n\nnumpy==2.4.6  # why\npsycopg[binary]==3.3.9\nsetuptools<81\n", encoding="utf-8")
+    found = environment.requirements(path)
+    assert [(item.name, item.specifier) for item in found] == [
+        ("numpy", "==2.4.6"),
+        ("psycopg", "==3.3.9"),
+        ("setuptools", "<81"),
+    ]
+    assert found[1].line == "psycopg[binary]==3.3.9"
+
+
+def test_every_requirement_of_the_project_is_pinned_or_bounded():
+    wanted = environment.requirements()
+    assert len(wanted) == len({item.name.lower() for item in wanted})
+    assert [item.name for item in wanted if not re.match(r"(==|<)\d", item.specifier)] == []
+
+
+def test_prepare_passes_here_and_twice():
+    environment.prepare()
+    environment.prepare()
+
+
+def test_prepare_names_what_is_missing_and_the_next_command(monkeypatch):
+    absent = environment.Requirement("no-such-package", "==1.0", "no-such-package==1.0")
+    monkeypatch.setattr(environment, "requirements", lambda: [absent])
+    with pytest.raises(RuntimeError, match=r"no-such-package.*run_all\.sh"):
+        environment.prepare()
+
+
+def test_on_colab_only_missing_packages_are_installed_and_present_ones_are_held(monkeypatch, capsys):
+    absent = environment.Requirement("no-such-package", "==1.0", "no-such-package==1.0")
+    present = environment.Requirement("numpy", "==0.0.1", "numpy==0.0.1")
+    calls = []
+
+    def run(command, **kwargs):
+        calls.append((command, Path(command[command.index("-c") + 1]).read_text(encoding="utf-8")))
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(environment, "requirements", lambda: [absent, present])
+    monkeypatch.setattr(environment, "on_colab", lambda: True)
+    monkeypatch.setattr(environment.subprocess, "run", run)
+    environment.prepare()
+    ((command, constraints),) = calls
+    assert "no-such-package==1.0" in command
+    assert "numpy==0.0.1" not in command
+    assert constraints.startswith("numpy==") and "0.0.1" not in constraints
+    said = capsys.readouterr().out
+    assert "Installed: no-such-package" in said
+    assert "Kept in the versions found here" in said and "numpy" in said
+
+
+def test_a_failed_installation_is_reported(monkeypatch):
+    absent = environment.Requirement("no-such-package", "==1.0", "no-such-package==1.0")
+    monkeypatch.setattr(environment, "requirements", lambda: [absent])
+    monkeypatch.setattr(environment, "on_colab", lambda: True)
+    monkeypatch.setattr(
+        environment.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="no index")
+    )
+    with pytest.raises(RuntimeError, match="no index"):
+        environment.prepare()
+
+
+def test_versions_are_one_line_and_say_what_is_absent():
+    line = environment.versions("numpy", "no-such-package")
+    assert "\n" not in line
+    assert re.search(r"numpy \d", line)
+    assert "no-such-package not installed" in line
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"tier": "mirror"}, "local mirror"),
+        ({"tier": "network", "failures": ["x"]}, "Left out because they could not be read: 1"),
+        ({"tier": "synthetic"}, "SYNTHETIC AUDIO"),
+        (None, "No data yet"),
+        ({"tier": "other"}, "Unknown tier"),
+    ],
+)
+def test_the_banner_says_what_the_numbers_rest_on(monkeypatch, tmp_path, record, said):
+    path = tmp_path / "acquisition.json"
+    if record is not None:
+        path.write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr(config, "ACQUISITION_PATH", path)
+    banner = environment.tier_banner()
+    assert said in str(banner)
+    assert said in banner._repr_html_()
+
+
+def test_environment_and_steps_import_nothing_slow():
+    code = "import sys; from lib import environment, steps, build, report; print(sorted(set(sys.modules) & {%s}))"
+    slow = "'numpy', 'pandas', 'papermill', 'nbconvert', 'torch', 'tensorflow', 'nbformat', 'matplotlib'"
+    result = subprocess.run(
+        [sys.executable, "-c", code % slow], cwd=config.PROJECT_DIR, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_doctor_reports_every_section_and_names_a_next_step_for_each_fault(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "_answers", lambda host: host == "pypi.org")
+    monkeypatch.setenv("AUDIO_MIRROR", "/no/such/folder")
+    status = doctor.main()
+    said = capsys.readouterr().out
+    assert all(title in said for title in doctor.SECTIONS)
+    assert "pypi.org answers" in said and "tfhub.dev does not answer" in said
+    lines = said.splitlines()
+    faults = [number for number, line in enumerate(lines) if line.startswith("  fault")]
+    assert faults and status == 1
+    assert all("next:" in lines[number + 1] for number in faults)
+
+
+def test_doctor_runs_without_the_environment(tmp_path):
+    # -S: no site-packages, as on a machine where set-up has not run.
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", "from lib import doctor; print(len(list(doctor.check_installed())))"],
+        cwd=config.PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ.get("PATH", os.defpath), "AUDIO_OUTPUT_DIR": str(tmp_path)},
+    )
+    assert result.returncode == 0, result.stderr

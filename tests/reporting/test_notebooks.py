@@ -1,0 +1,294 @@
+"""The seven notebooks as files, and the whole build of them on generated audio."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from lib import config
+from lib.reporting import steps
+
+NAMES = [step.name for step in steps.STEPS]
+PATHS = [steps.NOTEBOOKS_DIR / f"{name}.ipynb" for name in NAMES]
+CODE_CELL_CAP = 25
+PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
+SMALL = {
+    "common": {"profile": "small", "seed": 7},
+    "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
+    "03_yamnet": {"fine_tune_clips": 16, "split_schemes": ["grouped", "random", "released"]},
+    "04_wav2vec2": {
+        "n_epochs": 1,
+        "max_train_clips": 16,
+        "split_schemes": ["grouped", "random", "initial", "released"],
+    },
+    "05_ensemble": {"n_bootstrap": 50},
+    "06_evaluation": {"n_bootstrap": 50, "n_mistakes": 1},
+    "07_temporal_client": {"n_chunks": 10, "kill_after_chunk": 4},
+}
+
+
+def repository() -> str:
+    return tomllib.loads((config.PROJECT_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
+        "Repository"
+    ]
+
+
+def code_cells(path: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_exactly_seven():
+    assert sorted(path.stem for path in steps.NOTEBOOKS_DIR.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_it_is_valid_and_holds_no_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_it_has_one_parameters_cell_of_literals(path):
+    declared = steps.declared_parameters(path)  # raises unless one cell, literals only
+    assert declared["profile"] == "quick" and isinstance(declared["seed"], int)
+    (cell,) = steps.parameters_cells(steps.read_notebook(path))
+    assert all(isinstance(node, ast.Assign | ast.AnnAssign) for node in ast.parse(steps.cell_source(cell)).body)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_its_first_cell_has_the_badge_and_the_three_bullets(path):
+    first = nbformat.read(path, as_version=4).cells[0].source
+    slug = repository().removeprefix("https://github.com/")
+    assert f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}" in first
+    assert re.search(r"^# ", first, re.MULTILINE)
+    assert [word for word in ("Question", "Reads", "Writes") if f"**{word}" not in first] == []
+
+
+def test_the_set_up_cell_is_the_same_in_all_and_names_the_repository():
+    found = {code_cells(path)[0] for path in PATHS}
+    assert len(found) == 1
+    (source,) = found
+    assert f'REPOSITORY = "{repository()}"' in source
+    assert "environment.prepare()" in source and "%cd" not in source
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_no_code_cell_is_longer_than_the_cap(path):
+    long = [source.splitlines()[0] for source in code_cells(path) if len(source.splitlines()) > CODE_CELL_CAP]
+    assert long == []
+
+
+def test_a_badge_for_each_notebook_is_in_the_readme():
+    readme = (config.PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+    slug = repository().removeprefix("https://github.com/")
+    assert [name for name in NAMES if f"/github/{slug}/blob/main/notebooks/{name}.ipynb" not in readme] == []
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
+def test_parameter_files_name_only_declared_parameters(path):
+    plan = steps.Plan(path.stem, steps.load_parameters(path))
+    steps.check_parameters(plan)
+    assert {parameters["profile"] for parameters in plan.parameters.values()} == {path.stem}
+
+
+def test_an_undeclared_parameter_is_an_error():
+    parameters = steps.load_parameters(steps.PARAMS_DIR / "quick.yaml", overrides={"05_ensemble": {"no_such": 1}})
+    with pytest.raises(steps.BuildError, match="no_such"):
+        steps.check_parameters(steps.Plan("quick", parameters))
+
+
+def test_an_unknown_section_is_an_error(tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text("08_more:\n  seed: 1\n", encoding="utf-8")
+    with pytest.raises(steps.BuildError, match="08_more"):
+        steps.load_parameters(path)
+
+
+def test_the_code_that_a_notebook_reaches_is_followed_through_imports():
+    names = {path.stem for path in steps.code_files(steps.read_notebook(PATHS[2]))}
+    assert {"yamnet", "config", "audio"} <= names
+    assert not names & {"build", "report", "environment"}
+    assert {"workflow", "worker", "shared"} <= {path.stem for path in steps.code_files(steps.read_notebook(PATHS[6]))}
+
+
+# -- the build -------------------------------------------------------------------------------------------------
+
+
+class Build:
+    """A build of its own: parameters, notebooks and outputs in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notebooks_dir = folder / "note books"
+        self.output_dir = folder / "out"
+        self.params_path = folder / "small.yaml"
+        self.report_dir = self.output_dir / "reports" / "small"
+        shutil.copytree(steps.NOTEBOOKS_DIR, self.notebooks_dir, ignore=shutil.ignore_patterns(".*"))
+        self.params_path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [
+            sys.executable,
+            "-m",
+            "lib.reporting.build",
+            "small",
+            "--data",
+            "synthetic",
+            "--params",
+            str(self.params_path),
+        ]
+        return subprocess.run(
+            [*command, "--notebooks", str(self.notebooks_dir), *arguments],
+            cwd=config.PROJECT_DIR,
+            env=os.environ | {"AUDIO_OUTPUT_DIR": str(self.output_dir), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+
+    def edit(self, name: str, source: str) -> None:
+        path = self.notebooks_dir / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        nbformat.write(notebook, path)
+
+    def restore(self, name: str) -> None:
+        shutil.copy(steps.NOTEBOOKS_DIR / f"{name}.ipynb", self.notebooks_dir / f"{name}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    build = Build(tmp_path_factory.mktemp("build"))
+    result = build.run()
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    build.said = result.stdout
+    return build
+
+
+def outcomes(said: str) -> list[str]:
+    """Return what happened to each of the seven: run or skipped."""
+    lines = [line for line in said.splitlines() if re.match(r"\[\d/7\]", line)]
+    return ["skipped" if "skipped" in line else "run" for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_build_runs_all_seven_on_generated_audio_and_says_so(built):
+    assert outcomes(built.said) == ["run"] * 7
+    assert "SYNTHETIC AUDIO" in built.said
+    pages = sorted(path.name for path in built.report_dir.glob("*.html"))
+    assert pages == sorted(["index.html", *(f"{name}.html" for name in NAMES)])
+    for path in built.report_dir.glob("*.html"):
+        assert "SYNTHETIC AUDIO" in path.read_text(encoding="utf-8"), path.name
+    assert (built.report_dir / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert list((built.report_dir / "figures").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_metrics_have_every_model_split_and_interval(built):
+    metrics = json.loads((built.report_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics) == {"yamnet", "wav2vec2", "average", "weighted", "vote", "calibrated", "meta"}
+    for name, splits in metrics.items():
+        alone = {"test_initial"} if name == "wav2vec2" else set()
+        assert set(splits) == {"validation", "test", "test_random_split", "test_released"} | alone
+        for facts in splits.values():
+            assert facts["n_clips"] > 0 and facts["n_groups"] > 0
+            assert tuple(facts["per_class"]) == config.CLASS_NAMES
+            figures = [facts["accuracy"], facts["macro_f1"]]
+            figures += [
+                facts["per_class"][label][kind]
+                for label in config.CLASS_NAMES
+                for kind in ("precision", "recall", "f1")
+            ]
+            for figure in figures:
+                assert set(figure) == {"value", "low", "high"}
+                assert figure["value"] is None or 0 <= figure["value"] <= 1
+                assert figure["low"] is None or 0 <= figure["low"] <= figure["high"] <= 1
+
+
+@pytest.mark.slow
+def test_run_info_states_data_weights_parameters_and_times(built):
+    info = json.loads((built.report_dir / "run_info.json").read_text(encoding="utf-8"))
+    assert info["data"]["tier"] == "synthetic"
+    assert set(info["base_weights"]) == {"yamnet", "wav2vec2"}
+    assert set(info["steps"]) == set(NAMES) and all(step["seconds"] > 0 for step in info["steps"].values())
+    assert info["energy"]["kwh"] is not None or info["energy"]["not_measured_because"]
+    assert info["parameters"]["03_yamnet"]["fine_tune_clips"] == SMALL["03_yamnet"]["fine_tune_clips"]
+    assert info["versions"]["tensorflow"] and info["versions"]["torch"]
+
+
+@pytest.mark.slow
+def test_no_page_asks_for_anything_outside_itself(built):
+    for path in built.report_dir.glob("*.html"):
+        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        asked = [node.get("src") for node in soup.find_all(src=True)]
+        asked += [node["href"] for node in soup.find_all("link", href=True)]
+        asked += [node["poster"] for node in soup.find_all(poster=True)]
+        assert [url[:80] for url in asked if not url.startswith("data:")] == [], path.name
+        assert soup.find_all(["script", "iframe", "object", "embed"]) == [], path.name
+        styles = " ".join(
+            [*(node.get_text() for node in soup.find_all("style")), *(n["style"] for n in soup.find_all(style=True))]
+        )
+        assert "@import" not in styles
+        assert re.findall(r"url\(\s*['\"]?(?!data:)[^)]*\)", styles) == [], path.name
+
+
+@pytest.mark.slow
+def test_links_between_pages_and_files_lead_somewhere(built):
+    for path in built.report_dir.glob("*.html"):
+        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for link in soup.find_all("a", href=True):
+            href = link["href"].partition("#")[0]
+            if href and "://" not in href and not href.startswith("mailto:"):
+                assert (built.report_dir / href).is_file(), f"{path.name} links to {href}"
+
+
+@pytest.mark.slow
+def test_no_page_names_a_folder_of_this_machine(built):
+    for path in built.report_dir.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert str(built.output_dir) not in text, path.name
+        assert f"{config.PROJECT_DIR}/" not in text, path.name
+
+
+@pytest.mark.slow
+def test_a_second_run_skips_everything_in_ten_seconds(built):
+    started = time.monotonic()
+    result = built.run()
+    assert result.returncode == 0, result.stderr
+    assert outcomes(result.stdout) == ["skipped"] * 7
+    assert "[report]" in result.stdout and result.stdout.count("unchanged, skipped") == 8
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_stops_the_build_and_is_kept_and_the_next_run_goes_on_there(built):
+    built.edit("05_ensemble", "raise ZeroDivisionError('made to fail')")
+    result = built.run()
+    assert result.returncode != 0
+    assert outcomes(result.stdout) == ["skipped"] * 4 + ["run"]
+    kept = built.output_dir / "build" / "small" / "executed" / "05_ensemble.failed.ipynb"
+    assert "ZeroDivisionError: made to fail" in result.stderr
+    assert str(kept) in result.stderr and kept.is_file()
+    built.restore("05_ensemble")
+    result = built.run()
+    assert result.returncode == 0, result.stderr
+    assert outcomes(result.stdout)[:5] == ["skipped"] * 4 + ["run"]
+    assert not kept.exists()

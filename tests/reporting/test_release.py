@@ -1,0 +1,102 @@
+"""Releasing a build: what is copied, what is refused, and cards that quote the metrics."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lib import checkpoint, config
+from lib.reporting import release
+
+FIGURE = {"value": 0.87654, "low": 0.8, "high": 0.9}
+RESULT = {
+    "n_clips": 1234,
+    "n_groups": 56,
+    "accuracy": FIGURE,
+    "macro_f1": FIGURE,
+    "per_class": {label: {"precision": FIGURE, "recall": FIGURE, "f1": FIGURE} for label in config.CLASS_NAMES},
+}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Return the four folders of a release: build, report, models, docs."""
+    folders = {name: tmp_path / name for name in ("build", "report", "models", "docs")}
+    for folder in folders.values():
+        folder.mkdir()
+    for source, _, weights_file, _ in release.RELEASED.values():
+        checkpoint_dir = folders["build"] / source
+        record = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
+        checkpoint.describe(checkpoint_dir, record)
+        (checkpoint_dir / weights_file).write_bytes(b"weights")
+    (folders["build"] / "ensemble.json").write_text(json.dumps({"rule": "average"}))
+    metrics = {name: {"test": RESULT, "validation": RESULT} for name in ("yamnet", "wav2vec2", "average")}
+    (folders["report"] / "metrics.json").write_text(json.dumps(metrics))
+    return folders
+
+
+def run(build):
+    return release.release(build["build"], build["report"], models_dir=build["models"], docs_dir=build["docs"])
+
+
+def test_networks_rule_and_cards_are_written(build):
+    stale = build["models"] / "yamnet_finetuned" / "old.keras"
+    stale.parent.mkdir()
+    stale.write_text("old")
+    written = run(build)
+    assert all(path.is_file() for path in written)
+    assert not stale.exists()
+    assert (build["models"] / "wav2vec2_compact" / "labels.json").is_file()
+    assert json.loads((build["models"] / "ensemble.json").read_text()) == {"rule": "average"}
+
+
+def test_cards_quote_the_metrics_and_name_the_weights(build):
+    run(build)
+    card = (build["models"] / "yamnet_finetuned" / "README.md").read_text()
+    assert "0.877 [0.800, 0.900]" in card
+    assert "1,234" in card
+    assert "rebuilt YAMNet weights" in card
+    assert "Not a safety device" in card
+    assert "average" in (build["docs"] / "MODEL_CARD.md").read_text()
+
+
+def test_a_figure_without_a_value_is_called_so(build):
+    path = build["report"] / "metrics.json"
+    path.write_text(path.read_text().replace("0.87654", "null"))
+    run(build)
+    assert "no value" in (build["docs"] / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("tier", ["synthetic", None])
+def test_networks_trained_on_generated_audio_are_not_released(build, tier):
+    checkpoint.describe(build["build"] / "yamnet/released", {"data_tier": tier} if tier else {})
+    with pytest.raises(release.ReleaseError, match="real"):
+        run(build)
+    assert not list(build["models"].iterdir())
+
+
+def test_what_is_too_large_for_git_is_refused(build):
+    (build["build"] / "wav2vec2/released/model.safetensors").write_bytes(bytes(26_000_000))
+    with pytest.raises(release.ReleaseError, match="MB"):
+        run(build)
+
+
+@pytest.mark.parametrize("missing", ["build/ensemble.json", "report/metrics.json", "build/yamnet/released/model.keras"])
+def test_what_is_missing_is_named_with_the_next_command(build, missing, tmp_path):
+    (tmp_path / missing).unlink()
+    with pytest.raises(release.ReleaseError, match=r"run_all\.sh"):
+        run(build)
+    assert not list(build["models"].iterdir())
+
+
+def test_permuted_classes_are_refused(build):
+    path = build["build"] / "yamnet/released/labels.json"
+    path.write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}))
+    with pytest.raises(release.ReleaseError, match="normal"):
+        run(build)
+
+
+def test_the_command_fails_in_one_line(capsys):
+    assert release.main(["--profile", "nothing"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

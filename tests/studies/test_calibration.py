@@ -1,0 +1,150 @@
+"""Calibration on data whose answer is known: labels drawn from the probabilities, sharpened ones, perfect ones."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from lib import config, ensemble, plots
+from lib.studies import answers_plots, calibration, decisions
+
+
+def drawn(n, rng):
+    """Return probabilities and labels drawn from them: calibrated by construction."""
+    probabilities = rng.dirichlet((1.0, 1.0, 1.0), size=n)
+    return probabilities, (rng.random(n)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+
+
+def own_groups(n):
+    return np.arange(n).astype(str)
+
+
+def frame(class_ids, groups):
+    return pd.DataFrame({"label": [config.CLASS_NAMES[i] for i in class_ids], "group_id": groups})
+
+
+@pytest.mark.parametrize("binning", calibration.BINNINGS)
+def test_labels_drawn_from_the_probabilities_leave_no_error_and_sharpened_ones_do(rng, binning):
+    probabilities, class_ids = drawn(20_000, rng)
+    for what in (calibration.TOP, *config.CLASS_NAMES):
+        assert calibration.ece(*calibration.events_of(probabilities, class_ids, what), binning=binning) < 0.02
+    sharp = ensemble.temper(probabilities, 1 / 3)
+    assert calibration.ece(*calibration.events_of(sharp, class_ids, calibration.TOP), binning=binning) > 0.1
+
+
+def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
+    probabilities, class_ids = drawn(20_000, rng)
+    sharp = ensemble.temper(probabilities, 0.5)
+    assert ensemble.fit_temperature(sharp, class_ids) == pytest.approx(2.0, abs=0.08)
+    given = {"validation": (frame(class_ids[:5000], own_groups(5000)), {"sharp": sharp[:5000]})}
+    found = calibration.section(given, n_bootstrap=20)
+    assert found.figures["temperatures"]["sharp"] == pytest.approx(2.0, abs=0.15)
+    states = found.figures["measures"]["validation"]["sharp"]
+    assert states["before"]["ece_width"]["value"] > 0.08 > 0.03 > states["after"]["ece_width"]["value"]
+    assert states["after"]["log_loss"]["value"] < states["before"]["log_loss"]["value"]
+
+
+def test_ece_equals_that_by_hand():
+    confidence, correct = np.array([0.55, 0.58, 0.95, 0.95]), np.array([True, False, True, True])
+    assert calibration.ece(confidence, correct, n_bins=10) == pytest.approx(0.5 * 0.065 + 0.5 * 0.05)
+    assert calibration.ece(confidence, correct, n_bins=2, binning="mass") == pytest.approx(0.5 * 0.065 + 0.5 * 0.05)
+    bins = calibration.reliability(confidence, correct, n_bins=10)
+    assert bins["n"].tolist() == [2, 2] and bins["accuracy"].tolist() == [0.5, 1.0]
+    with pytest.raises(ValueError, match="binning"):
+        calibration.ece(confidence, correct, binning="none")
+
+
+def test_bins_hold_every_clip_at_both_ends_and_of_equal_mass_about_as_many(rng):
+    confidence = np.concatenate([[0.0, 1.0], rng.random(1498)])
+    for binning in calibration.BINNINGS:
+        bins = calibration.reliability(confidence, confidence > 0.5, binning=binning)
+        assert bins["n"].sum() == 1500 and len(bins) == calibration.N_BINS
+    assert bins["n"].between(95, 105).all()
+
+
+def test_brier_and_log_loss_equal_those_by_hand():
+    truth = np.repeat([0, 1, 2], 4)
+    perfect = calibration.measures(np.eye(3)[truth], truth, own_groups(12), n_bootstrap=50).set_index("measure")
+    assert perfect.loc["brier", "value"] == 0 and perfect.loc["log_loss", "value"] == pytest.approx(0)
+    wrong = calibration.measures(np.eye(3)[(truth + 1) % 3], truth, own_groups(12), n_bootstrap=50)
+    assert wrong.set_index("measure").loc["brier", "value"] == 2
+    even = calibration.measures(np.full((12, 3), 1 / 3), truth, own_groups(12), n_bootstrap=50).set_index("measure")
+    assert even.loc["brier", "value"] == pytest.approx(2 / 3)
+    assert even.loc["log_loss", "value"] == pytest.approx(np.log(3))
+
+
+def test_the_interval_of_the_error_covers_the_truth_about_as_often_as_it_says():
+    true = calibration.ece(*sharpened(np.random.default_rng(1), 200_000)[:2])
+    rng, n_covered = np.random.default_rng(5), 0
+    for _ in range(40):
+        _, _, probabilities, class_ids = sharpened(rng, 400)
+        row = calibration.measures(probabilities, class_ids, own_groups(400), n_bootstrap=100).iloc[0]
+        assert row["measure"] == "ece_width" and row["low"] <= row["value"] <= row["high"]
+        n_covered += row["low"] <= true <= row["high"]
+    assert n_covered >= 34
+
+
+def sharpened(rng, n):
+    probabilities, class_ids = drawn(n, rng)
+    sharp = ensemble.temper(probabilities, 0.5)
+    return *calibration.events_of(sharp, class_ids, calibration.TOP), sharp, class_ids
+
+
+def test_few_clips_leave_gaps_by_chance_and_the_table_says_how_large(rng):
+    probabilities, class_ids = drawn(200, rng)
+    row = calibration.measures(probabilities, class_ids, own_groups(200), n_bootstrap=500).iloc[0]
+    assert 0.04 < row["perfect"] < 0.15 and row["value"] < row["perfect"]
+
+
+def test_too_few_groups_give_no_interval(rng):
+    probabilities, class_ids = drawn(40, rng)
+    table = calibration.measures(probabilities, class_ids, np.repeat(list("abcd"), 10), n_bootstrap=50)
+    assert table[["low", "high"]].isna().all().all() and table["value"].notna().all()
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Return the findings of a model that is surer of validation clips than of the others."""
+    given, rng = {}, np.random.default_rng(7)
+    for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
+        probabilities, class_ids = drawn(300, rng)
+        rows = frame(class_ids, np.repeat(own_groups(100), 3))
+        given[split] = (rows, {"yamnet": ensemble.temper(probabilities, sharpness), "average": probabilities})
+    del given["left_out"][1]["average"]
+    return calibration.section(given, n_bootstrap=60)
+
+
+def test_thresholds_are_those_of_validation_on_every_split(found):
+    for name, keys in (("unsure", ["model", "target_risk"]), ("costs", ["model", "alarm", "miss_costs"])):
+        table = found.tables[f"calibration_{name}"]
+        assert (table.groupby(keys)["threshold"].nunique() == 1).all()
+        assert set(table["split"]) == {"validation", "test", "left_out"}
+    assert set(found.figures["aurc"]["left_out"]) == {"yamnet"}
+    unsure = found.tables["calibration_unsure"].query("split == 'validation'").dropna(subset="risk")
+    assert (unsure["risk"] <= unsure["target_risk"]).all()
+
+
+def test_the_drawings_take_the_tables_and_name_their_axes(found):
+    tables = {name.removeprefix("calibration_"): table for name, table in found.tables.items()}
+    _, axes = plots.subplots(1, 3)
+    bins = tables["bins"].query("split == 'test' and model == 'yamnet' and what == 'top' and binning == 'width'")
+    answers_plots.draw_reliability(axes[0], bins)
+    unsure = tables["unsure"].query("split == 'test' and target_risk == 0.05")
+    answers_plots.draw_coverage_risk(axes[1], tables["coverage_risk"].query("split == 'test'"), unsure=unsure)
+    either = "model == 'yamnet' and alarm == 'either'"
+    chosen = tables["costs"].query(either)
+    answers_plots.draw_alarm_trade(axes[2], tables["thresholds"].query(either), by="split", chosen=chosen)
+    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
+        "perfect",
+        "before (n = 300)",
+        "after (n = 300)",
+    ]
+    assert len(axes[2].texts) == 3 * len(decisions.COST_RATIOS)
+    plt.close("all")

@@ -1,0 +1,98 @@
+"""What notebook 07 shows of chaos.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib import config, plots
+from lib.studies import chaos
+from temporal_workflow import shared
+from tests.chaos.__main__ import suite
+
+CLEAN = {"lost": 0, "doubled": 0, "misordered": 0, "seed": 7}
+ROWS = [
+    {"test": "worker kills", "size": "long", "kills": 200, "chunks": 6000, **CLEAN, "recovery_p50_seconds": 1.5,
+     "recovery_p95_seconds": 3.5, "replayed": 40, "histories": 41, "largest_history_events": 2600,
+     "largest_event_bytes": 5000},
+    {"test": "soak", "size": "long", "chunks": 40320, **CLEAN, "lost": 3, "audio_hours": 168.0,
+     "memory_growth_orchestration": 0.012, "memory_growth_inference": -0.001, "largest_history_events": 2700},
+    {"test": "duplicates", "size": "ci", "failed": "SendError: gone", "seed": 7},
+    {"test": "disk full", "size": "ci", "times": 1, "held": 1, "outcome": "waits", "chunks": 1, **CLEAN},
+    {"test": "disk full", "size": "long", "times": 20, "held": 19, "outcome": "waits", "chunks": 20, **CLEAN},
+    {"test": "port taken", "size": "long", "times": 20, "held": 20, "outcome": "exit code 69"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> pd.DataFrame:
+    path = tmp_path / "chaos.json"
+    path.write_text(json.dumps(ROWS))
+    return chaos.read(path)
+
+
+def test_runs_say_what_was_done_and_lost(rows: pd.DataFrame) -> None:
+    table = chaos.runs(rows).set_index(["test", "size"])
+    assert len(table) == 3
+    assert table.loc[("worker kills", "long"), "done"] == "200 kills"
+    assert table.loc[("soak", "long"), "done"] == "168 h of audio"
+    assert table.loc[("soak", "long"), "lost"] == 3
+    assert table.loc[("worker kills", "long"), "recovery p95 (s)"] == 3.5
+    assert table.loc[("duplicates", "every build"), "done"] == "FAILED: SendError: gone"
+
+
+def test_faults_say_how_often_they_held(rows: pd.DataFrame) -> None:
+    table = chaos.faults(rows).set_index("test")
+    assert list(table.columns) == ["every build", "long", "outcome"]
+    assert table.loc["disk full", "every build"] == "1 of 1"
+    assert table.loc["disk full", "long"] == "19 of 20"
+    assert pd.isna(table.loc["port taken", "every build"])
+
+
+def test_limits_are_the_worst_and_leave_out_what_was_not_measured(rows: pd.DataFrame) -> None:
+    sentences = chaos.limits(rows)
+    assert len(sentences) == 4  # no marker run
+    assert "2,700 events" in sentences[0]
+    assert "+1.2%" in sentences[2]
+    assert sentences[3].endswith("40 of 41")
+
+
+def test_every_kill_is_drawn() -> None:
+    trace = pd.DataFrame(
+        {
+            "sequence": [0, 1, 2, 3],
+            "sent_seconds": [0.0, 1.0, 2.0, 3.0],
+            "stored_seconds": [0.2, 1.2, 6.0, 6.5],
+            "killed": [None, "inference-2", "orchestration", "inference-1"],
+            "killed_seconds": [None, 1.1, 2.1, 3.1],
+        }
+    )
+    figure, axes = plots.subplots(2, 1)
+    chaos.draw_kills(axes, trace)
+    labels = [line.get_label() for line in axes[0].get_lines()]
+    assert labels == ["sent", "stored", "inference killed (2)", "orchestration killed (1)"]
+    assert axes[0].get_lines()[2].get_xdata().tolist() == [1.1, 3.1]
+    assert axes[1].get_lines()[0].get_ydata().max() == 4.0
+    plots.close(figure)
+
+
+def test_the_committed_long_runs_hold_what_the_readme_says() -> None:
+    rows = chaos.read(config.PROJECT_DIR / "reports" / "full" / "chaos.json")
+    rows = rows[rows["size"] == "long"].set_index("test")
+    assert set(rows.index) == set(suite("long", 7))
+    assert "failed" not in rows
+    assert (rows[["lost", "doubled", "misordered"]].fillna(0) == 0).all(axis=None)
+    assert (rows["held"].dropna() == 20).all()
+    assert (rows["replayed"] == rows["histories"]).drop("port taken").all(), "every history of every run replays"
+    assert (rows["largest_history_events"].dropna() < 10_240).all()
+    assert (rows["largest_event_bytes"].dropna() < shared.MAX_MESSAGE_BYTES).all()
+    assert rows.loc["worker kills", ["kills", "chunks"]].tolist() == [200, 6_000]
+    assert rows.loc["worker kills", "recovery_p95_seconds"] <= 5
+    assert rows.loc["server kills", "kills"] == 50
+    assert rows.loc["duplicates", "sends"] >= 20_000
+    assert rows.loc["soak", "audio_hours"] == 168
+    assert rows.loc["soak", ["memory_growth_orchestration", "memory_growth_inference"]].max() < 0.05
+    assert rows.loc["marker", ["markers_in_database", "markers_in_logs", "markers_in_metrics"]].sum() == 0

@@ -1,0 +1,125 @@
+"""The transfer-learning example: file names, choice of classes, and folds that leave nothing to remember."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from lib import plots
+from lib.corpora import corpora, corpus_rules
+from lib.studies import answers_plots, esc10
+
+PICKED = ("cat", "hen", "wind", "crickets", "footsteps", "snoring", "siren", "train", "engine", "airplane")
+
+
+def test_names_give_fold_recording_and_class_by_number_or_folder():
+    assert esc10.read_name("audio/1-100032-A-0.wav") == esc10.Name(1, "100032", "dog")
+    assert esc10.read_name("data/301 - Crying baby/5-198411-C-20.wav") == esc10.Name(5, "198411", "crying baby")
+    assert esc10.read_name("010 - Fire crackling/3-157187-A.ogg").class_name == "crackling fire"
+    for path in ("data/902 - Noise/1-47819-C.ogg", "audio/6-1-A-0.wav", "audio/1-1-A-50.wav", "cat.wav", "1-2-A.ogg"):
+        assert esc10.read_name(path) is None
+
+
+def test_the_names_of_the_classes_stand_at_their_numbers():
+    assert len(set(esc10.CLASSES)) == 50 == len(esc10.CLASSES)
+    assert esc10.CLASSES[corpus_rules.ESC50_CRYING] == "crying baby"
+    assert esc10.CLASSES[corpus_rules.ESC50_LAUGHING] == "laughing"
+    assert {esc10.CLASSES[i] for i in corpus_rules.ESC50_SIRENS} == {"siren", "car horn"}
+    assert set(esc10.ESC10_CLASSES) <= set(esc10.CLASSES) and len(esc10.ESC10_CLASSES) == 10
+
+
+def test_folder_and_number_agree_wherever_the_index_has_both():
+    both = [path for path in corpora.clips()["path"] if re.search(r"\d+ - .+/[1-5]-\d+-[A-Z]-\d+\.wav$", path)]
+    assert len(both) > 30
+    for path in both:
+        folder = path.split("/")[-2].split(" - ")[1].lower()
+        assert esc10.read_name(path).class_name == folder
+
+
+@pytest.fixture
+def rows():
+    """Return 20 clips of each of ten classes, four a fold, two a Freesound recording."""
+    clips = []
+    for name in PICKED:
+        number = esc10.CLASSES.index(name)
+        for i in range(20):
+            freesound = 1000 * number + i // 2
+            path = f"audio/{i // 4 + 1}-{freesound}-{'AB'[i % 2]}-{number}.wav"
+            clips.append({"clip_id": f"{name} {i}", "path": path, "group_id": f"fs:{freesound}"})
+    return pd.DataFrame(clips)
+
+
+def classes_of(rows):
+    return np.array([PICKED.index(clip_id.rsplit(" ", 1)[0]) for clip_id in rows["clip_id"]])
+
+
+def test_embeddings_that_hold_the_class_are_all_right_and_others_at_chance(rows, rng):
+    clear = np.eye(10)[classes_of(rows)] + rng.normal(0, 0.1, (200, 10))
+    found = esc10.section(rows, clear, n_bootstrap=50)
+    assert found.figures["accuracy"]["value"] == 1 and found.figures["which"].startswith("ESC-50, the ten")
+    table = found.tables["esc10"].set_index("class_name")
+    assert table.loc["all", "n_clips"] == 200 and table.loc["cat", "n_groups"] == 10
+    assert found.tables["esc10_folds"]["n_clips"].tolist() == [40] * 5
+    assert found.figures["head_kwh"] is None
+    chance = esc10.section(rows, rng.normal(size=(200, 10)), n_bootstrap=50).figures["accuracy"]["value"]
+    assert chance < 0.25
+
+
+def test_what_is_heard_in_one_fold_alone_helps_nobody(rows):
+    """An embedding that names the recording and nothing else: whoever mixed the folds would be right half the time."""
+    recordings = rows["group_id"].astype("category").cat.codes.to_numpy()
+    found = esc10.section(rows, np.eye(100)[recordings], n_bootstrap=50)
+    assert found.figures["accuracy"]["value"] < 0.2
+
+
+def test_a_recording_in_two_folds_is_refused(rows):
+    rows.loc[19, "group_id"] = rows.loc[0, "group_id"]
+    with pytest.raises(ValueError, match="two folds"):
+        esc10.section(rows, np.eye(10)[classes_of(rows)], n_bootstrap=50)
+
+
+def test_too_few_classes_give_no_table_but_say_so(rows):
+    found = esc10.section(rows.iloc[:180], np.eye(10)[classes_of(rows)][:180])
+    assert not found.tables and found.figures == {"classes": [], "n_classes_found": 9, "needed": 10}
+
+
+def test_the_ten_of_esc10_come_first_then_the_animals_then_those_with_most_clips():
+    def there(names, n=10):
+        return pd.DataFrame([{"class_name": name, "fold": i % 5 + 1} for name in names for i in range(n)])
+
+    everything = there(esc10.CLASSES)
+    assert esc10.choose_classes(everything) == ("ESC-10", esc10.ESC10_CLASSES)
+    assert esc10.choose_classes(everything[everything["class_name"] != "rain"])[0] == "ESC-50 animals"
+    without = everything[~everything["class_name"].isin(("rain", "cow"))]
+    more = pd.concat([without, there(PICKED, 3)])
+    assert set(esc10.choose_classes(more)[1]) == set(PICKED)
+    assert esc10.choose_classes(there(esc10.ESC10_CLASSES, 9)) == ("ESC-50, the ten classes with most clips", ())
+
+
+def test_energy_is_what_the_meter_says(rows):
+    class Meter:
+        method, reason, asked = "a test", "", ()
+
+        def start(self, task):
+            self.asked += (task,)
+
+        def stop(self, task):
+            self.asked += (task,)
+            return 0.25
+
+    meter = Meter()
+    found = esc10.section(rows, np.eye(10)[classes_of(rows)], meter=meter, embedding_kwh=0.5, n_bootstrap=50)
+    assert (found.figures["head_kwh"], found.figures["embedding_kwh"]) == (0.25, 0.5)
+    assert meter.asked == ("esc10", "esc10") and found.figures["energy_method"] == "a test"
+    _, ax = plots.subplots()
+    answers_plots.draw_esc10(ax, found.tables["esc10"])
+    assert "cat (n = 20)" in [label.get_text() for label in ax.get_yticklabels()]
+    plt.close("all")

@@ -1,0 +1,558 @@
+"""Pretraining: crops in step with the teacher, no label used, three objectives that learn, runs that repeat."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lib
+from lib import checkpoint, config, manifest, wav2vec2, waveforms
+from lib.studies import pretraining
+from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
+
+LAST = 10**6  # a step so late that the quantiser has cooled down
+
+
+@pytest.fixture(scope="module")
+def hop_and_field():
+    """Samples between two frames of the compact network, and samples that one frame hears."""
+    settings = wav2vec2.compact_config()
+    hop, field = 1, 1
+    for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    return hop, field
+
+
+@pytest.fixture(scope="module")
+def teacher_windows():
+    """`lib.yamnet.patch_windows` out of its own source, so that TensorFlow stays out of this file."""
+    tree = ast.parse((config.PROJECT_DIR / "lib" / "yamnet.py").read_text(encoding="utf-8"))
+    constants = [
+        node for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith(("SAMPLES", "FRAMES"))
+    ]  # fmt: skip
+    function = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "patch_windows"]
+    names = {"np": np, "as_waveform": waveforms.as_waveform}
+    exec(compile(ast.Module(constants + function, []), "lib/yamnet.py", "exec"), names)
+    return names["patch_windows"]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The compact network with its own kernels and strides but a hundredth of its weights, and few validation crops."""
+    settings = wav2vec2.compact_config()
+    sizes = {"conv_dim": (16, 16, 24, 32), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    settings.update(sizes | {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4})
+    monkeypatch.setattr(wav2vec2, "compact_config", lambda: copy.deepcopy(settings))
+    monkeypatch.setattr(pretraining, "N_VALIDATION_CROPS", 16)
+    monkeypatch.setattr(wav2vec2, "device", lambda: torch.device("cpu"))
+
+
+def noise(rng, n_samples):
+    return (0.1 * rng.standard_normal(n_samples)).astype(np.float32)
+
+
+def random_sound(rng, n_patches=(5, 6, 9)):
+    clips = [noise(rng, PATCH_SAMPLES + (n - 1) * PATCH_HOP_SAMPLES) for n in n_patches]
+    embeddings = [rng.standard_normal((n, sum(TEACHER_UNITS))).astype(np.float32) for n in n_patches]
+    return Sound(clips, embeddings, np.full(len(clips), 1 / len(clips)))
+
+
+def counting_sound(n_patches, weights):
+    """Every sample tells its clip and its place, every embedding its clip and its patch."""
+    clips = [1e6 * row + np.arange(PATCH_SAMPLES + (n - 1) * PATCH_HOP_SAMPLES) for row, n in enumerate(n_patches)]
+    embeddings = [np.stack([np.full(n, row), np.arange(n)], axis=1) for row, n in enumerate(n_patches)]
+    return Sound([clip.astype(np.float32) for clip in clips], embeddings, np.array(weights))
+
+
+def objective_of(method, seed=3):
+    torch.manual_seed(seed)
+    return pretraining.OBJECTIVES[method]().to(wav2vec2.device())
+
+
+def loss_of(objective, clips, heard, step=LAST):
+    """The loss under one draw of masks, dropout and quantiser noise, whenever it is asked for."""
+    np.random.seed(5)
+    torch.manual_seed(5)
+    return objective(clips, heard.to(wav2vec2.device()), step)
+
+
+def heads_input(objective, clips, heard):
+    """What the head is given."""
+    seen = []
+    hook = objective.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    loss_of(objective, clips, heard)
+    hook.remove()
+    return seen[0]
+
+
+# Geometry
+
+
+def test_a_crop_holds_the_patches_it_should(teacher_windows, hop_and_field):
+    hop, field = hop_and_field
+    windows = teacher_windows(np.zeros(CROP_SAMPLES, np.float32))
+    assert windows.shape == (CROP_PATCHES, PATCH_SAMPLES)
+    assert hop == pretraining.FRAME_SAMPLES
+    assert pretraining.PATCH_HOP_FRAMES * hop == PATCH_HOP_SAMPLES  # no drift
+    n_frames = (CROP_SAMPLES - field) // hop + 1
+    assert (n_frames - pretraining.PATCH_FRAMES) // pretraining.PATCH_HOP_FRAMES + 1 == CROP_PATCHES
+
+
+def test_the_frames_of_a_patch_hear_that_patch_alone(hop_and_field):
+    hop, field = hop_and_field
+    last_sample = (pretraining.PATCH_FRAMES - 1) * hop + field
+    assert last_sample <= PATCH_SAMPLES < last_sample + hop  # all that fit, and no more
+
+
+def test_a_frame_hears_what_the_configuration_says(hop_and_field):
+    hop, field = hop_and_field
+    torch.manual_seed(3)
+    convolutions = wav2vec2.initial_model().wav2vec2.feature_extractor.eval()
+    clip = torch.randn(1, PATCH_SAMPLES, requires_grad=True)
+    convolutions(clip)[0, :, 3].square().sum().backward()
+    heard = clip.grad[0].nonzero().flatten()
+    assert (heard.min(), heard.max()) == (3 * hop, 3 * hop + field - 1)
+
+
+@pytest.mark.parametrize("n_samples", [1, 400, PATCH_SAMPLES, CROP_SAMPLES - 1])
+def test_a_short_waveform_is_repeated(rng, n_samples):
+    waveform = noise(rng, n_samples)
+    tiled = pretraining.tile(waveform)
+    assert tiled.shape == (CROP_SAMPLES,)
+    np.testing.assert_array_equal(tiled, waveform[np.arange(CROP_SAMPLES) % n_samples])
+
+
+@pytest.mark.parametrize("surplus", [0, 1, PATCH_HOP_SAMPLES - 1, PATCH_HOP_SAMPLES, 3 * PATCH_HOP_SAMPLES + 5])
+def test_a_long_waveform_loses_only_what_fills_no_patch(rng, teacher_windows, surplus):
+    waveform = noise(rng, CROP_SAMPLES + surplus)
+    tiled = pretraining.tile(waveform)
+    np.testing.assert_array_equal(tiled, waveform[: len(tiled)])
+    assert 0 <= len(waveform) - len(tiled) < PATCH_HOP_SAMPLES
+    windows = teacher_windows(tiled)  # an irregular last patch would break the rule that patch n starts at n hops
+    assert len(windows) == CROP_PATCHES + surplus // PATCH_HOP_SAMPLES
+    for number, window in enumerate(windows):
+        np.testing.assert_array_equal(window, tiled[number * PATCH_HOP_SAMPLES :][:PATCH_SAMPLES])
+
+
+# What is learnt from
+
+
+def test_weights_know_sources_and_groups_but_no_label(rng):
+    frame = pd.DataFrame({"source": list("aabbbb"), "group_id": ["a1", "a1", "b1", "b2", "b3", "b4"]})
+    embeddings = [rng.standard_normal((5, 4)) for _ in range(6)]
+    clips = [noise(rng, CROP_SAMPLES) for _ in range(6)]
+    labels = [["crying"] * 6, ["normal"] * 5 + ["screaming"], list(config.CLASS_NAMES) * 2]
+    weights = [pretraining.prepare(frame.assign(label=column), clips, embeddings).weights for column in labels]
+    weights.append(pretraining.prepare(frame, clips, embeddings).weights)
+    for other in weights:
+        np.testing.assert_array_equal(other, weights[0])
+    # Four groups count twice as much as one: 2/3 over b's clips, 1/3 over a's two.
+    np.testing.assert_allclose(weights[0], [1 / 6] * 6)
+    alone = pretraining.prepare(frame[1:], clips[1:], embeddings[1:]).weights
+    np.testing.assert_allclose(alone, [1 / 3] + [1 / 6] * 4)
+    assert alone.sum() == pytest.approx(1)
+
+
+def test_units_of_the_teacher_are_standardised_and_bursts_held_back(rng):
+    n_patches = [5, 60, 135]
+    embeddings = [3 + 2 * rng.standard_normal((n, 8)).clip(-4, 4) for n in n_patches]
+    for clip in embeddings:
+        clip[:, 0] = 7.0  # a unit that never moves
+    embeddings[2][9, 1] = 1e3  # and one that bursts
+    frame = pd.DataFrame({"source": "a", "group_id": list("xyz")})
+    sound = pretraining.prepare(frame, [noise(rng, CROP_SAMPLES)] * 3, embeddings)
+    assert [len(clip) for clip in sound.embeddings] == n_patches
+    assert all(clip.dtype == np.float32 for clip in sound.embeddings)
+    units = np.concatenate(sound.embeddings)
+    np.testing.assert_allclose(units[:, 2:].mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(units[:, 2:].std(axis=0), 1, atol=1e-2)
+    assert np.abs(units[:, 0]).max() < 1e-3
+    assert units[n_patches[0] + n_patches[1] + 9, 1] == np.abs(units).max() == pretraining.TEACHER_LIMIT
+
+
+def test_crop_and_teacher_belong_together():
+    sound = counting_sound([5, 6, 9], [0.25, 0.25, 0.5])
+    clips, heard = sound.draw(200, np.random.default_rng(1), change=False)
+    assert heard.shape == (200, CROP_PATCHES, 2)
+    drawn = set()
+    for clip, patches in zip(clips, heard.numpy(), strict=True):
+        row, start = divmod(int(clip[0]), 1_000_000)
+        np.testing.assert_array_equal(clip, sound.waveforms[row][start : start + CROP_SAMPLES])  # as it is
+        assert (patches[:, 0] == row).all()
+        np.testing.assert_array_equal(patches[:, 1] * PATCH_HOP_SAMPLES, start + np.arange(5) * PATCH_HOP_SAMPLES)
+        drawn.add((row, int(patches[0, 1])))
+    assert drawn == {(0, 0)} | {(1, n) for n in range(2)} | {(2, n) for n in range(5)}  # every place, the last too
+
+
+def test_a_clip_without_weight_is_never_drawn():
+    clips, _ = counting_sound([5, 5, 5], [0.5, 0.0, 0.5]).draw(100, np.random.default_rng(1), change=False)
+    assert {int(clip[0]) // 1_000_000 for clip in clips} == {0, 2}
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_same_generator_same_draw(rng, change):
+    sound = random_sound(rng)
+    draws = [sound.draw(4, np.random.default_rng(seed), change=change) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0][0], draws[1][0])
+    assert torch.equal(draws[0][1], draws[1][1])
+    assert not np.array_equal(draws[0][0], draws[2][0])
+
+
+def test_a_changed_crop_stays_in_step_with_the_teacher(rng):
+    sound = random_sound(rng)
+    for seed in range(12):
+        (plain,), heard = sound.draw(1, np.random.default_rng(seed), change=False)
+        (changed,), heard_changed = sound.draw(1, np.random.default_rng(seed), change=True)
+        assert torch.equal(heard, heard_changed)  # the teacher hears the clean sound
+        assert changed.shape == plain.shape
+        assert not np.array_equal(changed, plain)
+        spectrum = np.fft.rfft(changed, 2 * CROP_SAMPLES) * np.fft.rfft(plain, 2 * CROP_SAMPLES).conj()
+        lag_samples = np.abs(np.fft.irfft(spectrum)).argmax()
+        assert min(lag_samples, 2 * CROP_SAMPLES - lag_samples) < 80  # 5 ms: a filter's delay, no shift
+
+
+def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teacher_windows):
+    clips = [noise(rng, 400), noise(rng, CROP_SAMPLES + PATCH_HOP_SAMPLES + 3)]
+    frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
+    heard = []
+
+    def embeddings(backbone, waveforms):
+        heard.extend(waveforms)
+        return [teacher_windows(clip)[:, :4] for clip in waveforms]
+
+    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
+    yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
+    monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
+    monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
+    monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
+    sound, description = pretraining.load_sound("train")
+    assert description == "some teacher"
+    assert [len(rows) for rows in sound.embeddings] == [CROP_PATCHES, CROP_PATCHES + 1]
+    assert all(np.array_equal(*pair) for pair in zip(sound.waveforms, heard, strict=True))
+
+
+def test_versions_are_faster_or_slower_and_half_of_them_mixed(rng):
+    """A tone that is mixed is no pure tone any more, and a length tells the speed."""
+    clips = [noise(rng, 16_000), np.sin(np.arange(24_000, dtype=np.float32) * 0.3)]
+    made = pretraining.versions(clips, 20, seed=1)
+    ratios = np.array([len(clips[i % 2]) / len(version) for i, version in enumerate(made)])
+    slowest, fastest = pretraining.SPEEDS
+    assert slowest * 0.99 < ratios.min() < 0.85 and 1.2 < ratios.max() < fastest * 1.01
+    spectra = [np.square(np.abs(np.fft.rfft(tone * np.hanning(len(tone))))) for tone in made[1::2]]
+    n_alone = sum(power[power.argmax() - 3 :][:7].sum() > 0.995 * power.sum() for power in spectra)
+    assert 4 <= n_alone <= 16  # about ten of twenty
+    assert all(version.dtype == np.float32 and np.abs(version).max() <= 1 for version in made)
+    again = pretraining.versions(clips, 20, seed=1)
+    assert all(np.array_equal(*pair) for pair in zip(made, again, strict=True))
+    assert pretraining.versions(clips, 0, seed=1) == []
+
+
+def test_the_teacher_hears_the_versions_as_well(monkeypatch, rng, teacher_windows):
+    clips = [noise(rng, CROP_SAMPLES), noise(rng, 2 * CROP_SAMPLES)]
+    frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
+    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
+    yamnet = types.SimpleNamespace(
+        CLIPS_PER_BLOCK=2,
+        from_hub=lambda: teacher,
+        embeddings=lambda _, waveforms: [teacher_windows(clip)[:, :4] for clip in waveforms],
+    )
+    monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
+    monkeypatch.setattr(manifest, "read", lambda path, *, splits: frame)
+    monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
+    sound, _ = pretraining.load_sound("train", n_versions=2, seed=3)
+    expected = [*clips, *pretraining.versions(clips, 2, seed=3)]
+    assert all(np.array_equal(a, pretraining.tile(b)) for a, b in zip(sound.waveforms, expected, strict=True))
+    assert len(sound.embeddings) == len(sound.weights) == 6
+    np.testing.assert_allclose(sound.weights[:2], sound.weights[2:4])
+
+
+# Objectives
+
+
+@pytest.mark.parametrize("step", [0, LAST])
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_the_loss_is_finite_and_reaches_the_first_convolution(small, rng, method, step):
+    clips, heard = random_sound(rng).draw(3, rng, change=True)
+    objective = objective_of(method).train()
+    loss = loss_of(objective, clips, heard, step)
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+    loss.backward()
+    first = objective.backbone.feature_extractor.conv_layers[0].conv.weight.grad
+    assert torch.isfinite(first).all()
+    assert first.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_one_batch_can_be_learnt(small, rng, method):
+    clips, heard = random_sound(rng).draw(3, rng, change=False)
+    objective = objective_of(method).train()
+    optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = loss_of(objective, clips, heard)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_every_objective_starts_from_the_same_backbone(small):
+    states = [objective_of(method).backbone.state_dict() for method in pretraining.METHODS]
+    first = "feature_extractor.conv_layers.0.conv.weight"
+    assert all(torch.equal(state[first], states[0][first]) for state in states)  # the filterbank
+    assert all(state.keys() == states[0].keys() for state in states)
+
+
+def test_distillation_predicts_from_the_frames_within_the_patch(small, rng, hop_and_field):
+    hop, field = hop_and_field
+    clips, _ = random_sound(rng).draw(2, rng, change=False)
+    objective = pretraining.Distillation()
+    n_frames = int(objective.backbone._get_feat_extract_output_lengths(CROP_SAMPLES))
+    starts = np.arange(n_frames) * hop
+    firsts = np.arange(CROP_PATCHES)[:, None] * PATCH_HOP_SAMPLES
+    within = (starts >= firsts) & (starts + field <= firsts + PATCH_SAMPLES)  # (n_patches, n_frames)
+    expected = torch.from_numpy(within / within.sum(axis=1, keepdims=True)).float().expand(2, -1, -1)
+    frames = torch.eye(n_frames).expand(2, -1, -1)  # each frame says its number
+    objective.backbone.forward = lambda **_: types.SimpleNamespace(last_hidden_state=frames)
+    objective.head = torch.nn.Identity()
+    assert n_frames < TEACHER_UNITS[0]  # so that one part takes them all
+    assert float(objective(clips, expected, 0)) < 1e-12
+    assert float(objective(clips, expected.roll(1, dims=2), 0)) > 1e-5
+    assert float(objective(clips, expected.flip(1), 0)) > 1e-5
+
+
+def test_the_few_voices_count_as_much_as_the_embedding(small, rng):
+    clips, heard = random_sound(rng).draw(2, rng, change=False)
+    objective = pretraining.Distillation()
+    torch.nn.init.zeros_(objective.head[-1].weight)
+    torch.nn.init.zeros_(objective.head[-1].bias)  # guesses the mean of every unit
+    embedding, voices = heard.split(TEACHER_UNITS, dim=-1)
+    expected = float(embedding.square().mean() + voices.square().mean()) / 2
+    assert float(objective(clips, heard, 0).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_mask_is_drawn_but_the_objectives_own(small, rng, monkeypatch):
+    sound, modes = random_sound(rng), []
+    forward = pretraining.Distillation.forward
+
+    def spy(self, *arguments):
+        modes.append((self.head.training, self.backbone.training))
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(pretraining.Distillation, "forward", spy)
+    run("distillation", sound, sound, n_steps=2, batch_size=1)
+    assert modes[:2] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_a_run_goes_on_from_an_earlier_one(small, rng, method, tmp_path):
+    earlier = objective_of(method, seed=11).backbone
+    wav2vec2.save_backbone(earlier, tmp_path, record={"n_steps": 3})
+    sound = random_sound(rng)
+    start = wav2vec2.load_base(str(tmp_path))[0].wav2vec2
+    _, weights = run(method, sound, sound, n_steps=1, learning_rate=0.0, start=start)
+    assert all(torch.equal(weights[name], value.half().float()) for name, value in earlier.state_dict().items())
+
+
+def test_what_is_masked_cannot_be_heard(small, rng, monkeypatch):
+    objective = objective_of("masked").eval()
+    _, heard = random_sound(rng).draw(2, rng, change=False)
+    batches = [[noise(rng, CROP_SAMPLES) for _ in range(2)] for _ in range(2)]
+    open_frames = [heads_input(objective, clips, heard) for clips in batches]
+    assert not torch.allclose(*open_frames, atol=1e-3)
+    monkeypatch.setattr(pretraining, "_mask", lambda *_: torch.ones(2, 70, dtype=torch.bool))
+    hidden = [heads_input(objective, clips, heard) for clips in batches]
+    torch.testing.assert_close(*hidden)
+
+
+def test_only_what_is_masked_counts(small, rng, monkeypatch):
+    objective = objective_of("masked")
+    clips = [noise(rng, CROP_SAMPLES) for _ in range(2)]
+    mask = torch.arange(70).expand(2, -1) % 10 < 5
+    wanted = objective._log_mel(wav2vec2.collate(clips)["input_values"])[:, :70]
+    monkeypatch.setattr(pretraining, "_mask", lambda *_: mask)
+    objective.head = torch.nn.Identity()
+    for right_where, limit in ((mask, 0.0), (~mask, 1.0)):
+        given = torch.where(right_where[..., None], wanted, wanted + 1)
+        objective.backbone.forward = lambda given=given, **_: types.SimpleNamespace(last_hidden_state=given)
+        assert float(objective(clips, torch.empty(0), 0)) == pytest.approx(limit, abs=1e-6)
+
+
+def test_spans_are_masked_over_less_than_the_share_asked_for(small, rng):
+    inputs = wav2vec2.collate([noise(rng, CROP_SAMPLES) for _ in range(40)])
+    np.random.seed(0)
+    mask = pretraining._mask(objective_of("masked").backbone, inputs)
+    n_frames = int(objective_of("masked").backbone._get_feat_extract_output_lengths(CROP_SAMPLES))
+    assert mask.shape == (40, n_frames)
+    assert 0.25 < mask.float().mean() < pretraining.MASK_SHARE
+    edges = np.diff(mask.numpy().astype(int), axis=1, prepend=0, append=0)
+    runs = np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
+    assert runs.min() >= pretraining.MASK_FRAMES
+
+
+def test_the_log_mel_of_a_frame_is_of_what_the_frame_hears(small, hop_and_field):
+    hop, field = hop_and_field
+    objective = objective_of("masked")
+    clip = torch.zeros(1, CROP_SAMPLES)
+    clip[0, 30 * hop + field // 4 : 30 * hop + field // 4 + 20] = 1.0
+    log_mel = objective._log_mel(clip)[0]
+    assert len(log_mel) >= (CROP_SAMPLES - field) // hop + 1
+    loudest = int(log_mel.mean(dim=1).argmax())
+    assert loudest * hop <= 30 * hop + field // 4 < loudest * hop + field
+    assert log_mel.mean() == pytest.approx(0, abs=1e-3)
+    assert log_mel.std() == pytest.approx(1, abs=1e-2)
+
+
+def test_the_contrastive_loss_counts_masked_frames_not_clips(small, rng):
+    objective = objective_of("contrastive").eval()
+    clips = [noise(rng, CROP_SAMPLES) for _ in range(8)]
+    few, many = (float(loss_of(objective, clips[:n], torch.empty(0)).detach()) for n in (2, 8))
+    assert many == pytest.approx(few, rel=0.3)
+
+
+# A whole run
+
+
+def run(method, sound, validation, **settings):
+    """The rows of a short run without their seconds, and the weights at its end."""
+    settings = {"n_steps": 4, "batch_size": 2, "report_steps": 2} | settings
+    rows = [(backbone, row) for backbone, row in pretraining.pretrain(method, sound, validation, **settings)]
+    return [{name: row[name] for name in row if name != "seconds"} for _, row in rows], rows[-1][0].state_dict()
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_a_run_can_be_repeated(small, rng, method):
+    sound, validation = random_sound(rng), random_sound(rng)
+    rows, weights = run(method, sound, validation)
+    np.random.seed(99)  # what others draw before makes no difference
+    torch.manual_seed(99)
+    again, same_weights = run(method, sound, validation)
+    assert again == rows
+    assert all(torch.equal(weights[name], value) for name, value in same_weights.items())
+    assert run(method, sound, validation, seed=8)[0] != rows
+    often, _ = run(method, sound, validation, report_steps=1)  # nor does how often it is looked at
+    assert often[-1]["validation_loss"] == rows[-1]["validation_loss"]
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_validation_is_the_same_task_every_time(small, rng, method):
+    rows, _ = run(method, random_sound(rng), random_sound(rng), learning_rate=0.0, report_steps=1)
+    assert len({row["validation_loss"] for row in rows}) == 1
+    assert len({row["loss"] for row in rows}) == 4
+
+
+def test_only_what_is_trained_on_is_changed(small, rng, monkeypatch):
+    sound, validation, drawn = random_sound(rng), random_sound(rng), set()
+    draw = Sound.draw
+
+    def spy(self, batch_size, rng, *, change):
+        drawn.add(("sound" if self is sound else "validation", change))
+        return draw(self, batch_size, rng, change=change)
+
+    monkeypatch.setattr(Sound, "draw", spy)
+    run("distillation", sound, validation, n_steps=1, batch_size=1)
+    assert drawn == {("sound", True), ("validation", False)}
+
+
+def test_a_run_reports_every_so_often_and_at_its_end(small, rng):
+    rows = [row for _, row in pretraining.pretrain(
+        "distillation", random_sound(rng), random_sound(rng), n_steps=5, batch_size=1, report_steps=2
+    )]  # fmt: skip
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    assert all(set(row) == {"step", "loss", "validation_loss", "seconds"} for row in rows)
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert rows[0]["seconds"] <= rows[-1]["seconds"]
+
+
+# What is kept
+
+
+def test_the_backbone_is_kept_in_half_precision_and_met_no_label(small, tmp_path):
+    backbone = objective_of("distillation").backbone
+    path = wav2vec2.save_backbone(backbone, tmp_path / "pretrained", record={"method": "distillation"})
+    kept, original = load_file(path), backbone.state_dict()
+    assert kept.keys() == original.keys()
+    for name, value in kept.items():
+        assert value.dtype == torch.float16
+        torch.testing.assert_close(value.float(), original[name].cpu(), rtol=2**-11, atol=2**-25)
+    assert checkpoint.record(path.parent) == {"method": "distillation"}
+    assert not (path.parent / "labels.json").exists()
+
+
+def test_a_kept_backbone_can_be_fine_tuned(small, rng, tmp_path):
+    path = wav2vec2.save_backbone(objective_of("masked").backbone, tmp_path, record={})
+    model, _ = wav2vec2.load_base(str(tmp_path))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name, value in load_file(path).items():
+        assert torch.equal(model.wav2vec2.state_dict()[name], value.float())
+    assert tuple(model.config.id2label.values()) == config.CLASS_NAMES
+    assert np.isfinite(wav2vec2.predict(model, [noise(rng, 20_000)])).all()
+
+
+def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tmp_path, capsys):
+    sounds = {split: (random_sound(rng), "some teacher") for split in ("train", "validation")}
+    monkeypatch.setattr(pretraining, "load_sound", lambda split, **_: sounds[split])
+    out = tmp_path / "out"
+    arguments = [
+        "--method",
+        "masked",
+        "--steps",
+        "3",
+        "--batch-size",
+        "2",
+        "--seed",
+        "5",
+        "--versions",
+        "2",
+        "--out",
+        str(out),
+    ]
+    assert pretraining.main(arguments) == 0
+    assert load_file(out / wav2vec2.CHECKPOINT_FILE)
+    curve = pd.read_csv(out / wav2vec2.PRETRAINING_LOSS_FILE)
+    assert curve["step"].tolist() == [3]
+    record = json.loads((out / checkpoint.TRAINING_FILE).read_text())
+    wanted = {
+        "method": "masked",
+        "teacher": "some teacher",
+        "n_steps": 3,
+        "batch_size": 2,
+        "seed": 5,
+        "step": 3,
+        "n_clips": 1,  # of three waveforms, two are changed versions of the first
+        "n_versions": 2,
+    }
+    assert record | wanted == record
+    assert record["validation_loss"] == pytest.approx(curve["validation_loss"][0], rel=1e-4)
+    assert "start" not in record
+    assert "validation_loss" in capsys.readouterr().out
+    further = [*arguments[:-1], str(tmp_path / "further"), "--start", str(out), "--share", "0.5"]
+    assert pretraining.main(further) == 0
+    assert json.loads((tmp_path / "further" / checkpoint.TRAINING_FILE).read_text())["start"] == record
+    card = (tmp_path / "further" / "README.md").read_text()
+    assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (masked, seed 5)" in card
+    assert "- weights: 50% of the way" in card
+    assert (
+        "- audio: 1 clips of the training groups" in card and "without labels, and 2 changed versions of each" in card
+    )
+
+
+def test_weights_are_kept_from_between_two_runs(small):
+    first, second = (objective_of("distillation", seed=seed).backbone for seed in (3, 4))
+    states = [model.state_dict() for model in (first, second)]
+    for share, wanted in ((0.0, (1.0, 0.0)), (0.25, (0.75, 0.25)), (1.0, (0.0, 1.0))):
+        middle = pretraining.between(first, second, share=share).state_dict()
+        for name, value in middle.items():
+            torch.testing.assert_close(value, wanted[0] * states[0][name] + wanted[1] * states[1][name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,8 +97,7 @@ def score(
         If shapes differ, or a row is not finite or does not sum to 1.
     """
     by_group = confusion_by_group(probabilities, class_ids, groups)
-    whole = by_group.sum(axis=0)
-    resampled = np.tensordot(group_draws(len(by_group), n_bootstrap, seed), by_group, axes=1)
+    whole, resampled = resample_groups(by_group, n_bootstrap=n_bootstrap, seed=seed)
     value, spread = figures(whole[None]), figures(resampled)
     result = {"n_clips": int(whole.sum()), "n_groups": len(by_group)}
     for name in ("accuracy", "macro_f1"):
@@ -153,12 +152,11 @@ def paired_difference(
         value, low, high (None with fewer than `MIN_GROUPS` groups), and p_above_zero: the share of resamples in which
         `first` is better.
     """
-    a = confusion_by_group(first, class_ids, groups)
-    b = confusion_by_group(second, class_ids, groups)
-    draws = group_draws(len(a), n_bootstrap, seed)
-    spread = macro_f1(np.tensordot(draws, a, axes=1)) - macro_f1(np.tensordot(draws, b, axes=1))
-    value = macro_f1(a.sum(axis=0)[None])[0] - macro_f1(b.sum(axis=0)[None])[0]
-    return {**interval(value, spread, n_groups=len(a)), "p_above_zero": float((spread > 0).mean())}
+    both = np.stack([confusion_by_group(values, class_ids, groups) for values in (first, second)], axis=1)
+    whole, resampled = resample_groups(both, n_bootstrap=n_bootstrap, seed=seed)
+    value = macro_f1(whole[:1])[0] - macro_f1(whole[1:])[0]
+    spread = macro_f1(resampled[:, 0]) - macro_f1(resampled[:, 1])
+    return {**interval(value, spread, n_groups=len(both)), "p_above_zero": float((spread > 0).mean())}
 
 
 def earned_stage(
@@ -192,9 +190,55 @@ def earned_stage(
     return kept, gains
 
 
+def resample_groups(by_group: np.ndarray, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Add counts up over all groups, and over groups drawn with replacement: the project's one bootstrap.
+
+    Parameters
+    ----------
+    by_group : ndarray, shape (n_groups, ...)
+        Counts, or sums, of each group.
+    n_bootstrap, seed : int
+        Number of resamples, and what decides them.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        The sum over all groups (...), and of each resample (n_bootstrap, ...).
+    """
+    return by_group.sum(axis=0), np.tensordot(group_draws(len(by_group), n_bootstrap, seed), by_group, axes=1)
+
+
 def group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
     """Return how often each group is drawn in each resample, with replacement: (n_bootstrap, n_groups)."""
     return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+
+
+def bootstrap(
+    by_group: np.ndarray,
+    figure: Callable[[np.ndarray], np.ndarray],
+    *,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> Interval:
+    """Return a figure of summed counts with its interval over groups.
+
+    Parameters
+    ----------
+    by_group : ndarray, shape (n_groups, ...)
+        Counts, or sums, of each group.
+    figure : callable
+        Summed counts (n, ...) to the figure (n,), NaN where there is none.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    dict
+        As `interval`; no groups give no value.
+    """
+    if not len(by_group):
+        return interval(np.nan, np.empty(0), n_groups=0)
+    whole, resampled = resample_groups(by_group, n_bootstrap=n_bootstrap, seed=seed)
+    return interval(float(figure(whole[None])[0]), figure(resampled), n_groups=len(by_group))
 
 
 def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
@@ -219,6 +263,25 @@ def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
     if n_groups >= MIN_GROUPS and not np.isnan(value):
         low, high = (float(edge) for edge in np.nanpercentile(spread, [tail, 100 - tail]))
     return {"value": None if np.isnan(value) else float(value), "low": low, "high": high}
+
+
+def format_interval(figure: Mapping[str, float | None], *, digits: int = 3, sign: bool = False) -> str:
+    """Return a figure as text, "0.981 [0.961, 0.995]": the project's one way to write an interval.
+
+    Parameters
+    ----------
+    figure : mapping
+        value, low and high; None or NaN in low stands for "too few groups": then the value is written alone.
+    digits : int
+        Digits after the point.
+    sign : bool
+        Write the sign of positive numbers too, as for a difference.
+    """
+    value, low, high = (np.nan if figure[end] is None else figure[end] for end in ("value", "low", "high"))
+    form = f"{'+' if sign else ''}.{digits}f"
+    if np.isnan(value):
+        return "no value"
+    return f"{value:{form}}" + ("" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
 def roc_curves(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[str, Curve]:

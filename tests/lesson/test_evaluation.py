@@ -173,3 +173,26 @@ def test_table_has_a_row_a_model_and_split():
     rows = evaluation.macro_f1_table({"yamnet": {"validation": result, "test": result}})
     assert [(row["model"], row["split"]) for row in rows] == [("yamnet", "validation"), ("yamnet", "test")]
     assert {f"f1_{label}" for label in config.CLASS_NAMES} <= set(rows[0])
+
+
+def test_one_bootstrap_serves_every_figure_of_summed_counts():
+    by_group = np.array([[3.0, 4], [1, 2], [0, 1], [2, 2], [5, 9], [1, 1]])  # right, all
+    found = evaluation.bootstrap(by_group, lambda counts: counts[..., 0] / counts[..., 1], n_bootstrap=500)
+    assert found["value"] == pytest.approx(12 / 19)
+    assert found["low"] < found["value"] < found["high"]
+    nobody = evaluation.bootstrap(np.empty((0, 2)), lambda counts: counts[..., 0])
+    assert nobody == {"value": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("figure", "options", "text"),
+    [
+        ({"value": 0.98, "low": 0.96, "high": 0.9951}, {}, "0.980 [0.960, 0.995]"),
+        ({"value": 0.98, "low": None, "high": None}, {"digits": 2}, "0.98"),
+        ({"value": 0.01, "low": float("nan"), "high": float("nan")}, {"sign": True}, "+0.010"),
+        ({"value": -0.01, "low": -0.02, "high": 0.0}, {"sign": True, "digits": 2}, "-0.01 [-0.02, +0.00]"),
+        ({"value": None, "low": None, "high": None}, {}, "no value"),
+    ],
+)
+def test_a_figure_and_its_interval_are_written_in_one_way(figure, options, text):
+    assert evaluation.format_interval(figure, **options) == text

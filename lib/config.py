@@ -27,6 +27,7 @@ RANDOM_MANIFEST_PATH = DATA_DIR / "manifest_random_split.csv"  # the leaky twin,
 ACQUISITION_PATH = DATA_DIR / "acquisition.json"  # tier used, counts and failures by source
 BUILD_DIR = OUTPUT_DIR / "build"
 REPORTS_DIR = OUTPUT_DIR / "reports"
+STUDIES_DIR = BUILD_DIR / "studies"  # what lib.studies writes: tables/, figures/
 MODELS_DIR = PROJECT_DIR / "models"  # released checkpoints, in git
 LABELS_FILE = "labels.json"
 
@@ -38,6 +39,11 @@ class ClassOrderError(ValueError):
 def build_dir(profile: str) -> Path:
     """Return the folder for a profile's trained models, caches and executed notebooks."""
     return BUILD_DIR / profile
+
+
+def probabilities_dir(profile: str) -> Path:
+    """Return the folder of the probability tables that one notebook writes and a later one reads."""
+    return build_dir(profile) / "probabilities"
 
 
 def report_dir(profile: str) -> Path:

@@ -70,24 +70,24 @@ STEPS = (
     Step(
         "03_yamnet",
         ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
-        ("{build}/models/yamnet", "{report}/tables/yamnet_probabilities.csv"),
+        ("{build}/models/yamnet", "{build}/probabilities/yamnet.csv"),
         ("TFHUB_CACHE_DIR",),
     ),
     Step(
         "04_wav2vec2",
         ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
-        ("{build}/models/wav2vec2", "{report}/tables/wav2vec2_probabilities.csv"),
+        ("{build}/models/wav2vec2", "{build}/probabilities/wav2vec2.csv"),
         optional=("{models}/wav2vec2_pretrained",),
     ),
     Step(
         "05_ensemble",
         (
             "{data}/manifest.csv",
-            "{report}/tables/yamnet_probabilities.csv",
-            "{report}/tables/wav2vec2_probabilities.csv",
+            "{build}/probabilities/yamnet.csv",
+            "{build}/probabilities/wav2vec2.csv",
         ),
         tuple(f"{{build}}/models/ensemble{part}.json" for part in ("", "_rules", "_out_of_fold")),
-        optional=("{report}/tables/study_left_out.csv",),
+        optional=("{studies}/tables/left_out.csv",),
     ),
     Step(
         "06_evaluation",
@@ -95,11 +95,11 @@ STEPS = (
             "{data}/manifest.csv",
             "{data}/manifest_random_split.csv",
             "{build}/models",
-            "{report}/tables/yamnet_probabilities.csv",
-            "{report}/tables/wav2vec2_probabilities.csv",
+            "{build}/probabilities/yamnet.csv",
+            "{build}/probabilities/wav2vec2.csv",
         ),
         ("{report}/metrics.json",),
-        optional=(*(f"{{report}}/tables/study_{name}.csv" for name in SHOWN_STUDIES), "{report}/trust.json"),
+        optional=(*(f"{{studies}}/tables/{name}.csv" for name in SHOWN_STUDIES), "{report}/trust.json"),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
 )
@@ -132,12 +132,13 @@ class Plan:
         return self.executed_dir / f"{step.name}.ipynb"
 
     def paths(self, templates: tuple[str, ...]) -> list[Path]:
-        """Fill in {data}, {build}, {report} and {models}."""
+        """Fill in {data}, {build}, {report}, {models} and {studies}."""
         places = {
             "data": config.DATA_DIR,
             "build": config.build_dir(self.profile),
             "report": config.report_dir(self.profile),
             "models": config.MODELS_DIR,
+            "studies": config.STUDIES_DIR,
         }
         return [Path(template.format(**places)) for template in templates]
 

@@ -184,7 +184,7 @@ def robust(inputs: Inputs) -> Findings:
 
 def seed_spread(inputs: Inputs) -> Findings:
     """Compare three trainings that differ in their seed alone."""
-    table = pd.read_csv(inputs.tables_dir / "study_seeds.csv")
+    table = pd.read_csv(config.STUDIES_DIR / "tables" / "seeds.csv")
     rows = inputs.rows("test")
     by_model: dict[str, dict[int, np.ndarray]] = {name: {} for name in ensemble.MODEL_NAMES}
     for (name, seed), part in table[table["model"].isin(by_model)].groupby(["model", "seed"]):

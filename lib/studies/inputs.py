@@ -29,7 +29,7 @@ class Inputs:
 
     def __init__(self, profile: str) -> None:
         self.models_dir = config.build_dir(profile) / "models"
-        self.tables_dir = config.report_dir(profile) / "tables"
+        self.probabilities_dir = config.probabilities_dir(profile)
         self._rows: dict[tuple[str, ...], pd.DataFrame] = {}
         self._waveforms: dict[tuple[str, ...], list[np.ndarray]] = {}
 
@@ -85,7 +85,7 @@ class Inputs:
     def validation_answers(self) -> Answers:
         """Answers on the validation split, from the tables of notebooks 03 and 04."""
         return self.combine(
-            {name: self._table(f"{name}_probabilities", self.rows("validation")) for name in ensemble.MODEL_NAMES}
+            {name: self._table(name, self.rows("validation")) for name in ensemble.MODEL_NAMES}
         )
 
     @cached_property
@@ -94,7 +94,7 @@ class Inputs:
 
         As recorded. The ensemble answers by the chosen rule, fitted to the other families, in noise as well.
         """
-        rows, given = probabilities.by_model(pd.read_csv(self.tables_dir / "study_left_out.csv"))
+        rows, given = probabilities.by_model(pd.read_csv(config.STUDIES_DIR / "tables" / "left_out.csv"))
         members = {name: given[name] for name in ensemble.MODEL_NAMES}
         truth, families = manifests.class_ids(rows), rows["scheme"].to_numpy()
         together = ensemble.out_of_fold(self.rule["rule"], members, truth, families, n_folds=None)
@@ -106,7 +106,7 @@ class Inputs:
         return everything, {name: values[recorded] for name, values in answers.items()}
 
     def _table(self, name: str, rows: pd.DataFrame) -> np.ndarray:
-        table = pd.read_csv(self.tables_dir / f"{name}.csv")
+        table = pd.read_csv(self.probabilities_dir / f"{name}.csv")
         table = table[(table["scheme"] == SCHEME) & (table["split"] == "validation")].set_index("clip_id")
         return table.loc[rows["clip_id"], list(config.CLASS_NAMES)].to_numpy()
 

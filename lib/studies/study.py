@@ -1,7 +1,7 @@
 """What the recipe is worth on sources never met: `./run_all.sh study [left-out|seeds|ablation|...]`.
 
 Takes hours on two cores, needs the real recordings and notebooks 01 and 02 run, and writes
-`reports/<profile>/tables/study_*.csv`, which notebook 06 shows. The test groups take part in nothing but the final
+`build/studies/tables/*.csv`, which notebook 06 shows. The test groups take part in nothing but the final
 left-out figures.
 """
 
@@ -356,15 +356,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./run_all.sh study", description=__doc__.splitlines()[0])
     known = ", ".join(name.replace("_", "-") for name in STUDIES)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {known} (default: all)")
-    parser.add_argument("--profile", default="full", help="report that shows the tables (default: full)")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
-    tables_dir = config.report_dir(options.profile) / "tables"
+    tables_dir = config.STUDIES_DIR / "tables"
     tables_dir.mkdir(parents=True, exist_ok=True)
     names = [name.replace("-", "_") for name in options.studies] or list(STUDIES)
     if not set(names) <= set(STUDIES):
         parser.error(f"the studies are {known}")
     for name in names:
-        path = tables_dir / f"study_{name}.csv"
+        path = tables_dir / f"{name}.csv"
         STUDIES[name]().to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
         build.say(f"written: {path}")
     return 0

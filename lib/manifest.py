@@ -1,9 +1,9 @@
-"""The manifest: which clips there are, what they are labelled, and which split their group belongs to."""
+"""The manifest: the table of clips, one row per clip, with label, source, group and split."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,7 +12,6 @@ import pandas as pd
 from lib import audio, config
 
 SPLITS = ("train", "validation", "test")
-FRACTIONS = (0.7, 0.15, 0.15)
 
 RAW_COLUMNS = (
     "clip_id", "path", "label", "subtype", "source", "group_id", "duration_seconds", "sample_rate_hz", "channels",
@@ -32,14 +31,6 @@ class ManifestError(ValueError):
     """A manifest does not follow its schema."""
 
 
-class SplitError(ValueError):
-    """The clips cannot be split so that every class is in every split."""
-
-
-class LeakageError(ValueError):
-    """A group, or the same audio, lies in more than one split."""
-
-
 def read(path: Path, *, splits: Iterable[str] | None = None) -> pd.DataFrame:
     """Read a manifest and check it against its schema.
 
@@ -48,12 +39,12 @@ def read(path: Path, *, splits: Iterable[str] | None = None) -> pd.DataFrame:
     path : Path
         `config.RAW_MANIFEST_PATH`, `config.MANIFEST_PATH` or `config.RANDOM_MANIFEST_PATH`.
     splits : iterable of str, optional
-        Keep these splits only. Everything but notebook 06 asks for ("train", "validation"): the test split stays shut.
+        Keep these splits only. Everything but notebook 06 asks for ("train", "validation"): test stays closed.
 
     Returns
     -------
     DataFrame
-        One row a clip, with the columns `RAW_COLUMNS` or `COLUMNS`, sorted by clip_id.
+        One row per clip, with the columns `RAW_COLUMNS` or `COLUMNS`, sorted by clip_id.
 
     Raises
     ------
@@ -162,129 +153,3 @@ def load_waveforms(frame: pd.DataFrame) -> list[np.ndarray]:
     if unsafe:
         raise ManifestError(f"path does not stay inside the data folder: {unsafe[0]!r}.")
     return [audio.read_pcm16(config.DATA_DIR / path) for path in frame["path"]]
-
-
-def split_by_group(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
-    """Draw train, validation and test so that no group crosses and every class, source and subtype keeps its share.
-
-    Greedy, after iterative stratification (Sechidis et al. 2011, On the Stratification of Multi-label Data): every
-    class is first given one group in every split, then the groups, largest first, each go to the split where they
-    lessen the deviation from the wanted shares most.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Needs the columns label, source, subtype and group_id.
-    fractions : sequence of float
-        Wanted shares of `SPLITS`; their sum is 1.
-    seed : int
-        Decides between groups of equal size. The rows' order decides nothing.
-
-    Returns
-    -------
-    Series of str
-        The split of each row, with the index of `frame`.
-
-    Raises
-    ------
-    SplitError
-        If some class has too few groups to be in every split.
-    """
-    shares = _check_fractions(fractions)
-    counts = _group_counts(frame, seed)
-    assigned = pd.Series(-1, index=counts.index)
-    _seat_every_class(counts, assigned)
-    _assign_greedily(counts, assigned, shares)
-    splits = frame["group_id"].map(assigned).map(dict(enumerate(SPLITS))).rename("split")
-    _check_every_class(frame["label"], splits)
-    return splits
-
-
-def split_at_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
-    """Draw the splits clip by clip, blind to groups: the leaky twin, kept to show what leakage is worth.
-
-    Same parameters, result and errors as `split_by_group`; the class shares are kept to within one clip.
-    """
-    shares = _check_fractions(fractions)
-    rng = np.random.default_rng(seed)
-    splits = pd.Series("", index=frame.index, name="split")
-    for _, rows in frame.sort_values("clip_id").groupby("label"):
-        order = rng.permutation(rows.index.to_numpy())
-        edges = np.round(np.cumsum(shares)[:-1] * len(order)).astype(int)
-        for name, part in zip(SPLITS, np.split(order, edges), strict=True):
-            splits[part] = name
-    _check_every_class(frame["label"], splits)
-    return splits
-
-
-def check_no_leakage(frame: pd.DataFrame) -> None:
-    """Make sure that no group and no audio lies in two splits.
-
-    Raises
-    ------
-    LeakageError
-        Naming how many groups, or equal hashes, are shared, and the first of them.
-    """
-    for column, what in (("group_id", "group"), ("sha256", "audio hash")):
-        shared = shared_values(frame, column)
-        if shared:
-            raise LeakageError(
-                f"{len(shared)} {what}(s) lie in more than one split, first {shared[0]!r}: split again by group."
-            )
-
-
-def shared_values(frame: pd.DataFrame, column: str) -> list[str]:
-    """Return the values of a column that appear in more than one split, sorted."""
-    n_splits = frame.groupby(column)["split"].nunique()
-    return sorted(n_splits.index[n_splits > 1])
-
-
-def _check_fractions(fractions: Sequence[float]) -> np.ndarray:
-    shares = np.asarray(fractions, dtype=float)
-    if shares.shape != (len(SPLITS),) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
-        raise SplitError(f"fractions are {tuple(fractions)}, expected three positive shares of {SPLITS} with sum 1.")
-    return shares
-
-
-def _check_every_class(labels: pd.Series, splits: pd.Series) -> None:
-    table = pd.crosstab(labels, splits).reindex(columns=list(SPLITS), fill_value=0)
-    for label, row in table.iterrows():
-        if (row == 0).any():
-            absent = ", ".join(row.index[row == 0])
-            raise SplitError(
-                f"no {label} clip falls in {absent}: this class needs at least {len(SPLITS)} groups of its own."
-            )
-
-
-def _group_counts(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return clips by group (rows, largest first, ties shuffled) and by class, source and subtype (columns)."""
-    by_class = pd.crosstab(frame["group_id"], frame["label"])
-    finer = [pd.crosstab(frame["group_id"], [frame["label"], frame[name]]) for name in ("source", "subtype")]
-    counts = pd.concat([by_class, *finer], axis=1)
-    tie_breaker = np.random.default_rng(seed).permutation(len(counts))
-    return counts.iloc[np.lexsort((tie_breaker, -by_class.sum(axis=1).to_numpy()))]
-
-
-def _seat_every_class(counts: pd.DataFrame, assigned: pd.Series) -> None:
-    """Give each class a group in each split: test and validation a smallest one; the class with fewest groups first."""
-    classes = [name for name in config.CLASS_NAMES if name in counts]
-    for label in sorted(classes, key=lambda name: int((counts[name] > 0).sum())):
-        holders = counts.index[counts[label] > 0][::-1]  # smallest first
-        for split_id in reversed(range(len(SPLITS))):
-            free = holders[(assigned[holders] < 0).to_numpy()]
-            if len(free) and not (assigned[holders] == split_id).any():
-                assigned[free[0]] = split_id
-
-
-def _assign_greedily(counts: pd.DataFrame, assigned: pd.Series, shares: np.ndarray) -> None:
-    """Place the groups still free, in order, each where the sum of (filled - wanted)^2 / wanted falls most."""
-    table = counts.to_numpy(float)  # (n_groups, n_strata)
-    wanted = shares[:, None] * table.sum(axis=0)  # (n_splits, n_strata)
-    place = assigned.to_numpy(copy=True)
-    filled = np.stack([table[place == split_id].sum(axis=0) for split_id in range(len(shares))])
-    for row in np.flatnonzero(place < 0):
-        # Divided by wanted, all splits fill in proportion; undivided, every large group would go to train.
-        change = (table[row] * (2 * (filled - wanted) + table[row]) / wanted).sum(axis=1)
-        place[row] = int(np.argmin(change))
-        filled[place[row]] += table[row]
-    assigned[:] = place

@@ -1,17 +1,25 @@
-"""One recording's samples to what the networks hear: no padding, no offset, one level; noise and pitch on request."""
+"""Recordings of the raw manifest to clips on disk: no padding, no offset, one level; what is left out is tabulated."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from lib import audio, config
+from lib import audio, config, manifest
 
-VERSION = 1  # raise it when the same recording comes out otherwise: kept files of older versions are then left alone
+VERSION = 1  # raise it when the same recording gives other clips: kept files of older versions are then left alone
+INDEX_FILE = "index.json"
 MEASURES = ("level_db", "peak_db", "clipped_share", "zero_share")
 SILENT_STEP = 2 / 32768  # digital silence: no further than two steps of 16 bit from the first (last) sample
 SILENCE_KEPT_SECONDS = 0.1
@@ -19,10 +27,12 @@ FLOOR_DB = -100.0  # below the step of 16 bit (-90 dB): what silence is measured
 REFERENCE_PITCH_HZ = 350.0  # between infant cries (median near 450 Hz) and adult voices
 MAX_PITCH_SHIFT_SEMITONES = 4.0
 
+Row = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Options:
-    """How recordings become clips. The last two are off unless a comparison on left-out sources speaks for them."""
+    """How recordings become clips. The last two are off unless a comparison on unseen corpora supports them."""
 
     segment_seconds: float = 10.0
     max_segments_per_recording: int = 6  # evenly spread: minutes of ambience must not drown the rest
@@ -36,8 +46,100 @@ class Options:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Processed:
+    """What became of the recordings.
+
+    `clips` has a row per clip: the manifest's columns but split, recording_id, and `MEASURES` before and after
+    (`..._before`, `..._after`). `attrition` has a row per recording: clip_id, source, label, outcome, reason,
+    n_segments, n_clips.
+    """
+
+    clips: pd.DataFrame
+    attrition: pd.DataFrame
+
+
+def process_recording(recording: Row, *, data_dir: Path, options: Options) -> Row:
+    """Process one recording of the raw manifest and write its clips.
+
+    Returns
+    -------
+    dict
+        JSON-able: outcome ("kept", "not decodable" or "silent"), reason, n_segments, and clips: one dict each with
+        the manifest's columns that differ from the recording's, and the measures.
+    """
+    try:
+        waveform = audio.load(data_dir / recording["path"])
+    except audio.AudioError as error:
+        return _lost("not decodable", f"{type(error).__name__}: {error.what}", 0)
+    first, last = find_sound(waveform) if options.trim_padding else (0, len(waveform))
+    bounds, n_segments = choose_segments(last - first, options)
+    clips = []
+    for number, (start, stop) in enumerate(bounds):
+        clip_id = recording["clip_id"] + (f"-{number:02d}" if n_segments > 1 else "")
+        segment = waveform[first + start : first + stop]
+        clip = _process_segment(segment, clip_id, data_dir=data_dir, options=options)
+        if clip:
+            clips.append(clip | {"start_seconds": round((first + start) / config.SAMPLE_RATE_HZ, 3)})
+    if not clips:
+        return _lost("silent", "every sample is zero", n_segments)
+    return {"outcome": "kept", "reason": "", "n_segments": n_segments, "clips": clips}
+
+
+def process_all(
+    raw: pd.DataFrame,
+    options: Options,
+    *,
+    data_dir: Path = config.DATA_DIR,
+    n_workers: int = 2,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Processed:
+    """Process every recording of a raw manifest; what an earlier run left intact is not done again.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        The raw manifest.
+    options : Options
+    data_dir : Path
+        Where the manifest's paths begin.
+    n_workers : int
+        Processes; 1 works in this one.
+    progress : callable
+        Wraps the iterable of results, for example ``tqdm``.
+    """
+    index_path = data_dir / "processed" / INDEX_FILE
+    index = json.loads(index_path.read_text(encoding="utf-8")) if index_path.is_file() else {}
+    recordings = raw.sort_values("clip_id").to_dict("records")
+    keys = [f"{item['clip_id']}:{item['sha256']}:{options.digest()}" for item in recordings]
+    work = functools.partial(_reuse_or_process, data_dir=data_dir, options=options)
+    tasks = [(recording, index.get(key)) for recording, key in zip(recordings, keys, strict=True)]
+    outcomes = list(progress(_run(work, tasks, n_workers)))
+    # What could not be decoded is tried again next time: the file may have been replaced.
+    done = {key: outcome for key, outcome in zip(keys, outcomes, strict=True) if outcome["outcome"] == "kept"}
+    _write_json(index | done, index_path)
+    return _drop_duplicates(_tabulate(recordings, outcomes))
+
+
+def attrition_by_source(attrition: pd.DataFrame) -> pd.DataFrame:
+    """Count recordings listed, decodable and kept, and the clips made of them, by source and in total."""
+    counts = pd.DataFrame(
+        {
+            "source": attrition["source"],
+            "listed": 1,
+            "decodable": (attrition["outcome"] != "not decodable").astype(int),
+            "kept": (attrition["n_clips"] > 0).astype(int),
+            "segments": attrition["n_segments"],
+            "clips": attrition["n_clips"],
+        }
+    )
+    table = counts.groupby("source").sum()
+    table.loc["all"] = table.sum()
+    return table
+
+
 def process_waveform(waveform: np.ndarray, options: Options) -> np.ndarray:
-    """Turn one segment as recorded into what the networks hear.
+    """Turn one segment as recorded into what the networks are given.
 
     Parameters
     ----------
@@ -61,8 +163,8 @@ def process_waveform(waveform: np.ndarray, options: Options) -> np.ndarray:
 def find_sound(waveform: np.ndarray) -> tuple[int, int]:
     """Return the bounds of a recording without the digital silence it was padded with, but for 0.1 s on either side.
 
-    Some sources pad everything to one length and others do not, so padding would betray the class. Quiet room noise
-    is no digital silence and stays. What is silent all through is returned whole.
+    Some sources pad everything to one length and others do not, so padding would predict the class. Quiet room noise
+    is not digital silence and stays. What is silent all through is returned whole.
     """
     starts = np.flatnonzero(np.abs(waveform - waveform[0]) > SILENT_STEP)
     ends = np.flatnonzero(np.abs(waveform - waveform[-1]) > SILENT_STEP)
@@ -112,6 +214,80 @@ def normalise_pitch(waveform: np.ndarray) -> np.ndarray:
     n_steps = 12 * np.log2(REFERENCE_PITCH_HZ / np.median(pitch_hz[is_voiced]))
     n_steps = float(np.clip(n_steps, -MAX_PITCH_SHIFT_SEMITONES, MAX_PITCH_SHIFT_SEMITONES))
     return librosa.effects.pitch_shift(waveform, sr=config.SAMPLE_RATE_HZ, n_steps=n_steps)
+
+
+def _lost(outcome: str, reason: str, n_segments: int) -> Row:
+    return {"outcome": outcome, "reason": reason, "n_segments": n_segments, "clips": []}
+
+
+def _process_segment(segment: np.ndarray, clip_id: str, *, data_dir: Path, options: Options) -> Row | None:
+    """Process, write and describe one segment; None where nothing but zeros would be written."""
+    waveform = process_waveform(segment, options)
+    if not np.any(np.rint(waveform * 32768)):
+        return None
+    sha256 = audio.sha256_of_samples(waveform)
+    path = f"processed/{sha256[:2]}/{clip_id}.wav"
+    audio.write_pcm16(data_dir / path, waveform)
+    clip = {"clip_id": clip_id, "path": path, "sha256": sha256}
+    clip["duration_seconds"] = round(len(waveform) / config.SAMPLE_RATE_HZ, 4)
+    clip["bandwidth_hz"] = round(audio.bandwidth_hz(waveform, config.SAMPLE_RATE_HZ))
+    clip |= {f"{name}_before": value for name, value in measure(segment).items()}
+    return clip | {f"{name}_after": value for name, value in measure(waveform).items()}
+
+
+def _reuse_or_process(task: tuple[Row, Row | None], *, data_dir: Path, options: Options) -> Row:
+    recording, known = task
+    if known is not None and all(_is_intact(clip, data_dir) for clip in known["clips"]):
+        return known
+    return process_recording(recording, data_dir=data_dir, options=options)
+
+
+def _is_intact(clip: Row, data_dir: Path) -> bool:
+    try:
+        return audio.sha256_of_samples(audio.read_pcm16(data_dir / clip["path"])) == clip["sha256"]
+    except audio.AudioError:
+        return False
+
+
+def _run(work: Callable[[Any], Row], tasks: list, n_workers: int) -> Iterator[Row]:
+    if n_workers == 1:
+        yield from map(work, tasks)
+        return
+    # Spawned, not forked: the parent is a notebook kernel full of threads.
+    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, tasks, chunksize=16)
+
+
+def _tabulate(recordings: list[Row], outcomes: list[Row]) -> Processed:
+    clips, attrition = [], []
+    for recording, outcome in zip(recordings, outcomes, strict=True):
+        same = {name: recording[name] for name in ("label", "subtype", "source", "group_id", "licence")}
+        for clip in outcome["clips"]:
+            clips.append(same | clip | {"sample_rate_hz": config.SAMPLE_RATE_HZ, "recording_id": recording["clip_id"]})
+        row = {name: recording[name] for name in ("clip_id", "source", "label")}
+        row |= {name: outcome[name] for name in ("outcome", "reason", "n_segments")}
+        attrition.append(row | {"n_clips": len(outcome["clips"])})
+    columns = [name for name in manifest.COLUMNS if name != "split"] + ["recording_id"]
+    columns += [f"{name}_{when}" for when in ("before", "after") for name in MEASURES]
+    return Processed(pd.DataFrame(clips, columns=columns), pd.DataFrame(attrition))
+
+
+def _drop_duplicates(processed: Processed) -> Processed:
+    """Keep one of the clips that came out equal, none where their labels differ; say so in the attrition table."""
+    clips, attrition = processed.clips, processed.attrition.set_index("clip_id", drop=False)
+    labels = clips.groupby("sha256")["label"].transform("nunique")
+    dropped = clips.duplicated("sha256") | (labels > 1)
+    for recording_id, lost in clips[dropped].groupby("recording_id"):
+        attrition.loc[recording_id, "n_clips"] -= len(lost)
+        attrition.loc[recording_id, ["outcome", "reason"]] = ["duplicate", f"{len(lost)} clip(s) equal to another's"]
+    return Processed(clips[~dropped].reset_index(drop=True), attrition.reset_index(drop=True))
+
+
+def _write_json(content: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(path)
 
 
 def _decibels(amplitude: float) -> float:

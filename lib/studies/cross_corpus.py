@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lib import config, evaluation, manifest, schemes
+from lib import config, evaluation, manifest, splits
 from lib.studies import decisions
 from lib.studies.findings import Findings
 
@@ -122,7 +122,7 @@ def findings(
 
 
 def _check(answers: pd.DataFrame) -> None:
-    expected = schemes.LEFT_OUT + schemes.family(answers["source"])
+    expected = splits.LEFT_OUT + splits.corpus_group(answers["source"])
     wrong = answers["scheme"] != expected
     if wrong.any():
         row = answers[wrong].iloc[0]
@@ -133,7 +133,7 @@ def _parts(answers: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.Dat
     """Yield (model, family, source) and its rows: everything, then each family, each followed by its sources."""
     for model, of_model in answers.groupby("model", sort=False):
         yield (model, ALL, ALL), of_model
-        for family, of_family in of_model.groupby(schemes.family(of_model["source"])):
+        for family, of_family in of_model.groupby(splits.corpus_group(of_model["source"])):
             yield (model, family, ALL), of_family
             for source, of_source in of_family.groupby("source"):
                 yield (model, family, source), of_source

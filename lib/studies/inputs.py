@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import checkpoint, config, ensemble, probabilities, schemes
+from lib import checkpoint, config, ensemble, probabilities, splits
 from lib import manifest as manifests
 from lib.studies import robustness
 
@@ -33,11 +33,11 @@ class Inputs:
         self._rows: dict[tuple[str, ...], pd.DataFrame] = {}
         self._waveforms: dict[tuple[str, ...], list[np.ndarray]] = {}
 
-    def rows(self, *splits: str) -> pd.DataFrame:
+    def rows(self, *names: str) -> pd.DataFrame:
         """Return the manifest rows of some splits."""
-        if splits not in self._rows:
-            self._rows[splits] = schemes.read(SCHEME, splits=splits)
-        return self._rows[splits]
+        if names not in self._rows:
+            self._rows[names] = splits.read(SCHEME, splits=names)
+        return self._rows[names]
 
     def waveforms(self, *splits: str) -> list[np.ndarray]:
         """Return their waveforms, 16 kHz, as notebook 02 left them."""

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, ensemble, evaluation, manifest, preprocess, schemes
+from lib import audio, augment, config, ensemble, evaluation, manifest, preprocess, splits
 from lib.studies.findings import Findings, flat, interval_of
 
 CUES = {
@@ -75,7 +75,7 @@ def findings(
     audited = audit(rows, stages, n_bootstrap=n_bootstrap, seed=seed)
     destroyed = cue_destroyed(test_rows, answers, n_bootstrap=n_bootstrap, seed=seed)
     counts = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
-    counts["n_families"] = int(schemes.family(rows["source"]).nunique())
+    counts["n_families"] = int(splits.corpus_group(rows["source"]).nunique())
     tested = {"n_clips": len(test_rows), "n_groups": int(test_rows["group_id"].nunique())}
     figures = {
         "audit": counts | {"chance": 1 / len(config.CLASS_NAMES), "cues": _nest(audited, ("scheme", "cue", "stage"))},
@@ -256,7 +256,7 @@ def measure_recordings(
         If a recording cannot be read.
     """
     paths = raw.set_index("clip_id")["path"]
-    # A clip of a longer recording bears its name and the number of the segment: lib.recordings.
+    # A clip of a longer recording bears its name and the number of the segment: lib.preprocess.
     owners = rows["clip_id"].where(
         rows["clip_id"].isin(paths.index), rows["clip_id"].str.replace(r"-\d+$", "", regex=True)
     )
@@ -332,7 +332,7 @@ def _scores(values: np.ndarray, before: np.ndarray, truth: Mapping, *, resamples
 
 def _folds(rows: pd.DataFrame, class_ids: np.ndarray, *, seed: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Return (rows fitted on, rows scored) of each of `SCHEMES`."""
-    family = schemes.family(rows["source"]).to_numpy()
+    family = splits.corpus_group(rows["source"]).to_numpy()
     left_out = [(np.flatnonzero(family != name), np.flatnonzero(family == name)) for name in np.unique(family)]
     by_group = ensemble.folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
     return dict(zip(SCHEMES, (by_group, left_out), strict=True))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib import audio, augment, manifest
+from lib import audio, augment, splits
 from lib.config import SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event
 
@@ -198,7 +198,7 @@ def _unseen_clips(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], split: st
         raise ValueError(f"soundscapes are made from {UNSEEN_SPLITS}, never from {split!r}.")
     if len(rows) != len(waveforms):
         raise ValueError(f"{len(rows)} rows for {len(waveforms)} waveforms")
-    shared = manifest.shared_values(rows, "group_id")
+    shared = splits.shared_values(rows, "group_id")
     if shared:
         raise ValueError(f"{len(shared)} group(s) lie in more than one split, first {shared[0]!r}.")
     kept = np.flatnonzero(rows["split"] == split)

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import audio, augment, checkpoint, config, evaluation, manifest, preprocess, probabilities, schemes
+from lib import audio, augment, checkpoint, config, evaluation, manifest, preprocess, probabilities, splits
 from lib.reporting import build, steps
 from lib.studies import attention, robustness
 
@@ -52,7 +52,7 @@ def left_out() -> pd.DataFrame:
         is the one kept, and what the clips were heard in (`robustness.in_noise`).
     """
     models_dir = _trained(PROFILE)
-    tables = [_answers(scheme, models_dir, noise=True) for scheme in schemes.left_out_schemes()]
+    tables = [_answers(scheme, models_dir, noise=True) for scheme in splits.left_out_schemes()]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -99,7 +99,7 @@ def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFr
     """Return every checkpoint's probabilities on a scheme's test clips, as recorded and, where asked for, in noise."""
     from lib import wav2vec2, yamnet
 
-    rows = schemes.read(scheme, splits=("test",))
+    rows = splits.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
     heard = robustness.in_noise(rows, waveforms) if noise else {robustness.CLEAN[0]: waveforms}
     tables = []
@@ -166,7 +166,7 @@ def probe(
     mixture : Mixture, optional
         One more version to learn from, with two labels a clip.
     """
-    class_ids, families = manifest.class_ids(rows), schemes.family(rows["source"]).to_numpy()
+    class_ids, families = manifest.class_ids(rows), splits.corpus_group(rows["source"]).to_numpy()
     answers = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(families):
         met = families != name
@@ -234,7 +234,7 @@ def ablation() -> pd.DataFrame:
     answers["attention pooling"] = attention.probe(
         rows,
         [e[:, : yamnet.EMBEDDING_SIZE] for e in yamnet.embeddings(backbone, waveforms)],
-        families=schemes.family(rows["source"]).to_numpy(),
+        families=splits.corpus_group(rows["source"]).to_numpy(),
         seed=SEED,
     )
     return compare(rows, answers, "variant")

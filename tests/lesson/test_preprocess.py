@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib import audio, config, manifest, preprocess, recordings
+from lib import audio, config, manifest, preprocess
 from lib.preprocess import Options
 
 SAMPLE_RATE_HZ = 16_000
@@ -30,7 +30,7 @@ def record(data_dir, name, samples, *, rate_hz=SAMPLE_RATE_HZ, label="normal"):
 
 
 def run(rows, data_dir, options=None, **kwargs):
-    return recordings.process_all(
+    return preprocess.process_all(
         pd.DataFrame(rows), options or Options(), data_dir=data_dir, **{"n_workers": 1} | kwargs
     )
 
@@ -94,7 +94,7 @@ def test_every_loss_has_a_row_and_a_reason(tmp_path, noisy):
     assert "MissingAudio" in table.loc["gone", "reason"]
     assert (table.loc[table["outcome"] != "kept", "reason"].str.len() > 10).all()
     assert result.clips["clip_id"].tolist() == ["fine"]
-    total = recordings.attrition_by_source(result.attrition).loc["all"]
+    total = preprocess.attrition_by_source(result.attrition).loc["all"]
     assert total[["listed", "decodable", "kept", "clips"]].tolist() == [5, 2, 1, 1]
 
 
@@ -128,7 +128,7 @@ def test_equal_audio_is_kept_once_and_not_at_all_under_two_labels(tmp_path, nois
     assert table["n_clips"].tolist() == [1, 0, 0, 0]
 
 
-def test_nothing_is_done_twice_and_damage_is_mended(tmp_path, noisy, monkeypatch):
+def test_nothing_is_done_twice_and_damage_is_replaced(tmp_path, noisy, monkeypatch):
     rows = [record(tmp_path, name, noisy(1)) for name in ("a", "b")]
     first = run(rows, tmp_path)
     shutil.rmtree(tmp_path / "raw")  # nothing to start from: the clips must be found

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, evaluation, plots, schemes
+from lib import config, evaluation, plots, splits
 from lib.studies import cross_corpus, sources_plots
 
 # source: [(true class, answered class, clips)]; every clip is a group of its own unless said otherwise
@@ -29,7 +29,7 @@ def answer_rows(answers, model="yamnet"):
                 row = {"clip_id": f"{source}-{len(rows)}", "group_id": group, "source": source, "label": true}
                 rows.append(row | {name: 0.8 if name == answered else 0.1 for name in config.CLASS_NAMES})
     table = pd.DataFrame(rows)
-    scheme = schemes.LEFT_OUT + schemes.family(table["source"])
+    scheme = splits.LEFT_OUT + splits.corpus_group(table["source"])
     return table.assign(scheme=scheme, split="test", model=model)
 
 

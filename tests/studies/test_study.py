@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import augment, checkpoint, config, probabilities, schemes
+from lib import augment, checkpoint, config, probabilities, splits
 from lib.reporting import steps
 from lib.studies import attention, study
 
@@ -99,7 +99,7 @@ def test_attention_finds_the_one_patch_that_matters(rows, rng):
         patches = rng.normal(0, 0.3, (int(rng.integers(4, 12)), 8)).astype(np.float32)
         patches[rng.integers(len(patches)), :3] += 4 * mark
         clips.append(patches)
-    answers = attention.probe(rows, clips, families=schemes.family(rows["source"]).to_numpy(), seed=0)
+    answers = attention.probe(rows, clips, families=splits.corpus_group(rows["source"]).to_numpy(), seed=0)
     assert answers.sum(axis=1) == pytest.approx(np.ones(240), abs=1e-5)
     assert accuracy(rows, answers) > 0.9
 
@@ -180,7 +180,7 @@ def test_every_checkpoint_answers_and_the_kept_stage_is_marked(rows, stages, mon
     for network in (yamnet, wav2vec2):
         monkeypatch.setattr(network, "load", lambda folder: folder.name)
         monkeypatch.setattr(network, "predict", lambda name, clips: np.tile(answers[name], (len(clips), 1)))
-    monkeypatch.setattr(schemes, "read", lambda scheme, splits: rows.assign(split="test", clip_id=rows.index))
+    monkeypatch.setattr(splits, "read", lambda scheme, splits: rows.assign(split="test", clip_id=rows.index))
     monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: rows["clip_id"].tolist())
     table = study._answers("s", tmp_path)
     assert set(table["condition"]) == {"as recorded"}
@@ -206,9 +206,9 @@ def test_families_left_out_are_heard_in_noise_too(rows, monkeypatch, tmp_path):
         monkeypatch.setattr(network, "load", lambda folder: folder)
         monkeypatch.setattr(network, "predict", predict)
     monkeypatch.setattr(study, "_trained", lambda profile: tmp_path)
-    monkeypatch.setattr(schemes, "left_out_schemes", lambda: ["without_one", "without_two"])
+    monkeypatch.setattr(splits, "left_out_schemes", lambda: ["without_one", "without_two"])
     some = {"without_one": rows[:3], "without_two": rows[3:5]}
-    monkeypatch.setattr(schemes, "read", lambda scheme, splits: some[scheme].assign(split="test", clip_id="c"))
+    monkeypatch.setattr(splits, "read", lambda scheme, splits: some[scheme].assign(split="test", clip_id="c"))
     monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: [np.full(8, 0.25, np.float32)] * len(rows))
     monkeypatch.setattr(
         study.robustness,

@@ -1,0 +1,226 @@
+"""Splits: train, validation and test by group, the random-split baseline, and leave-one-corpus-out.
+
+A **group** is the infant, household, speaker or source recording of a clip; it must not cross splits. A **split
+scheme** says which clips a network trains on, which choose its best epoch, and which it is tested on:
+
+- grouped: the split by group of notebook 02. The result.
+- random: the split clip by clip, which ignores groups. What leakage is worth.
+- initial: the grouped split, for a Wav2Vec2 that starts from initial weights. What pretraining is worth.
+- released: train and validation groups together, up to the epoch that the grouped split chose; tested on the same
+  test groups. What goes to models/.
+- without_<corpus group>: one corpus group left out of training and validation, and tested on. What unseen corpora do.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib import config, manifest
+from lib.manifest import SPLITS
+
+FRACTIONS = (0.7, 0.15, 0.15)
+LEFT_OUT = "without_"
+
+
+class SplitError(ValueError):
+    """The clips cannot be split so that every class is in every split."""
+
+
+class LeakageError(ValueError):
+    """A group, or the same audio, is in more than one split."""
+
+
+def split_by_group(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
+    """Draw train, validation and test so that no group crosses and every class, source and subtype keeps its share.
+
+    Greedy, after iterative stratification (Sechidis et al. 2011, On the Stratification of Multi-label Data): every
+    class is first given one group in every split, then the groups, largest first, each go to the split where they
+    reduce the deviation from the wanted shares most.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Needs the columns label, source, subtype and group_id.
+    fractions : sequence of float
+        Wanted shares of `SPLITS`; their sum is 1.
+    seed : int
+        Decides between groups of equal size. The rows' order decides nothing.
+
+    Returns
+    -------
+    Series of str
+        The split of each row, with the index of `frame`.
+
+    Raises
+    ------
+    SplitError
+        If some class has too few groups to be in every split.
+    """
+    shares = _check_fractions(fractions)
+    counts = _group_counts(frame, seed)
+    assigned = pd.Series(-1, index=counts.index)
+    _place_every_class(counts, assigned)
+    _assign_greedily(counts, assigned, shares)
+    splits = frame["group_id"].map(assigned).map(dict(enumerate(SPLITS))).rename("split")
+    _check_every_class(frame["label"], splits)
+    return splits
+
+
+def split_at_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
+    """Draw the splits clip by clip, ignoring groups: the baseline that shows what leakage is worth.
+
+    Same parameters, result and errors as `split_by_group`; the class shares are kept to within one clip.
+    """
+    shares = _check_fractions(fractions)
+    rng = np.random.default_rng(seed)
+    splits = pd.Series("", index=frame.index, name="split")
+    for _, rows in frame.sort_values("clip_id").groupby("label"):
+        order = rng.permutation(rows.index.to_numpy())
+        edges = np.round(np.cumsum(shares)[:-1] * len(order)).astype(int)
+        for name, part in zip(SPLITS, np.split(order, edges), strict=True):
+            splits[part] = name
+    _check_every_class(frame["label"], splits)
+    return splits
+
+
+def check_no_leakage(frame: pd.DataFrame) -> None:
+    """Make sure that no group and no audio is in two splits.
+
+    Raises
+    ------
+    LeakageError
+        Naming how many groups, or equal hashes, are shared, and the first of them.
+    """
+    for column, what in (("group_id", "group"), ("sha256", "audio hash")):
+        shared = shared_values(frame, column)
+        if shared:
+            raise LeakageError(
+                f"{len(shared)} {what}(s) are in more than one split, first {shared[0]!r}: split again by group."
+            )
+
+
+def shared_values(frame: pd.DataFrame, column: str) -> list[str]:
+    """Return the values of a column that appear in more than one split, sorted."""
+    n_splits = frame.groupby(column)["split"].nunique()
+    return sorted(n_splits.index[n_splits > 1])
+
+
+def _check_fractions(fractions: Sequence[float]) -> np.ndarray:
+    shares = np.asarray(fractions, dtype=float)
+    if shares.shape != (len(SPLITS),) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
+        raise SplitError(f"fractions are {tuple(fractions)}, expected three positive shares of {SPLITS} with sum 1.")
+    return shares
+
+
+def _check_every_class(labels: pd.Series, splits: pd.Series) -> None:
+    table = pd.crosstab(labels, splits).reindex(columns=list(SPLITS), fill_value=0)
+    for label, row in table.iterrows():
+        if (row == 0).any():
+            absent = ", ".join(row.index[row == 0])
+            raise SplitError(
+                f"no {label} clip falls in {absent}: this class needs at least {len(SPLITS)} groups of its own."
+            )
+
+
+def _group_counts(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return clips by group (rows, largest first, ties shuffled) and by class, source and subtype (columns)."""
+    by_class = pd.crosstab(frame["group_id"], frame["label"])
+    finer = [pd.crosstab(frame["group_id"], [frame["label"], frame[name]]) for name in ("source", "subtype")]
+    counts = pd.concat([by_class, *finer], axis=1)
+    tie_breaker = np.random.default_rng(seed).permutation(len(counts))
+    return counts.iloc[np.lexsort((tie_breaker, -by_class.sum(axis=1).to_numpy()))]
+
+
+def _place_every_class(counts: pd.DataFrame, assigned: pd.Series) -> None:
+    """Give each class a group in each split: test and validation a smallest one; the class with fewest groups first."""
+    classes = [name for name in config.CLASS_NAMES if name in counts]
+    for label in sorted(classes, key=lambda name: int((counts[name] > 0).sum())):
+        holders = counts.index[counts[label] > 0][::-1]  # smallest first
+        for split_id in reversed(range(len(SPLITS))):
+            free = holders[(assigned[holders] < 0).to_numpy()]
+            if len(free) and not (assigned[holders] == split_id).any():
+                assigned[free[0]] = split_id
+
+
+def _assign_greedily(counts: pd.DataFrame, assigned: pd.Series, shares: np.ndarray) -> None:
+    """Place the groups still free, in order, each where the sum of (filled - wanted)^2 / wanted falls most."""
+    table = counts.to_numpy(float)  # (n_groups, n_strata)
+    wanted = shares[:, None] * table.sum(axis=0)  # (n_splits, n_strata)
+    place = assigned.to_numpy(copy=True)
+    filled = np.stack([table[place == split_id].sum(axis=0) for split_id in range(len(shares))])
+    for row in np.flatnonzero(place < 0):
+        # Divided by wanted, all splits fill in proportion; undivided, every large group would go to train.
+        change = (table[row] * (2 * (filled - wanted) + table[row]) / wanted).sum(axis=1)
+        place[row] = int(np.argmin(change))
+        filled[place[row]] += table[row]
+    assigned[:] = place
+
+
+@functools.cache
+def _corpus_groups() -> dict[str, str]:
+    table = pd.read_csv(config.PROJECT_DIR / "lib" / "corpora" / "sources.csv", dtype=str, keep_default_na=False)
+    return dict(zip(table["source"], table["corpus_group"], strict=True))
+
+
+def corpus_group(source: pd.Series) -> pd.Series:
+    """Return the corpus group of each source (sources.csv): corpora that share voices or copy from each other are one.
+
+    Small corpora are pooled; a source that the table does not know is its own group.
+    """
+    return source.map(lambda name: _corpus_groups().get(name, name))
+
+
+def left_out_schemes() -> list[str]:
+    """Return ``without_<corpus group>`` for every corpus group in the manifest, sorted."""
+    sources = manifest.read(config.MANIFEST_PATH, splits=("train", "validation"))["source"]
+    return [f"{LEFT_OUT}{name}" for name in sorted(set(corpus_group(sources)))]
+
+
+def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
+    """Read the rows of some splits of a scheme.
+
+    Parameters
+    ----------
+    scheme : str
+        One of those at the top of this page.
+    splits : iterable of str
+        Of `manifest.SPLITS`. "released" has no validation rows. For a corpus group left out, "test" is all of it, and
+        the test groups of the others are in no split.
+
+    Returns
+    -------
+    DataFrame
+        Manifest rows whose column split is the scheme's.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scheme, or no clip of the corpus group left out.
+    """
+    wanted = tuple(splits)
+    if scheme == "random":
+        return manifest.read(config.RANDOM_MANIFEST_PATH, splits=wanted)
+    if scheme in ("grouped", "initial"):
+        return manifest.read(config.MANIFEST_PATH, splits=wanted)
+    rows = manifest.read(config.MANIFEST_PATH, splits=SPLITS if "test" in wanted else ("train", "validation"))
+    if scheme == "released":
+        rows = rows.assign(split=rows["split"].replace("validation", "train"))
+    elif scheme.startswith(LEFT_OUT):
+        rows = _leave_out(rows, scheme.removeprefix(LEFT_OUT))
+    else:
+        raise ValueError(f"no split scheme is called {scheme!r}: see lib.splits.")
+    return rows[rows["split"].isin(wanted)].reset_index(drop=True)
+
+
+def _leave_out(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return all clips of the corpus group as test rows, and the train and validation rows of the others."""
+    left_out = corpus_group(rows["source"]) == name
+    if not left_out.any():
+        raise ValueError(
+            f"no clip is of the corpus group {name!r}: there are {sorted(set(corpus_group(rows['source'])))}."
+        )
+    return pd.concat([rows[~left_out & (rows["split"] != "test")], rows[left_out].assign(split="test")])

@@ -1,0 +1,206 @@
+"""Splits: no group crosses, every class keeps its share, leaks are found; split schemes hold nothing in both."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import config, manifest, splits
+from lib.manifest import SPLITS
+
+SOURCES = ("esc10", "esc10_lasiyan", "donateacry", "ladytuna")
+
+
+def clips(groups):
+    """A manifest without its split: `groups` lists (group_id, source, labels of its clips)."""
+    rows = [(group, source, label) for group, source, labels in groups for label in labels]
+    frame = pd.DataFrame(rows, columns=["group_id", "source", "label"])
+    frame["clip_id"] = [f"clip-{number:05d}" for number in range(len(frame))]
+    frame["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in frame["clip_id"]]
+    frame["path"] = [f"processed/{sha[:2]}/{name}.wav" for sha, name in zip(frame.sha256, frame.clip_id, strict=True)]
+    constants = {"subtype": "any", "start_seconds": 0.0, "duration_seconds": 2.5, "sample_rate_hz": 16000}
+    frame = frame.assign(**constants, bandwidth_hz=4000, licence="CC0")
+    return frame[[name for name in manifest.COLUMNS if name != "split"]]
+
+
+def equal_groups(n_groups, n_clips=1):
+    return clips(
+        [
+            (f"{label}-{i}", f"source-{i % 3}", [label] * n_clips)
+            for label in config.CLASS_NAMES
+            for i in range(n_groups)
+        ]
+    )
+
+
+def with_split(frame, split):
+    return frame.assign(split=split)[list(manifest.COLUMNS)]
+
+
+@st.composite
+def corpora(draw):
+    groups = [(f"{label}-{i}", "a", [label]) for label in config.CLASS_NAMES for i in range(3)]
+    labels = st.lists(st.sampled_from(config.CLASS_NAMES), min_size=1, max_size=12)
+    for number, (source, members) in enumerate(draw(st.lists(st.tuples(st.sampled_from("abc"), labels), max_size=40))):
+        groups.append((f"mixed-{number}", source, members))
+    return clips(groups)
+
+
+@settings(deadline=None, max_examples=60)
+@given(frame=corpora(), seed=st.integers(0, 2**32 - 1))
+def test_a_group_never_crosses_splits_and_every_class_is_in_each(frame, seed):
+    split = with_split(frame, splits.split_by_group(frame, seed=seed))
+    assert splits.shared_values(split, "group_id") == []
+    splits.check_no_leakage(split)
+    assert (pd.crosstab(split["label"], split["split"]) > 0).to_numpy().all()
+    assert (split.groupby("group_id")["split"].nunique() == 1).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(1, 3), min_size=60, max_size=120), seed=st.integers(0, 1000))
+def test_shares_are_close_when_groups_are_small(sizes, seed):
+    names = config.CLASS_NAMES
+    frame = clips([(f"g{i}", "ab"[i % 2], [names[i % 3]] * size) for i, size in enumerate(sizes)])
+    shares = pd.crosstab(frame["label"], splits.split_by_group(frame, seed=seed), normalize="index")
+    expected = pd.Series(dict(zip(SPLITS, splits.FRACTIONS, strict=True)))
+    assert (shares - expected).abs().max().max() < 0.08
+
+
+def test_split_depends_on_content_and_seed_alone():
+    frame = equal_groups(40, 2)
+    once = splits.split_by_group(frame, seed=7)
+    shuffled = frame.sample(frac=1, random_state=3)
+    pd.testing.assert_series_equal(splits.split_by_group(shuffled, seed=7).sort_index(), once)
+    assert (splits.split_by_group(frame, seed=8) != once).any()
+    random = splits.split_at_random(frame, seed=7)
+    pd.testing.assert_series_equal(splits.split_at_random(shuffled, seed=7).sort_index(), random)
+
+
+def test_sources_and_large_groups_keep_their_share():
+    groups = [(f"cry-{i}", "many", ["crying"]) for i in range(100)]
+    groups += [(f"scream-{i}", "many", ["screaming"]) for i in range(100)]
+    groups += [(f"speaker-{i}", "few", ["normal"] * 10) for i in range(20)]
+    groups += [(f"n-{i}", "many", ["normal"]) for i in range(400)]
+    frame = clips(groups)
+    by_source = pd.crosstab([frame["label"], frame["source"]], splits.split_by_group(frame, seed=1), normalize="index")
+    assert by_source["train"].between(0.65, 0.75).all()
+    assert by_source["test"].between(0.1, 0.2).all()
+
+
+def test_three_groups_of_a_class_fill_three_splits_and_two_are_refused():
+    frame = clips([(f"{label}-{i}", "a", [label] * (5 * i + 1)) for label in config.CLASS_NAMES for i in range(3)])
+    split = splits.split_by_group(frame, seed=0)
+    assert split[frame["group_id"] == "crying-2"].eq("train").all()  # the largest group teaches
+    short = frame[frame["group_id"] != "screaming-0"]
+    with pytest.raises(splits.SplitError, match="no screaming clip falls in train"):
+        splits.split_by_group(short, seed=0)
+
+
+def test_other_fractions_are_kept_and_bad_ones_refused():
+    frame = equal_groups(100)
+    shares = splits.split_by_group(frame, fractions=(0.5, 0.3, 0.2), seed=0).value_counts(normalize=True)
+    np.testing.assert_allclose(shares[list(SPLITS)], (0.5, 0.3, 0.2), atol=0.02)
+    for bad in ((0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2)):
+        with pytest.raises(splits.SplitError, match="three positive shares"):
+            splits.split_by_group(frame, fractions=bad, seed=0)
+
+
+def test_random_split_keeps_class_shares_but_shares_groups():
+    frame = equal_groups(10, 10)
+    split = with_split(frame, splits.split_at_random(frame, seed=7))
+    counts = pd.crosstab(split["label"], split["split"])[list(SPLITS)]
+    assert (counts == [70, 15, 15]).to_numpy().all()
+    with pytest.raises(splits.LeakageError, match="group"):
+        splits.check_no_leakage(split)
+
+
+def test_planted_leaks_are_found():
+    frame = equal_groups(10, 3)
+    split = with_split(frame, splits.split_by_group(frame, seed=7))
+    splits.check_no_leakage(split)
+    train, test = (split.index[split["split"] == name][0] for name in ("train", "test"))
+    same_audio = split.copy()
+    same_audio.loc[test, "sha256"] = same_audio.loc[train, "sha256"]
+    with pytest.raises(splits.LeakageError, match=r"1 audio hash"):
+        splits.check_no_leakage(same_audio)
+    same_group = split.copy()
+    same_group.loc[test, "group_id"] = same_group.loc[train, "group_id"]
+    with pytest.raises(splits.LeakageError, match=same_group.loc[train, "group_id"]):
+        splits.check_no_leakage(same_group)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a split by group and one at random, of 4 sources with 3 clips per split."""
+    rows = []
+    for source in SOURCES:
+        for number in range(9):
+            rows.append(
+                {
+                    "clip_id": f"{source}-{number}", "path": f"processed/{source}-{number}.wav",
+                    "label": config.CLASS_NAMES[number % 3], "subtype": "any", "source": source,
+                    "group_id": f"{source}:{number}", "split": SPLITS[number // 3], "start_seconds": 0.0,
+                    "duration_seconds": 1.0, "sample_rate_hz": 16000, "bandwidth_hz": 4000.0, "licence": "CC0-1.0",
+                    "sha256": f"{len(rows):064x}",
+                }
+            )  # fmt: skip
+    frame = pd.DataFrame(rows)[list(manifest.COLUMNS)]
+    monkeypatch.setattr(config, "MANIFEST_PATH", tmp_path / "manifest.csv")
+    monkeypatch.setattr(config, "RANDOM_MANIFEST_PATH", tmp_path / "random.csv")
+    manifest.write(frame, config.MANIFEST_PATH)
+    manifest.write(frame.assign(split=frame["split"].to_numpy()[::-1]), config.RANDOM_MANIFEST_PATH)
+    return frame
+
+
+def ids(scheme, *names):
+    return set(splits.read(scheme, splits=names)["clip_id"])
+
+
+def test_copies_of_a_collection_are_one_corpus_group(written):
+    assert splits.left_out_schemes() == ["without_donateacry", "without_esc50", "without_freesound"]
+    assert splits.corpus_group(pd.Series(["giulbia", "nobody"])).tolist() == ["esc50", "nobody"]
+
+
+def test_a_corpus_group_left_out_is_all_tested_and_never_trained_on(written):
+    for scheme in splits.left_out_schemes():
+        name = scheme.removeprefix(splits.LEFT_OUT)
+        test = splits.read(scheme, splits=("test",))
+        seen = splits.read(scheme, splits=("train", "validation"))
+        assert set(splits.corpus_group(test["source"])) == {name}
+        assert len(test) == (splits.corpus_group(written["source"]) == name).sum()
+        assert name not in set(splits.corpus_group(seen["source"]))
+        grouped_test = set(written.loc[written["split"] == "test", "clip_id"])
+        assert not grouped_test & set(seen["clip_id"]), "test groups of the others stay unseen"
+
+
+def test_released_trains_on_validation_and_leaves_the_test_groups_alone(written):
+    assert ids("released", "train") == ids("grouped", "train", "validation")
+    assert ids("released", "validation") == set()
+    assert ids("released", "test") == ids("grouped", "test")
+    assert not ids("released", "train") & ids("released", "test")
+
+
+def test_initial_is_the_grouped_split_and_random_is_not(written):
+    for split in SPLITS:
+        assert ids("initial", split) == ids("grouped", split)
+    assert ids("random", "train") == ids("grouped", "test")
+    assert set(splits.read("random", splits=("train",))["split"]) == {"train"}
+
+
+@pytest.mark.parametrize("scheme", ["", "without_", "without_nobody", "Grouped"])
+def test_an_unknown_scheme_is_refused(written, scheme):
+    with pytest.raises(ValueError, match=r"no (split scheme|clip)"):
+        splits.read(scheme, splits=("train",))
+
+
+def test_the_study_leaves_out_every_corpus_group_of_the_default_clips():
+    """params/left_out.yaml names the corpus groups; a new one must not be forgotten there."""
+    sources = pd.read_csv(config.PROJECT_DIR / "lib" / "corpora" / "clips.csv")["source"]
+    wanted = sorted({f"{splits.LEFT_OUT}{name}" for name in splits.corpus_group(sources)})
+    given = yaml.safe_load((config.PROJECT_DIR / "params" / "left_out.yaml").read_text(encoding="utf-8"))
+    for notebook in ("03_yamnet", "04_wav2vec2"):
+        assert sorted(given[notebook]["split_schemes"]) == wanted

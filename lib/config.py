@@ -1,7 +1,8 @@
-"""Class order, sample rate, seed and paths: the constants everything else agrees on. Standard library only."""
+"""Class order, sample rate, paths and checkpoint files: what everything else agrees on. Standard library only."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ CLASS_ID = {name: class_id for class_id, name in enumerate(CLASS_NAMES)}
 SAMPLE_RATE_HZ = 16_000  # what YAMNet and Wav2Vec2 were both trained on
 MIN_SEGMENT_SECONDS = 5.0
 MAX_SEGMENT_SECONDS = 15.0
+PATCH_SAMPLES = 15_600  # YAMNet's input: 96 frames of 25 ms every 10 ms, 0.975 s
+PATCH_HOP_SAMPLES = 7_680  # 0.48 s: one patch, and one frame of a stream, starts this long after the one before
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 # Everything a build writes lies under OUTPUT_DIR; tests and read-only checkouts move it with AUDIO_OUTPUT_DIR.
@@ -29,7 +32,16 @@ BUILD_DIR = OUTPUT_DIR / "build"
 REPORTS_DIR = OUTPUT_DIR / "reports"
 STUDIES_DIR = BUILD_DIR / "studies"  # what lib.studies writes: tables/, figures/
 MODELS_DIR = PROJECT_DIR / "models"  # released checkpoints, in git
-LABELS_FILE = "labels.json"
+
+CHECKPOINT_FILES = {"yamnet": "model.keras", "wav2vec2": "model.safetensors"}
+RELEASED_DIRS = {"yamnet": "yamnet_finetuned", "wav2vec2": "wav2vec2_compact"}  # in MODELS_DIR
+RULE_FILE = "ensemble.json"  # in a folder of models
+LABELS_FILE = "labels.json"  # beside every checkpoint: the class order
+RECORD_FILE = "training.json"  # beside every checkpoint: base weights, data tier, parameters
+
+
+class MissingCheckpointError(FileNotFoundError):
+    """A folder that should hold a trained network or an ensemble rule does not."""
 
 
 class ClassOrderError(ValueError):
@@ -93,3 +105,63 @@ def check_labels(checkpoint_dir: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a checkpoint without {LABELS_FILE} cannot be trusted.")
     check_class_names(json.loads(path.read_text(encoding="utf-8"))["class_names"], where=str(path))
+
+
+def require_file(path: Path) -> Path:
+    """Return the path of a file that training makes.
+
+    Raises
+    ------
+    MissingCheckpointError
+        If it is not there; the message names the command that makes it.
+    """
+    if not Path(path).is_file():
+        raise MissingCheckpointError(
+            f"{path} is missing: nothing trained there. `./run_all.sh quick` trains the networks in minutes (then "
+            "point at build/quick/models); `./run_all.sh release` copies those of a full build to models/."
+        )
+    return Path(path)
+
+
+def require_checkpoint(checkpoint_dir: Path, network: str) -> Path:
+    """Return the path of a network's weights after checking their class order.
+
+    Parameters
+    ----------
+    checkpoint_dir : Path
+    network : str
+        A key of `CHECKPOINT_FILES`.
+
+    Raises
+    ------
+    MissingCheckpointError
+        If there are no weights.
+    ClassOrderError
+        If labels.json lists the classes in another order.
+    """
+    path = require_file(Path(checkpoint_dir) / CHECKPOINT_FILES[network])
+    check_labels(path.parent)
+    return path
+
+
+def describe_checkpoint(checkpoint_dir: Path, record: dict) -> None:
+    """Write labels.json and training.json (base weights, data tier, parameters: plain JSON) beside a checkpoint."""
+    write_labels(checkpoint_dir)
+    write_record(checkpoint_dir, record)
+
+
+def write_record(checkpoint_dir: Path, record: dict) -> None:
+    """Write training.json."""
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    (Path(checkpoint_dir) / RECORD_FILE).write_text(text, encoding="utf-8")
+
+
+def read_record(checkpoint_dir: Path) -> dict:
+    """Return training.json of a checkpoint, or an empty dict where there is none."""
+    path = Path(checkpoint_dir) / RECORD_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def version_of(path: Path) -> str:
+    """Return the first 12 hexadecimal digits of a file's SHA-256: the version of weights or of a rule."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

@@ -13,17 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import audio, checkpoint, config, ensemble
+from lib import audio, config, ensemble
 from lib.decoding.audio_errors import printable
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
-# Where each network lies, first found first: in models/, or just trained in build/<profile>/models.
-CHECKPOINT_DIRS = {
-    "yamnet": ("yamnet_finetuned", "yamnet/released", "yamnet/grouped"),
-    "wav2vec2": ("wav2vec2_compact", "wav2vec2/released", "wav2vec2/grouped"),
-}
-RULE_FILE = "ensemble.json"
 AUDIO_SUFFIXES = {
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus",
     ".wav", ".webm",
@@ -88,20 +82,20 @@ class Classifier:
 
         Raises
         ------
-        lib.checkpoint.MissingCheckpointError
+        lib.config.MissingCheckpointError
             If a network or the rule is not there; the message names the command that makes it.
         lib.config.ClassOrderError
             If one of them lists the classes in another order.
         """
-        rule_path = checkpoint.require_rule(Path(models_dir) / RULE_FILE)
+        rule_path = config.require_file(Path(models_dir) / config.RULE_FILE)
         rule = ensemble.load_rule(rule_path)
         dirs = {name: _checkpoint_dir(Path(models_dir), name) for name in rule["model_names"]}
         from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 
         networks = {"yamnet": yamnet, "wav2vec2": wav2vec2}
         predictors = {name: _predictor(networks[name], path) for name, path in dirs.items()}
-        versions = {name: checkpoint.version(path / networks[name].CHECKPOINT_FILE) for name, path in dirs.items()}
-        return cls(predictors, rule, {**versions, "ensemble": checkpoint.version(rule_path)})
+        versions = {name: config.version_of(path / config.CHECKPOINT_FILES[name]) for name, path in dirs.items()}
+        return cls(predictors, rule, {**versions, "ensemble": config.version_of(rule_path)})
 
     def predict(self, waveform: np.ndarray) -> Prediction:
         """Classify one waveform, (n_samples,) at 16 kHz, as one piece whatever its length.
@@ -160,7 +154,8 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
 
 
 def _checkpoint_dir(models_dir: Path, name: str) -> Path:
-    places = [models_dir / folder for folder in CHECKPOINT_DIRS[name]]
+    """Return where a network is: in models/, or just trained in build/<profile>/models."""
+    places = [models_dir / folder for folder in (config.RELEASED_DIRS[name], f"{name}/released", f"{name}/grouped")]
     return next((place for place in places if place.is_dir()), places[0])
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from lib import checkpoint, config, feature_cache
+from lib import config, feature_cache
 from lib.waveforms import as_waveform
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
@@ -28,7 +28,7 @@ transformers.utils.logging.disable_progress_bar()
 PRETRAINED_NAME = "facebook/wav2vec2-base"
 PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.studies.pretraining; has met no label
 PRETRAINING_LOSS_FILE = "loss.csv"
-CHECKPOINT_FILE = "model.safetensors"
+CHECKPOINT_FILE = config.CHECKPOINT_FILES["wav2vec2"]
 POOLINGS = "mean_maximum"  # of `pool`; names a folder of the cache
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
@@ -153,7 +153,7 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
 
     Raises
     ------
-    lib.checkpoint.MissingCheckpointError
+    lib.config.MissingCheckpointError
         If "pretrained" is asked for and models/wav2vec2_pretrained is not there.
     OSError
         If another name or folder cannot be loaded.
@@ -172,7 +172,7 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
 
 def _pretrained_dir() -> str:
     if not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
-        raise checkpoint.MissingCheckpointError(
+        raise config.MissingCheckpointError(
             f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after notebook 02)."
         )
     return str(PRETRAINED_DIR)
@@ -337,7 +337,7 @@ def parameter_groups(model: ClipClassifier, *, weight_decay: float) -> list[dict
 def save(model: ClipClassifier, checkpoint_dir: Path, *, record: dict) -> Path:
     """Write safetensors, config.json, labels.json and training.json; return the path of the weights."""
     model.save_pretrained(checkpoint_dir)
-    checkpoint.describe(checkpoint_dir, record)
+    config.describe_checkpoint(checkpoint_dir, record)
     return Path(checkpoint_dir) / CHECKPOINT_FILE
 
 
@@ -348,7 +348,7 @@ def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Pat
     path = Path(folder) / CHECKPOINT_FILE
     save_file(half, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors makes it readable to its owner alone
-    checkpoint.write_record(folder, record)
+    config.write_record(folder, record)
     return path
 
 
@@ -357,9 +357,9 @@ def load(checkpoint_dir: Path) -> ClipClassifier:
 
     Raises
     ------
-    lib.checkpoint.MissingCheckpointError, lib.config.ClassOrderError
+    lib.config.MissingCheckpointError, lib.config.ClassOrderError
     """
-    path = checkpoint.require(checkpoint_dir, CHECKPOINT_FILE)
+    path = config.require_checkpoint(checkpoint_dir, "wav2vec2")
     model = ClipClassifier.from_pretrained(
         path.parent, use_safetensors=True, local_files_only=True, dtype=torch.float32
     )

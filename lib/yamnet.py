@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logsumexp
 
-from lib import checkpoint, config, feature_cache
+from lib import config, feature_cache
 from lib.batches import ClipSampler
+from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 from lib.feature_cache import weights_sha256
 from lib.waveforms import as_waveform
 
@@ -28,7 +29,7 @@ HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 HUB_TIMEOUT_SECONDS = 5.0
 # SHA-256 over the variables of the rebuilt file (layers 7 to 14 recovered from the 8-bit release), see weights_sha256.
 REBUILT_WEIGHTS_SHA256 = "e6889c48af4862d0f877a20570fd7fd139d5d49b1669754c7544a4adabaa96d5"
-CHECKPOINT_FILE = "model.keras"
+CHECKPOINT_FILE = config.CHECKPOINT_FILES["yamnet"]
 
 # Front end: Hershey et al. 2017, "CNN architectures for large-scale audio classification", section 3.1.
 FRAME_SAMPLES = 400  # 25 ms
@@ -38,8 +39,6 @@ N_MELS = 64
 MEL_LOW_HZ, MEL_HIGH_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.001
 PATCH_FRAMES = 96
-PATCH_SAMPLES = FRAME_SAMPLES + (PATCH_FRAMES - 1) * HOP_SAMPLES  # 15600 samples = 0.975 s
-PATCH_HOP_SAMPLES = PATCH_FRAMES // 2 * HOP_SAMPLES  # 7680 samples = 0.48 s
 EMBEDDING_SIZE = 1024
 CLIPS_PER_BLOCK = 32  # embedded together
 POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of the cache
@@ -325,13 +324,13 @@ def from_hub() -> BaseYamnet:
     return BaseYamnet(backbone, description, kernel, bias, names, voices=(kernel[:, columns], bias[columns]))
 
 
-def load_base(released_dir: Path = config.MODELS_DIR / "yamnet_finetuned") -> BaseYamnet:
+def load_base(released_dir: Path = config.MODELS_DIR / config.RELEASED_DIRS["yamnet"]) -> BaseYamnet:
     """Return the best backbone there is, and say which: the hub's, the released checkpoint's, or random weights."""
     try:
         return from_hub()
     except HubUnavailableError:
         if (released_dir / CHECKPOINT_FILE).is_file():
-            network, base = load(released_dir).get_layer("yamnet"), checkpoint.record(released_dir).get("base_weights")
+            network, base = load(released_dir).get_layer("yamnet"), config.read_record(released_dir).get("base_weights")
             backbone = keras.Model(network.input, network.get_layer("embedding").output, name="yamnet")
             voices = [tuple(layer.get_weights()) for layer in network.layers if layer.name == "voices"]
             description = f"models/{released_dir.name} ({base or 'unknown weights'}, fine-tuned)"
@@ -507,7 +506,7 @@ def save(classifier: keras.Model, checkpoint_dir: Path, *, record: dict) -> Path
     path = Path(checkpoint_dir) / CHECKPOINT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     copy(classifier).save(path)  # a copy has no optimiser, whose moments would triple the file
-    checkpoint.describe(path.parent, record)
+    config.describe_checkpoint(path.parent, record)
     return path
 
 
@@ -516,7 +515,7 @@ def load(checkpoint_dir: Path) -> keras.Model:
 
     Raises
     ------
-    lib.checkpoint.MissingCheckpointError, lib.config.ClassOrderError
+    lib.config.MissingCheckpointError, lib.config.ClassOrderError
     """
-    path = checkpoint.require(checkpoint_dir, CHECKPOINT_FILE)
+    path = config.require_checkpoint(checkpoint_dir, "yamnet")
     return keras.saving.load_model(path, compile=False, safe_mode=True)

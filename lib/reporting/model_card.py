@@ -84,8 +84,6 @@ LIMITS = """## Limits
 - Probabilities are not calibrated for how rare cries and screams are in daily life.
 - Infants' ages, languages and homes are those of the sources.
 """
-FOLDERS = {"yamnet": "yamnet_finetuned", "wav2vec2": "wav2vec2_compact"}  # in models/
-RULE_FILE = "ensemble.json"
 CARD_PATH = config.PROJECT_DIR / "docs" / "MODEL_CARD.md"
 REPORT_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes
 
@@ -211,8 +209,8 @@ def write_cards(models_dir: Path, report_dir: Path, *, card_path: Path = CARD_PA
         If a training.json, the rule or metrics.json is missing.
     """
     metrics = json.loads((report_dir / "metrics.json").read_text(encoding="utf-8"))
-    rule = json.loads((models_dir / RULE_FILE).read_text(encoding="utf-8"))
-    paths = {name: models_dir / folder for name, folder in FOLDERS.items()}
+    rule = json.loads((models_dir / config.RULE_FILE).read_text(encoding="utf-8"))
+    paths = {name: models_dir / folder for name, folder in config.RELEASED_DIRS.items()}
     records = {name: json.loads((path / "training.json").read_text(encoding="utf-8")) for name, path in paths.items()}
     report = card_facts.read_report(report_dir)
     texts = {

@@ -8,15 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib import checkpoint, config
+from lib import config
 from lib.reporting import model_card
 
-# name of the network: (folder of the build, folder in models/, file of the weights, largest size in megabytes)
-RELEASED = {
-    "yamnet": ("yamnet/released", "yamnet_finetuned", "model.keras", 20),
-    "wav2vec2": ("wav2vec2/released", "wav2vec2_compact", "model.safetensors", 25),
-}
-RULE_FILE = "ensemble.json"
+LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
 
 
 class ReleaseError(RuntimeError):
@@ -51,28 +46,28 @@ def release(
     """
     if not (report_dir / "metrics.json").is_file():
         raise ReleaseError(f"{report_dir / 'metrics.json'} is missing: run notebook 06 (`./run_all.sh full`).")
-    for name in RELEASED:
+    for name in LARGEST_MEGABYTES:
         _check(name, build_models_dir)
-    rule_path = build_models_dir / RULE_FILE
+    rule_path = build_models_dir / config.RULE_FILE
     if not rule_path.is_file():
         raise ReleaseError(f"{rule_path} is missing: run notebook 05 (`./run_all.sh full`).")
-    written = [_copy(name, build_models_dir, models_dir) for name in RELEASED]
-    written.append(Path(shutil.copyfile(rule_path, models_dir / RULE_FILE)))
+    written = [_copy(name, build_models_dir, models_dir) for name in LARGEST_MEGABYTES]
+    written.append(Path(shutil.copyfile(rule_path, models_dir / config.RULE_FILE)))
     card_path = (docs_dir or config.PROJECT_DIR / "docs") / "MODEL_CARD.md"
     return [*written, *model_card.write_cards(models_dir, report_dir, card_path=card_path)]
 
 
 def _check(name: str, build_models_dir: Path) -> None:
     """Raise ReleaseError if a network may not be released."""
-    folder, _, weights_file, limit_megabytes = RELEASED[name]
+    limit_megabytes = LARGEST_MEGABYTES[name]
     try:
-        weights = checkpoint.require(build_models_dir / folder, weights_file)
+        weights = config.require_checkpoint(build_models_dir / name / "released", name)
     except (FileNotFoundError, config.ClassOrderError) as error:
         raise ReleaseError(str(error)) from error
     if weights.stat().st_size > limit_megabytes * 1e6:
         size = weights.stat().st_size / 1e6
         raise ReleaseError(f"{weights} has {size:.1f} MB, the limit is {limit_megabytes}: too large for git.")
-    record = checkpoint.record(weights.parent)
+    record = config.read_record(weights.parent)
     if record.get("data_tier") not in ("mirror", "network"):
         raise ReleaseError(
             f"{weights} was trained on {record.get('data_tier', 'unknown')} audio: only networks trained on real "
@@ -81,11 +76,10 @@ def _check(name: str, build_models_dir: Path) -> None:
 
 
 def _copy(name: str, build_models_dir: Path, models_dir: Path) -> Path:
-    source, folder, weights_file, _ = RELEASED[name]
-    target = models_dir / folder
+    target = models_dir / config.RELEASED_DIRS[name]
     shutil.rmtree(target, ignore_errors=True)  # no file of an older release stays behind
-    shutil.copytree(build_models_dir / source, target)
-    return target / weights_file
+    shutil.copytree(build_models_dir / name / "released", target)
+    return target / config.CHECKPOINT_FILES[name]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

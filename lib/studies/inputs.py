@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import checkpoint, config, ensemble, probabilities, splits
+from lib import config, ensemble, probabilities, splits
 from lib import manifest as manifests
 from lib.studies import robustness
 
 SCHEME = "grouped"
-WEIGHTS = {"yamnet": "model.keras", "wav2vec2": "model.safetensors"}
 Answers = dict[str, np.ndarray]
 
 
@@ -59,7 +58,7 @@ class Inputs:
     def versions(self) -> dict[str, str]:
         """Short hash of each network's weights, so that a page can tell whether these are still the ones."""
         folders = {name: self.models_dir / name / SCHEME for name in ensemble.MODEL_NAMES}
-        return {name: checkpoint.version(folder / WEIGHTS[name]) for name, folder in folders.items()}
+        return {name: config.version_of(folder / config.CHECKPOINT_FILES[name]) for name, folder in folders.items()}
 
     @cached_property
     def rule(self) -> dict:
@@ -84,9 +83,7 @@ class Inputs:
     @cached_property
     def validation_answers(self) -> Answers:
         """Answers on the validation split, from the tables of notebooks 03 and 04."""
-        return self.combine(
-            {name: self._table(name, self.rows("validation")) for name in ensemble.MODEL_NAMES}
-        )
+        return self.combine({name: self._table(name, self.rows("validation")) for name in ensemble.MODEL_NAMES})
 
     @cached_property
     def left_out(self) -> tuple[pd.DataFrame, Answers]:

@@ -28,11 +28,11 @@ from torch import nn
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model, get_cosine_schedule_with_warmup, set_seed
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
-from lib import audio, augment, checkpoint, config, manifest, wav2vec2
+from lib import audio, augment, config, manifest, wav2vec2
+from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 from lib.reporting import environment, model_card
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
-PATCH_SAMPLES, PATCH_HOP_SAMPLES = 15_600, 7_680  # the teacher's window and hop (lib.yamnet)
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
 FRAME_SAMPLES = 640  # one frame of the compact network
 PATCH_HOP_FRAMES = PATCH_HOP_SAMPLES // FRAME_SAMPLES  # 12
@@ -324,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sound, teacher = load_sound("train", n_versions=options.versions, seed=options.seed)
     (validation, _), history = load_sound("validation"), []
     settings = {"n_steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
-    earlier = {"start": checkpoint.record(options.start), "share": options.share} if options.start else {}
+    earlier = {"start": config.read_record(options.start), "share": options.share} if options.start else {}
     first = wav2vec2.load_base(str(options.start))[0].wav2vec2 if options.start else None
     for backbone, row in pretrain(options.method, sound, validation, start=first, **settings):
         history.append(row)

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lib import audio, config
-from lib.config import SAMPLE_RATE_HZ
+from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import Event, EventTracker, check_frames, frames_to_events
 from lib.studies.soundscapes import Reference, Soundscape
 
-PATCH_SAMPLES, HOP_SAMPLES = 15_600, 7_680  # lib.yamnet's; not imported, because that brings TensorFlow along
-HOP_SECONDS = HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
+HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 LOOK_AHEAD_SECONDS = PATCH_SAMPLES / SAMPLE_RATE_HZ - HOP_SECONDS  # 0.495, and HOP_SECONDS a patch of context
 BLOCK_SECONDS = 60.0  # pushed at once when a soundscape is scored
 
@@ -88,8 +87,8 @@ class FrameStream:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples (n_samples,); return the frames (n_frames, 3) that are known now."""
         self._held = np.concatenate([self._held, np.asarray(samples, dtype=np.float32)])
-        first = HOP_SAMPLES if self._n_patches else 0
-        starts = range(first, len(self._held) - PATCH_SAMPLES + 1, HOP_SAMPLES)
+        first = PATCH_HOP_SAMPLES if self._n_patches else 0
+        starts = range(first, len(self._held) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
         if starts:
             self._heard += list(self._scorer.hear(np.stack([self._held[at : at + PATCH_SAMPLES] for at in starts])))
             self._held = self._held[starts[-1] :]

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import audio, augment, checkpoint, config, evaluation, manifest, preprocess, probabilities, splits
+from lib import audio, augment, config, evaluation, manifest, preprocess, probabilities, splits
 from lib.reporting import build, steps
 from lib.studies import attention, robustness
 
@@ -105,7 +105,7 @@ def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFr
     tables = []
     for model, network in {"yamnet": yamnet, "wav2vec2": wav2vec2}.items():
         kept_dir = models_dir / model / scheme
-        kept = checkpoint.record(kept_dir)["stage"][0]
+        kept = config.read_record(kept_dir)["stage"][0]
         stages = {folder.suffix[1:]: folder for folder in sorted((models_dir / model).glob(f"{scheme}.[A-C]"))}
         build.say(f"{scheme}: {len(rows)} clips, {model}, stage {kept} of {', '.join(stages) or 'one'}")
         for stage, folder in (stages or {kept: kept_dir}).items():

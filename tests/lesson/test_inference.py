@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lib import audio, checkpoint, config, ensemble, inference
+from lib import audio, config, ensemble, inference
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
 CRYING, SCREAMING = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1])
@@ -127,7 +127,7 @@ def test_a_folder_without_recordings_is_an_error(loaded, tmp_path, capsys):
 
 
 def test_a_clone_without_models_says_what_makes_them(tmp_path, cry_path, capsys):
-    with pytest.raises(checkpoint.MissingCheckpointError, match=r"run_all\.sh"):
+    with pytest.raises(config.MissingCheckpointError, match=r"run_all\.sh"):
         inference.Classifier.load(tmp_path)
     assert inference.main([str(cry_path), "--models", str(tmp_path)]) == 2
     assert "run_all.sh" in capsys.readouterr().err

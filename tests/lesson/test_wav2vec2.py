@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
-from lib import checkpoint, config, wav2vec2
+from lib import config, wav2vec2
 
 # facebook/wav2vec2-base's layout, a thousandth of its size.
 TINY = {
@@ -277,7 +277,7 @@ def test_auto_does_without_hub_and_cache_in_good_time(model, tmp_path):
 
 def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
     monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path)
-    with pytest.raises(checkpoint.MissingCheckpointError, match=r"lib\.pretraining"):
+    with pytest.raises(config.MissingCheckpointError, match=r"lib\.pretraining"):
         wav2vec2.load_base("pretrained")
 
 
@@ -319,7 +319,7 @@ def test_a_head_fitted_elsewhere_answers(rng):
 def test_a_head_of_another_kind_is_refused(tmp_path):
     other = Wav2Vec2ForSequenceClassification(wav2vec2.compact_config())
     other.save_pretrained(tmp_path)
-    checkpoint.describe(tmp_path, {})
+    config.describe_checkpoint(tmp_path, {})
     with pytest.raises(RuntimeError, match="size"):
         wav2vec2.load(tmp_path)
 
@@ -346,7 +346,7 @@ def test_checkpoint_round_trip(model, rng, tmp_path):
     np.testing.assert_allclose(
         wav2vec2.predict(wav2vec2.load(tmp_path), clips), wav2vec2.predict(model, clips), atol=1e-6
     )
-    assert checkpoint.record(tmp_path)["base_weights"] == "initial"
+    assert config.read_record(tmp_path)["base_weights"] == "initial"
 
 
 @pytest.mark.parametrize("file_name", ["labels.json", "config.json"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from lib import checkpoint, config, yamnet
+from lib import config, yamnet
 from lib.batches import ClipSampler
 
 WHOLE_HOPS = yamnet.PATCH_SAMPLES + 5 * yamnet.PATCH_HOP_SAMPLES  # a length that needs no padding in the hub either
@@ -230,7 +230,7 @@ def test_checkpoint_round_trip_in_safe_mode(classifier, rng, tmp_path):
     np.testing.assert_allclose(
         yamnet.predict(yamnet.load(tmp_path), clips), yamnet.predict(classifier, clips), atol=1e-6
     )
-    assert checkpoint.record(tmp_path) == {"base_weights": "random"}
+    assert config.read_record(tmp_path) == {"base_weights": "random"}
     assert path.stat().st_size < 20e6
 
 
@@ -251,7 +251,7 @@ def test_permuted_classes_and_missing_checkpoints_are_refused(classifier, tmp_pa
     (tmp_path / config.LABELS_FILE).write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}))
     with pytest.raises(config.ClassOrderError):
         yamnet.load(tmp_path)
-    with pytest.raises(checkpoint.MissingCheckpointError, match=r"run_all\.sh"):
+    with pytest.raises(config.MissingCheckpointError, match=r"run_all\.sh"):
         yamnet.load(tmp_path / "nothing")
 
 

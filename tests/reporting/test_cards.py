@@ -219,7 +219,7 @@ def test_energy_that_was_not_measured_is_called_so(report):
 
 def test_the_cards_of_a_release_are_written_from_files(tmp_path):
     models, report_dir = tmp_path / "models", tmp_path / "report"
-    for folder in model_card.FOLDERS.values():
+    for folder in config.RELEASED_DIRS.values():
         (models / folder).mkdir(parents=True)
         (models / folder / "training.json").write_text(json.dumps(RECORD))
     (models / "ensemble.json").write_text(json.dumps({"rule": "average"}))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lib import checkpoint, config
+from lib import config
 from lib.reporting import release
 
 FIGURE = {"value": 0.87654, "low": 0.8, "high": 0.9}
@@ -25,10 +25,10 @@ def build(tmp_path):
     folders = {name: tmp_path / name for name in ("build", "report", "models", "docs")}
     for folder in folders.values():
         folder.mkdir()
-    for source, _, weights_file, _ in release.RELEASED.values():
-        checkpoint_dir = folders["build"] / source
+    for name, weights_file in config.CHECKPOINT_FILES.items():
+        checkpoint_dir = folders["build"] / name / "released"
         record = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
-        checkpoint.describe(checkpoint_dir, record)
+        config.describe_checkpoint(checkpoint_dir, record)
         (checkpoint_dir / weights_file).write_bytes(b"weights")
     (folders["build"] / "ensemble.json").write_text(json.dumps({"rule": "average"}))
     metrics = {name: {"test": RESULT, "validation": RESULT} for name in ("yamnet", "wav2vec2", "average")}
@@ -70,7 +70,7 @@ def test_a_figure_without_a_value_is_called_so(build):
 
 @pytest.mark.parametrize("tier", ["synthetic", None])
 def test_networks_trained_on_generated_audio_are_not_released(build, tier):
-    checkpoint.describe(build["build"] / "yamnet/released", {"data_tier": tier} if tier else {})
+    config.describe_checkpoint(build["build"] / "yamnet/released", {"data_tier": tier} if tier else {})
     with pytest.raises(release.ReleaseError, match="real"):
         run(build)
     assert not list(build["models"].iterdir())

@@ -75,7 +75,7 @@ def patches_of(waveform):
     """Cut a whole recording as the module says: patches each 0.48 s, and one more that ends with it."""
     if len(waveform) < stream.PATCH_SAMPLES:
         return np.resize(waveform, (1, stream.PATCH_SAMPLES))
-    starts = list(range(0, len(waveform) - stream.PATCH_SAMPLES + 1, stream.HOP_SAMPLES))
+    starts = list(range(0, len(waveform) - stream.PATCH_SAMPLES + 1, stream.PATCH_HOP_SAMPLES))
     if starts[-1] + stream.PATCH_SAMPLES < len(waveform):
         starts.append(len(waveform) - stream.PATCH_SAMPLES)
     return np.stack([waveform[start : start + stream.PATCH_SAMPLES] for start in starts])
@@ -140,7 +140,7 @@ def test_the_streams_above_hold_events_of_both_labels():
 def test_the_grid_is_yamnets():
     from lib import yamnet
 
-    assert (stream.PATCH_SAMPLES, stream.HOP_SAMPLES) == (yamnet.PATCH_SAMPLES, yamnet.PATCH_HOP_SAMPLES)
+    assert (stream.PATCH_SAMPLES, stream.PATCH_HOP_SAMPLES) == (yamnet.PATCH_SAMPLES, yamnet.PATCH_HOP_SAMPLES)
     for n_samples in (9000, 15_600, 15_601, 60_000):
         samples = noise_stream(1, n_samples / SAMPLE_RATE_HZ)
         np.testing.assert_array_equal(patches_of(samples), yamnet.patch_windows(samples))

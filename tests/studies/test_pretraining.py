@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import lib
-from lib import checkpoint, config, manifest, wav2vec2, waveforms
+from lib import config, manifest, wav2vec2, waveforms
 from lib.studies import pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
 
@@ -487,7 +487,7 @@ def test_the_backbone_is_kept_in_half_precision_and_met_no_label(small, tmp_path
     for name, value in kept.items():
         assert value.dtype == torch.float16
         torch.testing.assert_close(value.float(), original[name].cpu(), rtol=2**-11, atol=2**-25)
-    assert checkpoint.record(path.parent) == {"method": "distillation"}
+    assert config.read_record(path.parent) == {"method": "distillation"}
     assert not (path.parent / "labels.json").exists()
 
 
@@ -523,7 +523,7 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     assert load_file(out / wav2vec2.CHECKPOINT_FILE)
     curve = pd.read_csv(out / wav2vec2.PRETRAINING_LOSS_FILE)
     assert curve["step"].tolist() == [3]
-    record = json.loads((out / checkpoint.TRAINING_FILE).read_text())
+    record = json.loads((out / config.RECORD_FILE).read_text())
     wanted = {
         "method": "masked",
         "teacher": "some teacher",
@@ -540,7 +540,7 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     assert "validation_loss" in capsys.readouterr().out
     further = [*arguments[:-1], str(tmp_path / "further"), "--start", str(out), "--share", "0.5"]
     assert pretraining.main(further) == 0
-    assert json.loads((tmp_path / "further" / checkpoint.TRAINING_FILE).read_text())["start"] == record
+    assert json.loads((tmp_path / "further" / config.RECORD_FILE).read_text())["start"] == record
     card = (tmp_path / "further" / "README.md").read_text()
     assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (masked, seed 5)" in card
     assert "- weights: 50% of the way" in card

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import augment, checkpoint, config, probabilities, splits
+from lib import augment, config, probabilities, splits
 from lib.reporting import steps
 from lib.studies import attention, study
 
@@ -175,7 +175,7 @@ def test_every_checkpoint_answers_and_the_kept_stage_is_marked(rows, stages, mon
     for model in ("yamnet", "wav2vec2"):
         for folder in ("s", *(f"s.{stage}" for stage in stages)):
             (tmp_path / model / folder).mkdir(parents=True)
-        checkpoint.write_record(tmp_path / model / "s", {"stage": "B: last layers"})
+        config.write_record(tmp_path / model / "s", {"stage": "B: last layers"})
     answers = {"s": [0, 0, 1], "s.A": [0, 1, 0], "s.B": [0, 0, 1]}
     for network in (yamnet, wav2vec2):
         monkeypatch.setattr(network, "load", lambda folder: folder.name)
@@ -196,7 +196,7 @@ def test_families_left_out_are_heard_in_noise_too(rows, monkeypatch, tmp_path):
     for model in ("yamnet", "wav2vec2"):
         for scheme in ("without_one", "without_two"):
             (tmp_path / model / scheme).mkdir(parents=True)
-            checkpoint.write_record(tmp_path / model / scheme, {"stage": "A: frozen"})
+            config.write_record(tmp_path / model / scheme, {"stage": "A: frozen"})
 
     def predict(_model, clips):
         """Tell how far the samples range."""

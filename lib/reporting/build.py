@@ -1,6 +1,8 @@
-"""Runs the seven notebooks through papermill, skips what is unchanged, then writes the report.
+"""Builds a report: the seven notebooks and the studies, unchanged ones skipped, then pages, PDF, cards and README.
 
-``python -m lib.reporting.build quick|full [--data auto|real|synthetic] [--from NN] [--force]`` is what run_all.sh calls.
+The order: data (01, 02), networks (03, 04), the studies that the ensemble reads, ensemble (05), evaluation (06),
+service (07), the other studies, report, cards and README. Studies, cards and README belong to the full build alone.
+`run_all.sh` calls ``python -m lib.reporting.build quick|full [--data ...] [--from NN] [--force] [--studies ...]``.
 """
 
 from __future__ import annotations
@@ -10,21 +12,21 @@ import fcntl
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib import config
 from lib.reporting import environment, steps
+from lib.reporting.energy import EnergyMeter
 from lib.reporting.steps import BuildError, Plan, Step
 
-if TYPE_CHECKING:
-    from lib.reporting.energy import EnergyMeter
-
 TRACEBACK_LINES = 25
+TRAINING = ("03_yamnet", "04_wav2vec2")
+FULL = "full"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -156,32 +158,77 @@ def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
     steps.write_stamp(plan, step, facts=facts | run_info.commit())
 
 
-def run_steps(plan: Plan, *, first: str, force: bool) -> int:
-    """Run every step that has to run and return how many did.
+def run_steps(plan: Plan, *, first: str = "01", force: bool = False, studies: str = "none") -> int:
+    """Run every step that has to run, the studies among them, and return how many notebooks did.
 
-    Steps before `first` are left as they are. With `force`, or with a `first` that was asked for, nothing from there
-    on is skipped.
+    Parameters
+    ----------
+    plan : Plan
+    first : str
+        Notebooks before this number are left as they are.
+    force : bool
+        Whether nothing from there on is skipped.
+    studies : str
+        "none", "needed" (those that a notebook reads) or "all".
     """
-    meter, n_run = None, 0
+    meter, n_run = EnergyMeter(), 0
     for position, step in enumerate(steps.STEPS, start=1):
+        if studies != "none" and step.number >= first:
+            run_studies(before=step.name)
         say(f"[{position}/{len(steps.STEPS)}] {step.name:<22}", end="")
         if step.number < first:
             say("left as it is (--from)")
         elif not force and steps.is_current(plan, step):
             say("unchanged, skipped")
         else:
-            if meter is None:
-                from lib.reporting.energy import EnergyMeter
-
-                meter = EnergyMeter()
-            started = time.monotonic()
-            say("running ... ", end="")
-            run_step(plan, step, meter=meter)
             n_run += 1
-            say(f"done in {time.monotonic() - started:.0f} s")
-    if meter is not None:
-        meter.close()
+            run_aloud(plan, step, meter=meter)
+    meter.close()
+    if studies == "all":
+        run_studies(before="")
     return n_run
+
+
+def run_aloud(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
+    """Run a notebook and say how long it took."""
+    started = time.monotonic()
+    say("running ... ", end="")
+    run_step(plan, step, meter=meter)
+    say(f"done in {time.monotonic() - started:.0f} s")
+
+
+def run_studies(*, before: str) -> None:
+    """Run the studies that a notebook reads (or, with "", those that none reads) where they are not current.
+
+    Raises
+    ------
+    BuildError
+        If a study fails.
+    """
+    from lib.studies.registry import STUDIES
+
+    wanted = [study for study in STUDIES if study.before == before]
+    due = [study.name for study in wanted if not steps.is_current(steps.studies_plan(), study)]
+    if wanted:
+        say(f"[studies] {'for ' + before if before else '':<15}", end="")
+        say(f"running: {', '.join(due)}" if due else "unchanged, skipped")
+    if due and subprocess.run([sys.executable, "-m", "lib.studies", *due], cwd=config.PROJECT_DIR).returncode:
+        raise BuildError(f"The studies stopped. Next: `./run_all.sh studies {' '.join(due)}`.")
+
+
+def train(profile: str) -> None:
+    """Run notebooks 03 and 04 of a profile where they are not current: studies that train networks call this."""
+    plan = make_plan(parse([profile]))
+    due = [step for step in steps.STEPS if step.name in TRAINING and not steps.is_current(plan, step)]
+    if not due:
+        return
+    with only_build(profile):
+        kernel_environment(profile)
+        meter = EnergyMeter()
+        for step in due:
+            say(f"{profile}: {step.name} ", end="")
+            run_aloud(plan, step, meter=meter)
+        meter.close()
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
@@ -204,9 +251,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", choices=("auto", "real", "synthetic"), help="which audio (default: auto)")
     parser.add_argument("--from", dest="first", metavar="NN", help="leave earlier notebooks, rerun from this one")
     parser.add_argument("--force", action="store_true", help="rerun everything")
+    parser.add_argument("--studies", choices=("none", "needed", "all"), help="default: all for full, else none")
     parser.add_argument("--params", type=Path, help="another parameter file")
     parser.add_argument("--notebooks", type=Path, help="another folder with the seven notebooks")
     options = parser.parse_args(arguments)
+    options.studies = options.studies or ("all" if options.profile == FULL else "none")
     numbers = [step.number for step in steps.STEPS]
     if options.first is not None and options.first.zfill(2) not in numbers:
         parser.error(f"--from takes one of {', '.join(numbers)}")
@@ -221,12 +270,18 @@ def build(options: argparse.Namespace) -> Path:
     with only_build(plan.profile):
         kernel_environment(plan.profile)
         say(f"{plan.profile} build, data {plan.parameters['01_data_acquisition'].get('data_tier', 'auto')}")
-        n_run = run_steps(plan, first=first, force=options.force or options.first is not None)
+        force = options.force or options.first is not None
+        n_run = run_steps(plan, first=first, force=force, studies=options.studies)
         say(str(environment.tier_banner()))
         say(f"[report] {'':<16}", end="")
         from lib.reporting import report
 
         index = report.make(plan)
+        if plan.profile == FULL and config.OUTPUT_DIR == config.PROJECT_DIR:
+            say(f"[cards] {'':<17}", end="")
+            from lib.reporting import cards
+
+            say(", ".join(os.path.relpath(path) for path in cards.write_committed()) or "unchanged, skipped")
     seconds = time.monotonic() - started
     say(f"Done in {seconds:.0f} s ({n_run} of {len(steps.STEPS)} notebooks run): {os.path.relpath(index)}")
     return index

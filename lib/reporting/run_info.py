@@ -26,8 +26,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def commit() -> dict:
-    """Return {"commit", "dirty"}; reports/ does not count as a change, since a build itself writes there."""
-    changes = _git("status", "--porcelain", "--", ".", ":!reports")
+    """Return {"commit", "dirty"}; what a build itself writes does not count as a change."""
+    changes = _git("status", "--porcelain", "--", ".", ":!reports", ":!docs", ":!README.md")
     return {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": None if changes is None else bool(changes)}
 
 

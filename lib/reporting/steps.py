@@ -1,6 +1,8 @@
-"""The seven steps of a build: what each reads and writes, its parameters, and whether it has to run again.
+"""The steps of a build: what each reads and writes, its parameters, and whether it has to run again.
 
-Importing this module is quick on purpose: a build in which nothing changed must not wait for papermill or pandas.
+A step is a notebook, or a study of `lib.studies`. It is run again when its notebook or module, its parameters, its
+input files or the modules that it really imports have changed. Importing this module is quick on purpose: a build in which
+nothing changed must not wait for papermill or pandas.
 """
 
 from __future__ import annotations
@@ -9,35 +11,15 @@ import ast
 import hashlib
 import json
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import config
+from lib.reporting import closure
 
 NOTEBOOKS_DIR = config.PROJECT_DIR / "notebooks"
 PARAMS_DIR = config.PROJECT_DIR / "params"
-# Modules of lib that run or describe notebooks but change no result: editing them repeats no step.
-_ORCHESTRATION = {
-    "build",
-    "card_facts",
-    "data_card",
-    "doctor",
-    "energy",
-    "environment",
-    "model_card",
-    "pages",
-    "pdf",
-    "release",
-    "report",
-    "run_info",
-    "steps",
-    "study",
-}
-# Studies of lib.studies.study that notebook 06 shows.
-SHOWN_STUDIES = ("left_out", "ablation", "options", "pretraining")
-_MODULE = re.compile(r"\b(lib|temporal_workflow)\.(\w+)")
-_FROM_PACKAGE = re.compile(r"from\s+(lib|temporal_workflow)\s+import\s+(\([^)]*\)|[^\n#;]+)")
 
 
 class BuildError(RuntimeError):
@@ -46,13 +28,32 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Step:
-    """A notebook with the files it reads and writes and the environment variables that steer it."""
+    """A notebook, or a study, with the files it reads and writes and the environment variables that steer it.
+
+    Parameters
+    ----------
+    name : str
+        Of the notebook without suffix, or of the study.
+    inputs, outputs, optional : tuple of str
+        Paths with the places that `Plan.paths` fills in; optional ones are read where they are there.
+    variables : tuple of str
+        Environment variables.
+    module : str
+        Dotted name of a study's module; empty for a notebook.
+    trains : tuple of str
+        Profiles of params/ whose networks a study needs.
+    before : str
+        The notebook that reads what a study writes; empty: none does.
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     variables: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()  # read where they are there
+    optional: tuple[str, ...] = ()
+    module: str = ""
+    trains: tuple[str, ...] = ()
+    before: str = ""
 
     @property
     def number(self) -> str:
@@ -60,46 +61,28 @@ class Step:
         return self.name[:2]
 
 
+_PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
+_MANIFESTS = ("{data}/manifest.csv", "{data}/manifest_random_split.csv")
 STEPS = (
     Step("01_data_acquisition", (), ("{data}/raw_manifest.csv", "{data}/acquisition.json"), ("AUDIO_MIRROR",)),
-    Step(
-        "02_preprocessing",
-        ("{data}/raw_manifest.csv",),
-        ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
-    ),
-    Step(
-        "03_yamnet",
-        ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
-        ("{build}/models/yamnet", "{build}/probabilities/yamnet.csv"),
-        ("TFHUB_CACHE_DIR",),
-    ),
+    Step("02_preprocessing", ("{data}/raw_manifest.csv",), _MANIFESTS),
+    Step("03_yamnet", _MANIFESTS, ("{build}/models/yamnet", _PROBABILITIES[0]), ("TFHUB_CACHE_DIR",)),
     Step(
         "04_wav2vec2",
-        ("{data}/manifest.csv", "{data}/manifest_random_split.csv"),
-        ("{build}/models/wav2vec2", "{build}/probabilities/wav2vec2.csv"),
+        _MANIFESTS,
+        ("{build}/models/wav2vec2", _PROBABILITIES[1]),
         optional=("{models}/wav2vec2_pretrained",),
     ),
     Step(
         "05_ensemble",
-        (
-            "{data}/manifest.csv",
-            "{build}/probabilities/yamnet.csv",
-            "{build}/probabilities/wav2vec2.csv",
-        ),
+        ("{data}/manifest.csv", *_PROBABILITIES),
         tuple(f"{{build}}/models/ensemble{part}.json" for part in ("", "_rules", "_out_of_fold")),
         optional=("{studies}/tables/left_out.csv",),
     ),
     Step(
         "06_evaluation",
-        (
-            "{data}/manifest.csv",
-            "{data}/manifest_random_split.csv",
-            "{build}/models",
-            "{build}/probabilities/yamnet.csv",
-            "{build}/probabilities/wav2vec2.csv",
-        ),
+        (*_MANIFESTS, "{build}/models", *_PROBABILITIES),
         ("{report}/metrics.json",),
-        optional=(*(f"{{studies}}/tables/{name}.csv" for name in SHOWN_STUDIES), "{report}/trust.json"),
     ),
     Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
 )
@@ -110,37 +93,49 @@ class Plan:
     """Where one profile's build reads and writes, and with which parameters."""
 
     profile: str
-    parameters: dict[str, dict]
+    parameters: Mapping[str, dict] = field(default_factory=dict)
     notebooks_dir: Path = NOTEBOOKS_DIR
+
+    @property
+    def build_dir(self) -> Path:
+        """Folder of the trained networks, the executed notebooks and the stamps."""
+        return config.build_dir(self.profile)
 
     @property
     def executed_dir(self) -> Path:
         """Folder of the executed notebooks."""
-        return config.build_dir(self.profile) / "executed"
+        return self.build_dir / "executed"
 
     @property
     def stamps_dir(self) -> Path:
-        """Folder of the stamps that say what each executed notebook was made from."""
-        return config.build_dir(self.profile) / "stamps"
+        """Folder of the stamps that say what each finished step was made from."""
+        return self.build_dir / "stamps"
 
     def notebook(self, step: Step) -> Path:
         """Return the source notebook of a step."""
         return self.notebooks_dir / f"{step.name}.ipynb"
 
     def executed(self, step: Step) -> Path:
-        """Return where a step's executed notebook lies when it succeeded."""
+        """Return where a notebook's executed form is when it succeeded."""
         return self.executed_dir / f"{step.name}.ipynb"
 
     def paths(self, templates: tuple[str, ...]) -> list[Path]:
-        """Fill in {data}, {build}, {report}, {models} and {studies}."""
+        """Fill in {data}, {models}, {params}, {studies}, {full}, {build} and {report}."""
         places = {
             "data": config.DATA_DIR,
-            "build": config.build_dir(self.profile),
-            "report": config.report_dir(self.profile),
             "models": config.MODELS_DIR,
+            "params": PARAMS_DIR,
             "studies": config.STUDIES_DIR,
+            "full": config.build_dir("full"),
+            "build": self.build_dir,
+            "report": config.report_dir(self.profile),
         }
         return [Path(template.format(**places)) for template in templates]
+
+
+def studies_plan() -> Plan:
+    """Return the plan of all studies: they write to build/studies, whatever the profile."""
+    return Plan("studies")
 
 
 def read_notebook(path: Path) -> dict:
@@ -226,36 +221,21 @@ def check_parameters(plan: Plan) -> None:
         unknown = set(plan.parameters[step.name]) - set(declared_parameters(plan.notebook(step)))
         if unknown:
             raise BuildError(
-                f"{plan.notebook(step).name} declares no parameter {', '.join(sorted(unknown))}. Next: mend "
+                f"{plan.notebook(step).name} declares no parameter {', '.join(sorted(unknown))}. Next: correct "
                 f"params/{plan.profile}.yaml or the notebook's `parameters` cell."
             )
 
 
-def _names_in(text: str) -> set[tuple[str, str]]:
-    """Return every (package, module) that a text mentions; too many is safe, too few is not."""
-    found = set(_MODULE.findall(text))
-    for package, imported in _FROM_PACKAGE.findall(text):
-        found |= {
-            (package, name.split()[0]) for name in imported.strip("()").replace("\n", " ").split(",") if name.split()
-        }
-    return found
-
-
-def code_files(notebook: dict) -> list[Path]:
-    """Return the files of lib and temporal_workflow that a notebook's code reaches, directly or through others."""
-    text = "\n".join(cell_source(cell) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    pending, seen = _names_in(text), set()
-    while pending:
-        package, name = pending.pop()
-        if package == "lib" and name in _ORCHESTRATION:
-            continue
-        module = config.PROJECT_DIR / package / name  # a file, or a folder of files
-        for path in {module.with_suffix(".py"), *module.glob("*.py")} - seen:
-            if path.is_file():
-                seen.add(path)
-                pending |= _names_in(path.read_text(encoding="utf-8"))
-    # Tables beside the code (sources, clips) count for whoever uses lib at all.
-    return sorted(seen | set((config.PROJECT_DIR / "lib").glob("*.csv")))
+def code_files(plan: Plan, step: Step) -> list[Path]:
+    """Return the files of lib and temporal_workflow that a step's code imports, directly or through others."""
+    if step.module:
+        return closure.files_of_module(step.module)
+    cells = read_notebook(plan.notebook(step))["cells"]
+    source = "\n".join(cell_source(cell) for cell in cells if cell["cell_type"] == "code")
+    try:
+        return closure.files_of_code(source)
+    except SyntaxError as error:
+        raise BuildError(f"{plan.notebook(step)}: the code cannot be read ({error}).") from None
 
 
 def digest(paths: list[Path]) -> str:
@@ -271,12 +251,11 @@ def digest(paths: list[Path]) -> str:
 
 def fingerprint(plan: Plan, step: Step) -> str:
     """Return a hash over everything that a step's result depends on."""
-    notebook = read_notebook(plan.notebook(step))
-    cells = [(cell["cell_type"], cell_source(cell)) for cell in notebook["cells"]]
+    cells = [] if step.module else read_notebook(plan.notebook(step))["cells"]
     facts = {
-        "cells": cells,
-        "parameters": plan.parameters[step.name],
-        "code": digest(code_files(notebook)),
+        "cells": [(cell["cell_type"], cell_source(cell)) for cell in cells],
+        "parameters": plan.parameters.get(step.name, {}),
+        "code": digest(code_files(plan, step)),
         "inputs": digest(plan.paths(step.inputs + step.optional)),
         "variables": {name: os.environ.get(name, "") for name in step.variables},
     }
@@ -294,7 +273,11 @@ def read_stamp(plan: Plan, step: Step) -> dict:
 def write_stamp(plan: Plan, step: Step, *, facts: dict) -> None:
     """Record a successful run; atomic, so a killed build never believes a half-written stamp.
 
-    `facts` holds the `fingerprint` taken before the run: what was edited meanwhile has to count as a change.
+    Parameters
+    ----------
+    plan, step : Plan, Step
+    facts : dict
+        Holds the `fingerprint` taken before the run: what was edited meanwhile has to count as a change.
     """
     plan.stamps_dir.mkdir(parents=True, exist_ok=True)
     path = plan.stamps_dir / f"{step.name}.json"
@@ -305,12 +288,12 @@ def write_stamp(plan: Plan, step: Step, *, facts: dict) -> None:
 
 
 def is_current(plan: Plan, step: Step) -> bool:
-    """Tell whether a step's executed notebook and outputs are still what its sources would make."""
+    """Tell whether what a step left is still what its sources would make."""
     stamp = read_stamp(plan, step)
     outputs = plan.paths(step.outputs)
     return (
         bool(stamp)
-        and plan.executed(step).is_file()
+        and (bool(step.module) or plan.executed(step).is_file())
         and all(path.exists() for path in outputs)
         and stamp["fingerprint"] == fingerprint(plan, step)
         and stamp["outputs"] == digest(outputs)
@@ -321,6 +304,5 @@ def check_inputs(plan: Plan, step: Step) -> None:
     """Raise BuildError when a file that an earlier step writes is not there."""
     for path in plan.paths(step.inputs):
         if not path.exists():
-            raise BuildError(
-                f"{step.name} needs {path}, which is missing. Next: `./run_all.sh {plan.profile} --from 01`."
-            )
+            made_by = "full" if step.module else plan.profile
+            raise BuildError(f"{step.name} needs {path}, which is missing. Next: `./run_all.sh {made_by}`.")

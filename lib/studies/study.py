@@ -77,22 +77,8 @@ def _parameters(profile: str) -> Path:
 
 def _trained(profile: str) -> Path:
     """Run notebooks 03 and 04 of a profile where they are not current; return the folder of their checkpoints."""
-    plan = build.make_plan(build.parse([profile]))
-    with build.only_build(profile):
-        build.kernel_environment(profile)
-        _run_notebooks(plan)
+    build.train(profile)
     return config.build_dir(profile) / "models"
-
-
-def _run_notebooks(plan: steps.Plan) -> None:
-    from lib.reporting.energy import EnergyMeter
-
-    meter = EnergyMeter()
-    for step in steps.STEPS:
-        if step.name in NOTEBOOKS and not steps.is_current(plan, step):
-            build.say(f"{plan.profile}: {step.name} ...")
-            build.run_step(plan, step, meter=meter)
-    meter.close()
 
 
 def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFrame:

@@ -123,13 +123,6 @@ def test_an_unknown_section_is_an_error(tmp_path):
         steps.load_parameters(path)
 
 
-def test_the_code_that_a_notebook_reaches_is_followed_through_imports():
-    names = {path.stem for path in steps.code_files(steps.read_notebook(PATHS[2]))}
-    assert {"yamnet", "config", "audio"} <= names
-    assert not names & {"build", "report", "environment"}
-    assert {"workflow", "worker", "shared"} <= {path.stem for path in steps.code_files(steps.read_notebook(PATHS[6]))}
-
-
 # -- the build -------------------------------------------------------------------------------------------------
 
 

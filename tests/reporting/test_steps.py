@@ -1,0 +1,191 @@
+"""What makes a step of the build run again: its code by real imports, its notebook, parameters, inputs and outputs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib import config
+from lib.reporting import build, closure, steps
+
+STEP = steps.Step("02_preprocessing", ("{data}/in.csv",), ("{data}/out.csv",), ("TEST_VARIABLE",))
+STUDY = steps.Step("plots", ("{data}/in.csv",), ("{build}/tables/plots.csv",), module="lib.studies.plots_of_x")
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A plan over throwaway folders, with one notebook."""
+    monkeypatch.setattr(config, "DATA_DIR", tmp_path / "data")
+    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
+    monkeypatch.setattr(config, "REPORTS_DIR", tmp_path / "reports")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "in.csv").write_text("a\n", encoding="utf-8")
+    made = steps.Plan("quick", {STEP.name: {"seed": 7}}, tmp_path / "notebooks")
+    write_notebook(made.notebook(STEP), "from lib import config")
+    return made
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = [nbformat.v4.new_markdown_cell("# 02 A title\n\n- **Question**: what is it?")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, *map(nbformat.v4.new_code_cell, sources)]), path)
+
+
+def finish(plan: steps.Plan, step: steps.Step) -> None:
+    """Leave what a successful run of a step leaves."""
+    fingerprint = steps.fingerprint(plan, step)
+    if not step.module:
+        plan.executed_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copy(plan.notebook(step), plan.executed(step))
+    for path in plan.paths(step.outputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("b\n", encoding="utf-8")
+    steps.write_stamp(plan, step, facts={"fingerprint": fingerprint})
+
+
+def test_a_finished_step_is_current(plan):
+    assert not steps.is_current(plan, STEP)
+    finish(plan, STEP)
+    assert steps.is_current(plan, STEP)
+
+
+def edit_notebook(plan, monkeypatch):
+    write_notebook(plan.notebook(STEP), "from lib import config, audio")
+
+
+def edit_input(plan, monkeypatch):
+    (config.DATA_DIR / "in.csv").write_text("c\n", encoding="utf-8")
+
+
+def edit_output(plan, monkeypatch):
+    (config.DATA_DIR / "out.csv").write_text("of another profile\n", encoding="utf-8")
+
+
+def lose_output(plan, monkeypatch):
+    (config.DATA_DIR / "out.csv").unlink()
+
+
+def lose_executed(plan, monkeypatch):
+    plan.executed(STEP).unlink()
+
+
+def edit_parameters(plan, monkeypatch):
+    plan.parameters[STEP.name]["seed"] = 8
+
+
+def edit_variable(plan, monkeypatch):
+    monkeypatch.setenv("TEST_VARIABLE", "elsewhere")
+
+
+def cut_stamp(plan, monkeypatch):
+    (plan.stamps_dir / f"{STEP.name}.json").write_text('{"fingerpr', encoding="utf-8")
+
+
+CHANGES = [
+    edit_notebook,
+    edit_input,
+    edit_output,
+    lose_output,
+    lose_executed,
+    edit_parameters,
+    edit_variable,
+    cut_stamp,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_any_change_makes_a_step_run_again(plan, monkeypatch, change):
+    finish(plan, STEP)
+    change(plan, monkeypatch)
+    assert not steps.is_current(plan, STEP)
+
+
+def test_outputs_saved_into_the_source_notebook_are_no_change(plan):
+    finish(plan, STEP)
+    notebook = nbformat.read(plan.notebook(STEP), as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="run by hand")]
+    nbformat.write(notebook, plan.notebook(STEP))
+    assert steps.is_current(plan, STEP)
+
+
+def test_a_missing_input_names_the_file_and_the_next_command(plan):
+    (config.DATA_DIR / "in.csv").unlink()
+    with pytest.raises(steps.BuildError, match=r"in\.csv.*run_all\.sh quick"):
+        steps.check_inputs(plan, STEP)
+
+
+def test_parameters_must_be_literals(tmp_path):
+    path = tmp_path / "n.ipynb"
+    cell = nbformat.v4.new_code_cell("seed = int('7')", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    with pytest.raises(steps.BuildError, match="literals only"):
+        steps.declared_parameters(path)
+
+
+def test_two_builds_of_one_profile_do_not_run_at_once(plan):
+    with build.only_build("quick"), pytest.raises(steps.BuildError, match="Another build"), build.only_build("quick"):
+        pass
+    with build.only_build("quick"):
+        pass  # the lock is free again
+
+
+# -- which code counts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of six modules beside `plan`'s folders."""
+    sources = {
+        "lib/__init__.py": "",
+        "lib/config.py": "",
+        "lib/yamnet.py": "def load():\n    from lib import config\n",
+        "lib/decoding/__init__.py": "",
+        "lib/decoding/child.py": "",
+        "lib/decoding/pool.py": 'CHILD, TABLE = "lib.decoding.child", "rates.csv"\n',
+        "lib/decoding/rates.csv": "1\n",
+        "lib/studies/__init__.py": "",
+        "lib/studies/plots_of_x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib import yamnet\n",
+    }
+    for name, text in sources.items():
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(config, "PROJECT_DIR", tmp_path / "project")
+    return tmp_path / "project"
+
+
+def names(files: list[Path]) -> set[str]:
+    return {file.name for file in files} - {"__init__.py"}
+
+
+def test_imports_are_followed_into_functions_programs_and_files_that_a_module_names(project):
+    assert names(closure.files_of_code("%matplotlib inline\nfrom lib.yamnet import load")) == {"yamnet.py", "config.py"}
+    assert names(closure.files_of_code("import lib.decoding.pool")) == {"pool.py", "child.py", "rates.csv"}
+
+
+def test_what_is_imported_for_types_alone_does_not_count(project):
+    assert names(closure.files_of_module("lib.studies.plots_of_x")) == {"plots_of_x.py"}
+
+
+def test_an_edit_of_a_studys_plots_reruns_the_study_and_no_notebook(plan, project):
+    write_notebook(plan.notebook(STEP), "from lib import yamnet")
+    study_plan = steps.Plan("studies")
+    finish(plan, STEP)
+    finish(study_plan, STUDY)
+    assert steps.is_current(plan, STEP) and steps.is_current(study_plan, STUDY)
+    (project / "lib/studies/plots_of_x.py").write_text("COLOUR = 'red'\n", encoding="utf-8")
+    assert steps.is_current(plan, STEP) and not steps.is_current(study_plan, STUDY)
+    (project / "lib/config.py").write_text("SAMPLE_RATE_HZ = 8000\n", encoding="utf-8")
+    assert not steps.is_current(plan, STEP)
+
+
+@pytest.mark.parametrize("name", build.TRAINING)
+def test_the_notebooks_that_train_reach_no_study_and_no_part_of_the_report_but_its_environment(name):
+    (step,) = [step for step in steps.STEPS if step.name == name]
+    reached = {str(path.relative_to(config.PROJECT_DIR)) for path in steps.code_files(steps.Plan("quick"), step)}
+    rooms = {path for path in reached if path.startswith(("lib/studies/", "lib/reporting/", "temporal_workflow/"))}
+    assert rooms - {"lib/reporting/__init__.py"} == {"lib/reporting/environment.py"}
+    assert f"lib/{name[3:]}.py" in reached

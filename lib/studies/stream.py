@@ -16,7 +16,7 @@ import numpy as np
 
 from lib import audio, config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
-from lib.events import Event, EventTracker, check_frames, frames_to_events
+from lib.events import Event, EventSettings, EventTracker, ended, frame_spans, frames_to_events
 from lib.studies.soundscapes import Reference, Soundscape
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
@@ -64,11 +64,11 @@ class DetectionSettings:
 
     def tracker(self) -> EventTracker:
         """Return a tracker at the start of a stream."""
-        return EventTracker(HOP_SECONDS, **vars(self))
+        return EventTracker(EventSettings.create(**vars(self)))
 
     def events(self, probabilities: np.ndarray) -> list[Event]:
         """Return the events in the frames (n_frames, 3) of a whole recording."""
-        return frames_to_events(probabilities, HOP_SECONDS, **vars(self))
+        return frames_to_events(probabilities, EventSettings.create(**vars(self)), hop_seconds=HOP_SECONDS)
 
 
 class FrameStream:
@@ -118,7 +118,7 @@ class FrameStream:
         self._n_frames = stop
         n_useless = max(0, stop - reach - self._n_dropped)
         self._heard, self._n_dropped = self._heard[n_useless:], self._n_dropped + n_useless
-        return check_frames(self._scorer.answer(around))
+        return _check_frames(self._scorer.answer(around))
 
 
 def at_one_level(scorer: Scorer) -> Scorer:
@@ -141,14 +141,20 @@ class StreamDetector:
 
     def __init__(self, scorer: Scorer, settings: DetectionSettings) -> None:
         self._stream, self._tracker = FrameStream(scorer), settings.tracker()
+        self._n_frames = 0
 
     def push(self, samples: np.ndarray) -> list[Event]:
         """Take the next samples (n_samples,), 16 kHz; return the events that nothing later can change."""
-        return self._tracker.update(self._stream.push(samples))
+        return self._advance(self._stream.push(samples))
 
     def finish(self) -> list[Event]:
         """End the stream; return the events that were still open."""
-        return self._tracker.update(self._stream.finish()) + self._tracker.finish()
+        return sorted(self._advance(self._stream.finish()) + ended(self._tracker.finish()))
+
+    def _advance(self, frames: np.ndarray) -> list[Event]:
+        spans = frame_spans(frames, hop_seconds=HOP_SECONDS, first_frame=self._n_frames)
+        self._n_frames += len(frames)
+        return ended(self._tracker.advance(spans))
 
 
 @dataclass(frozen=True)
@@ -184,3 +190,13 @@ def frames(waveform: np.ndarray, scorer: Scorer, *, chunk_seconds: float = BLOCK
 def onsets_and_offsets(events: Sequence[Event]) -> np.ndarray:
     """Return onsets and offsets (2, n_events), in seconds."""
     return np.array([(event.onset_seconds, event.offset_seconds) for event in events]).reshape(-1, 2).T
+
+
+def _check_frames(probabilities: np.ndarray) -> np.ndarray:
+    """Return frame probabilities as an array (n_frames, 3), or raise ValueError."""
+    frames = np.asarray(probabilities, dtype=float)
+    if frames.ndim != 2 or frames.shape[1] != len(config.CLASS_NAMES):
+        raise ValueError(f"frame probabilities have shape {frames.shape}, expected (n, {len(config.CLASS_NAMES)}).")
+    if not np.isfinite(frames).all():
+        raise ValueError("frame probabilities hold NaN or infinity.")
+    return frames

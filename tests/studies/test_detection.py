@@ -363,7 +363,9 @@ def test_tuning_keeps_to_the_false_alarms_allowed():
 
 def test_recall_falls_and_false_alarms_fade_as_the_threshold_rises():
     rng = np.random.default_rng(3)
-    scored = scenes(lambda times: frames_of(times) * rng.random((1250, 1)) + rng.random((1250, 3)) ** 4 * 0.6)
+    scored = scenes(
+        lambda times: np.minimum(1, frames_of(times) * rng.random((1250, 1)) + rng.random((1250, 3)) ** 4 * 0.6)
+    )
     table = detection.curve(scored, PLAIN)
     for _, rows in table.groupby("label"):
         assert rows["threshold"].is_monotonic_increasing

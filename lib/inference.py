@@ -15,6 +15,7 @@ import numpy as np
 
 from lib import audio, config, ensemble
 from lib.decoding.audio_errors import printable
+from lib.waveforms import prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
@@ -113,8 +114,8 @@ class Classifier:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
         if not waveforms:
             return []
-        level = [audio.equalise_level(audio.remove_dc(waveform)) for waveform in waveforms]
-        members = {name: predict(level) for name, predict in self.predictors.items()}
+        given = [prepare(waveform) for waveform in waveforms]
+        members = {name: predict(given) for name, predict in self.predictors.items()}
         combined = ensemble.apply_rule(self.rule, members)
         return [
             Prediction(_label(row), _by_class(row), {name: _by_class(rows[i]) for name, rows in members.items()})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lib.evaluation import Curve
-    from lib.features import LogMel
+    from lib.waveforms import LogMel
 
 # Okabe and Ito 2008, "Color Universal Design": told apart by every common kind of colour vision.
 COLOURS = {"crying": "#0072B2", "screaming": "#D55E00", "normal": "#009E73"}
@@ -102,7 +102,7 @@ def waveform(
 
 
 def log_mel(ax: Axes, mel: LogMel, *, colour_bar: bool = True) -> None:
-    """Draw a `lib.features.LogMel` over time in seconds; mels are spaced evenly, ticks stand at round frequencies."""
+    """Draw a `lib.waveforms.LogMel` over time in seconds; mels are spaced evenly, ticks stand at round frequencies."""
     n_mels, n_frames = mel.power_db.shape
     extent = (0, n_frames * mel.hop_seconds, -0.5, n_mels - 0.5)
     image = ax.imshow(mel.power_db, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-80, vmax=0)

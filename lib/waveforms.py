@@ -1,4 +1,4 @@
-"""Work on waveforms: mono, rate, level, segments. Numpy in, numpy out; `lib.audio` re-exports what is public here.
+"""Work on waveforms: mono, rate, level, segments, log-mel. `lib.audio` re-exports what is public here.
 
 A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 16 kHz unless a rate is given.
 """
@@ -6,6 +6,7 @@ A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -15,6 +16,10 @@ from lib.decoding.audio_errors import EmptyAudio, InvalidWaveform, NonFiniteAudi
 
 MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortest scream used here lasts 0.3 s
 CANCELLATION_DB = 10.0  # channels cancel when their mean is this much quieter than the loudest one
+# The log-mel of a picture: 25 ms frames every 10 ms and 64 mels up to 8 kHz, YAMNet's own resolution (Hershey et al.
+# 2017, section 3.1). The networks compute their own.
+MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, N_MELS = 400, 160, 64
+FLOOR_DB = -80.0  # below the loudest bin of the clip
 ACTIVE_FRAME_MS = 25
 ACTIVE_BELOW_PEAK_DB = 40.0  # frames further below the loudest frame are pauses and do not set the level
 
@@ -162,6 +167,20 @@ def equalise_level(
     return (waveform * np.float32(gain)).astype(np.float32, copy=False)
 
 
+def prepare(waveform: np.ndarray) -> np.ndarray:
+    """Bring a waveform to what every network is given: no offset, and the level of `equalise_level`.
+
+    Parameters
+    ----------
+    waveform : ndarray of float32, shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of float32, shape (n_samples,)
+    """
+    return equalise_level(remove_dc(waveform))
+
+
 def segment_bounds(
     n_samples: int, *, segment_seconds: float = 10.0, min_seconds: float = MIN_SEGMENT_SECONDS
 ) -> list[tuple[int, int]]:
@@ -215,6 +234,54 @@ def within_full_scale(waveform: np.ndarray) -> np.ndarray:
     """Turn a waveform down to a peak of 1 where it is louder; leave it alone otherwise."""
     peak = np.abs(waveform).max(initial=0)
     return waveform / peak if peak > 1 else waveform
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """A log-mel: power_db (n_mels, n_frames), the mels' centres in Hz, and the step between frames in seconds."""
+
+    power_db: np.ndarray
+    frequencies_hz: np.ndarray
+    hop_seconds: float
+
+
+def log_mel(waveform: np.ndarray, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> LogMel:
+    """Compute the log-mel of a clip, in dB below its loudest bin.
+
+    Parameters
+    ----------
+    waveform : ndarray of float32, shape (n_samples,)
+        Mono, at least one sample.
+    sample_rate_hz : int
+        Its rate; frame and hop keep their length in seconds.
+
+    Returns
+    -------
+    LogMel
+        power_db (64, n_frames), between -80 and 0; digital silence is -80 everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the waveform is empty or not one-dimensional.
+    """
+    import librosa  # here: a service that draws nothing does without
+
+    waveform = as_waveform(waveform)
+    frame_samples = round(MEL_FRAME_SAMPLES * sample_rate_hz / SAMPLE_RATE_HZ)
+    hop_samples = round(MEL_HOP_SAMPLES * sample_rate_hz / SAMPLE_RATE_HZ)
+    n_fft = 1 << (frame_samples - 1).bit_length()  # 512 at 16 kHz
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=sample_rate_hz, n_fft=n_fft, win_length=frame_samples, hop_length=hop_samples, n_mels=N_MELS,
+        pad_mode="constant",
+    )  # fmt: skip
+    # All-zero power has no largest value and is at the floor.
+    floored = librosa.power_to_db(power, ref=np.max, amin=1e-20, top_db=-FLOOR_DB) if power.any() else None
+    return LogMel(
+        power_db=np.full_like(power, FLOOR_DB) if floored is None else floored,
+        frequencies_hz=librosa.mel_frequencies(n_mels=N_MELS, fmax=sample_rate_hz / 2),
+        hop_seconds=hop_samples / sample_rate_hz,
+    )
 
 
 def _active_rms(waveform: np.ndarray) -> float:

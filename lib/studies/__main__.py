@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import augment, config, ensemble, manifest
+from lib import augment, config, ensemble, manifest, noise
 from lib.reporting import build, environment
 from lib.studies import (
     calibration,
@@ -176,7 +176,7 @@ def robust(inputs: Inputs) -> Findings:
         inputs.rows("test"),
         inputs.waveforms("test"),
         inputs.answer,
-        given=robustness.conditions(voices),
+        given=noise.conditions(voices),
         say=build.say,
     )
     return robustness.section(inputs.rows("test"), found, seed=SEED)

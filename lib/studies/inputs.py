@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import config, ensemble, probabilities, splits
+from lib import config, ensemble, noise, probabilities, splits
 from lib import manifest as manifests
-from lib.studies import robustness
 
 SCHEME = "grouped"
 Answers = dict[str, np.ndarray]
@@ -96,7 +95,7 @@ class Inputs:
         truth, families = manifests.class_ids(rows), rows["scheme"].to_numpy()
         together = ensemble.out_of_fold(self.rule["rule"], members, truth, families, n_folds=None)
         answers = {**members, "ensemble": together}
-        recorded = (rows["condition"] == robustness.CLEAN[0]).to_numpy()
+        recorded = (rows["condition"] == noise.CLEAN[0]).to_numpy()
         rows = rows[recorded]
         everything = self.rows(*manifests.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
         everything = everything.assign(scheme=rows["scheme"].to_numpy())

@@ -23,8 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib import audio, augment, config, evaluation, manifest, preprocess, probabilities, splits
+from lib.noise import CLEAN, in_noise
 from lib.reporting import build, steps
-from lib.studies import attention, robustness
+from lib.studies import attention
 
 PROFILE = "left_out"
 SEED_PROFILES = ("full", "seed_8", "seed_9")
@@ -49,7 +50,7 @@ def left_out() -> pd.DataFrame:
     -------
     DataFrame
         `probabilities.COLUMNS`, and `probabilities.WHO`: which network, which stage of its notebook and whether that
-        is the one kept, and what the clips were heard in (`robustness.in_noise`).
+        is the one kept, and what the clips were heard in (`noise.in_noise`).
     """
     models_dir = _trained(PROFILE)
     tables = [_answers(scheme, models_dir, noise=True) for scheme in splits.left_out_schemes()]
@@ -87,7 +88,7 @@ def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFr
 
     rows = splits.read(scheme, splits=("test",))
     waveforms = manifest.load_waveforms(rows)
-    heard = robustness.in_noise(rows, waveforms) if noise else {robustness.CLEAN[0]: waveforms}
+    heard = in_noise(rows, waveforms) if noise else {CLEAN[0]: waveforms}
     tables = []
     for model, network in {"yamnet": yamnet, "wav2vec2": wav2vec2}.items():
         kept_dir = models_dir / model / scheme

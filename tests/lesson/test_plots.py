@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from lib import config, evaluation, features, plots
+from lib import config, evaluation, plots, waveforms
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_waveform_and_log_mel_share_their_time_axis_with_units(tone):
     _, axes = plots.subplots(2, 1, height_inches=4, sharex=True)
     waveform = tone(440, 2.0)
     plots.waveform(axes[0], waveform)
-    plots.log_mel(axes[1], features.log_mel(waveform), colour_bar=False)
+    plots.log_mel(axes[1], waveforms.log_mel(waveform), colour_bar=False)
     assert {ax.get_xlim() for ax in axes} == {(0.0, 2.0)}
     assert "seconds" in axes[1].get_xlabel() and "Hz" in axes[1].get_ylabel()
 

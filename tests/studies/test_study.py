@@ -211,7 +211,7 @@ def test_families_left_out_are_heard_in_noise_too(rows, monkeypatch, tmp_path):
     monkeypatch.setattr(splits, "read", lambda scheme, splits: some[scheme].assign(split="test", clip_id="c"))
     monkeypatch.setattr(study.manifest, "load_waveforms", lambda rows: [np.full(8, 0.25, np.float32)] * len(rows))
     monkeypatch.setattr(
-        study.robustness,
+        study,
         "in_noise",
         lambda rows, clips: {"quiet": clips, "loud": [clip * ([0, 2] * 4) for clip in clips]},
     )

@@ -15,12 +15,12 @@ usage() {
     --data auto|real|synthetic   which audio: first tier that works (default) | never synthetic | always synthetic
     --from NN                    leave the notebooks before NN as they are and rerun from there
     --force                      rerun everything, changed or not
+    --studies none|needed|all    full: all (default) | those that notebook 05 reads | none
 ./run_all.sh test [ARGS]       run the tests (ARGS go to pytest)
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
-./run_all.sh study [NAME ...]  sources never met, seeds, ablations, pretraining compared (left-out, seeds, ...)
-./run_all.sh trust [NAME ...]  what the full build's numbers are worth: shortcuts, calibration, long recordings, ...
-./run_all.sh release           copy the models of the full build into models/
+./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, seeds, calibration, ...
+./run_all.sh release           copy the models of the full build into models/ and write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
 ./run_all.sh fuzz [ARGS]       feed damaged audio to the decoder
 ./run_all.sh setup             only set the environment up
@@ -114,7 +114,7 @@ install_requirements() {
     with_sound_library "${arguments[@]:2}" # without -r requirements.txt
     return
   fi
-  say "uv cannot be had here, or failed: installing with pip, which takes longer."
+  say "uv is not available here, or failed: installing with pip, which takes longer."
   [[ -z "$index" ]] || arguments+=(--extra-index-url "$index")
   install_with_pip "${arguments[@]}"
 }
@@ -236,12 +236,7 @@ main() {
       set_up
       run_module lib.reporting.release "$@"
       ;;
-    study)
-      shift
-      set_up
-      run_module lib.studies.study "$@"
-      ;;
-    trust)
+    studies)
       shift
       set_up
       run_module lib.studies "$@"

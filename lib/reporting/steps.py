@@ -1,8 +1,8 @@
 """The steps of a build: what each reads and writes, its parameters, and whether it has to run again.
 
 A step is a notebook, or a study of `lib.studies`. It is run again when its notebook or module, its parameters, its
-input files or the modules that it really imports have changed. Importing this module is quick on purpose: a build in which
-nothing changed must not wait for papermill or pandas.
+input files or the modules that it really imports have changed. Importing this module is quick on purpose: a build in
+which nothing changed must not wait for papermill or pandas.
 """
 
 from __future__ import annotations

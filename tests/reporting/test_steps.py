@@ -147,7 +147,7 @@ def project(tmp_path, monkeypatch):
         "lib/decoding/pool.py": 'CHILD, TABLE = "lib.decoding.child", "rates.csv"\n',
         "lib/decoding/rates.csv": "1\n",
         "lib/studies/__init__.py": "",
-        "lib/studies/plots_of_x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib import yamnet\n",
+        "lib/studies/plots_of_x.py": "import typing\nif typing.TYPE_CHECKING:\n    from lib import yamnet\n",
     }
     for name, text in sources.items():
         path = tmp_path / "project" / name

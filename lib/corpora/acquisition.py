@@ -1,4 +1,4 @@
-"""The sources of recordings: which there are, and how they come to data/raw with their labels, groups and hashes."""
+"""Bring the recordings to data/raw, with their labels, groups and hashes: from a mirror, the network or a generator."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib import config, manifest
-from lib.corpora import catalogue, fetch, synthetic
-from lib.corpora.fetch import Failure, Item, Progress
-from lib.corpora.transfer import HttpTransport, MirrorTransport, is_offline
+from lib.corpora import download, optional, synthetic
+from lib.corpora.download import Failure, Item, Progress
 
 CLIPS_PATH = config.PROJECT_DIR / "lib" / "corpora" / "clips.csv"
 BASE_URL = "https://raw.githubusercontent.com"
@@ -25,7 +24,7 @@ FAILURE_COLUMNS = ("source", "path", "reason")
 
 
 class NoRealAudioError(RuntimeError):
-    """Real recordings were asked for and can be had neither from a mirror nor from the network."""
+    """Real recordings were asked for, and neither a mirror nor the network has them."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,18 @@ class Acquisition:
     """What came of `acquire`.
 
     `manifest` is the raw manifest, `tier` one of mirror, network, synthetic. `failures` has a row for each recording
-    that is wanted and not there (`FAILURE_COLUMNS`), `passed_over` says by tier why an earlier one was not taken.
+    that is wanted and not there (`FAILURE_COLUMNS`), `skipped` says by tier why an earlier one was not taken.
     """
 
     manifest: pd.DataFrame
     tier: str
     failures: pd.DataFrame
-    passed_over: dict[str, str]
+    skipped: dict[str, str]
 
 
 def sources() -> pd.DataFrame:
-    """Return the sources that are fetched by default: repository, pinned commit, licence, label and group rule."""
-    table = catalogue.table()
+    """Return the corpora that are fetched by default: repository, pinned commit, licence, label and group rule."""
+    table = optional.table()
     return table[table["kind"] == "files"].reset_index(drop=True)
 
 
@@ -61,7 +60,7 @@ def _index() -> pd.DataFrame:
 
 
 def clips() -> pd.DataFrame:
-    """Return the project's index of recordings: a row a file, with SHA-256, label, group and measured facts.
+    """Return the project's index of recordings: one row per file, with SHA-256, label, group and measured facts.
 
     Raises
     ------
@@ -110,15 +109,15 @@ def acquire(
     mirror_dir : Path, optional
         Instead of AUDIO_MIRROR.
     base_url : str
-        Where the published files lie.
+        Where the files are published.
     offline : bool, optional
         Open no socket; by default what AUDIO_OFFLINE says.
     extra : iterable of str
-        Further corpora of `catalogue.table`, added to the real tiers.
+        Optional corpora (`optional.table`), added to the real tiers.
     checksums : mapping, optional
-        SHA-256 by corpus, for those of `extra` whose publisher gives none.
+        SHA-256 by corpus, for those of `extra` whose publisher states none.
     seed, n_synthetic_groups : int
-        For generated audio: its seed, and its groups a class.
+        For generated audio: its seed, and its groups per class.
     progress : callable, optional
         Wraps the iterable of files that are fetched, for example ``tqdm``.
 
@@ -128,16 +127,16 @@ def acquire(
         If `data_tier` is none of `DATA_TIERS`.
     NoRealAudioError
         If "real" is asked for and there is neither mirror nor network.
-    catalogue.CorpusError
+    optional.CorpusError
         If one of `extra` is unknown, needs an account or a checksum; the text says what to do.
-    fetch.NotEnoughSpaceError
+    download.NotEnoughSpaceError
         If the disk has no room.
     """
     if data_tier not in DATA_TIERS:
         raise ValueError(f"data_tier is {data_tier!r}, expected one of {DATA_TIERS}.")
-    offline = is_offline() if offline is None else offline
-    extra = catalogue.check(extra, checksums or {})  # before anything is fetched
-    passed_over: dict[str, str] = {}
+    offline = download.is_offline() if offline is None else offline
+    extra = optional.check(extra, checksums or {})  # before anything is fetched
+    skipped: dict[str, str] = {}
     for tier in () if data_tier == "synthetic" else ("mirror", "network"):
         wanted = items(clips())
         if tier == "mirror":
@@ -147,18 +146,18 @@ def acquire(
         result = _describe(failures, tier)
         lacking = lacking_classes(result.manifest)
         if not lacking:
-            result = _add(result, catalogue.bring(extra, checksums or {}, offline=offline))
-            return _write(replace(result, passed_over=passed_over))
-        passed_over[tier] = _why_not(result.failures, lacking)
+            result = _add(result, *optional.bring(extra, checksums or {}, offline=offline))
+            return _write(replace(result, skipped=skipped))
+        skipped[tier] = _why_not(result.failures, lacking)
     if data_tier == "real":
-        reasons = "; ".join(f"{tier}: {reason}" for tier, reason in passed_over.items())
+        reasons = "; ".join(f"{tier}: {reason}" for tier, reason in skipped.items())
         raise NoRealAudioError(
             f"No real recordings. {reasons}. Set {MIRROR_VARIABLE} to a folder that holds them, connect to the "
             "network, or ask for --data synthetic."
         )
     directory = config.RAW_DIR / "synthetic"
     frame = synthetic.write_corpus(directory, n_groups_per_class=n_synthetic_groups, seed=seed)
-    return _write(Acquisition(frame, "synthetic", _table([]), passed_over))
+    return _write(Acquisition(frame, "synthetic", _table([]), skipped))
 
 
 def lacking_classes(frame: pd.DataFrame) -> str:
@@ -175,10 +174,10 @@ def validate() -> pd.DataFrame:
     -------
     DataFrame
         Columns path (relative to the data folder) and problem ("missing", "changed" or "extra"); no rows where all is
-        well. Corpora that are no part of the index, and generated audio, are not looked at.
+        well. Optional corpora and generated audio are not checked.
     """
     wanted = items(clips())
-    absent = fetch.missing(wanted)
+    absent = download.missing(wanted)
     found = (file for name in sources()["source"] for file in (config.RAW_DIR / name).rglob("*") if file.is_file())
     extra = set(found) - {item.target for item in wanted}
     rows = [(item.target, "changed" if item.target.is_file() else "missing") for item in absent]
@@ -191,19 +190,18 @@ def _from_mirror(wanted: list[Item], folder: str | Path | None, progress: Progre
     if not folder or not Path(folder).is_dir():
         reason = f"{folder} is no folder" if folder else f"{MIRROR_VARIABLE} is not set"
         return [Failure(item.source, item.path, reason) for item in wanted]
-    return fetch.fetch(wanted, MirrorTransport(Path(folder)), folder=config.RAW_DIR, progress=progress)
+    return download.fetch(wanted, Path(folder), folder=config.RAW_DIR, progress=progress)
 
 
 def _from_network(wanted: list[Item], base_url: str, *, offline: bool, progress: Progress | None) -> list[Failure]:
-    """Fetch what is not there yet; where all is there, or nothing answers, nothing is asked of the network again."""
-    absent = fetch.missing(wanted)
+    """Fetch what is not there yet; a server that does not reply at all is asked once."""
+    absent = download.missing(wanted)
     if not absent:
         return []
-    transport = HttpTransport(base_url, parts_dir=config.RAW_DIR / fetch.PARTS_DIR, offline=offline)
-    reason = transport.probe()
+    reason = f"offline mode ({download.OFFLINE_VARIABLE})" if offline else download.why_unreachable(base_url)
     if reason:
         return [Failure(item.source, item.path, reason) for item in absent]
-    return fetch.fetch(absent, transport, folder=config.RAW_DIR, progress=progress)
+    return download.fetch(absent, base_url, folder=config.RAW_DIR, progress=progress)
 
 
 def _describe(failures: list[Failure], tier: str) -> Acquisition:
@@ -212,13 +210,12 @@ def _describe(failures: list[Failure], tier: str) -> Acquisition:
     frame = clips()
     there = [key not in failed for key in zip(frame["source"], frame["path"], strict=True)]
     frame = frame[there].assign(tier=tier)
-    frame["path"] = [f"raw/{source}/{path}" for source, path in zip(frame["source"], frame["path"], strict=True)]
+    frame["path"] = "raw/" + frame["source"] + "/" + frame["path"]
     return Acquisition(frame[list(manifest.RAW_COLUMNS)], tier, _table(failures), {})
 
 
-def _add(result: Acquisition, brought: tuple[pd.DataFrame, list[Failure]]) -> Acquisition:
-    """Add further corpora; a recording that is there already is not taken twice."""
-    frame, failures = brought
+def _add(result: Acquisition, frame: pd.DataFrame, failures: list[Failure]) -> Acquisition:
+    """Add optional corpora; a recording that is there already is not taken twice."""
     if frame.empty and not failures:
         return result
     twice = frame["sha256"].duplicated() | frame["sha256"].isin(result.manifest["sha256"])
@@ -248,7 +245,7 @@ def _write(result: Acquisition) -> Acquisition:
         "n_clips": len(result.manifest),
         "sources": result.manifest["source"].value_counts().sort_index().to_dict(),
         "failures": failures.to_dict("records"),
-        "passed_over": result.passed_over,
+        "skipped": result.skipped,
     }
     config.ACQUISITION_PATH.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return replace(result, manifest=manifest.read(config.RAW_MANIFEST_PATH))

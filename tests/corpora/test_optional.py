@@ -1,4 +1,4 @@
-"""Further corpora: off unless asked, never read without a hash, labels and groups by rule, absences told."""
+"""Optional corpora: off unless asked, never read without a hash, labels and groups by rule, absences told."""
 
 import hashlib
 import io
@@ -9,33 +9,18 @@ from types import SimpleNamespace
 
 import pytest
 from corpus_files import small_index, wav_bytes
-from misbehaving_server import serving
+from file_server import serving
 
 from lib import config, manifest
-from lib.corpora import catalogue, corpora, corpus_rules
-
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    for name, path in {
-        "DATA_DIR": data,
-        "RAW_DIR": data / "raw",
-        "RAW_MANIFEST_PATH": data / "raw_manifest.csv",
-        "ACQUISITION_PATH": data / "acquisition.json",
-    }.items():
-        monkeypatch.setattr(config, name, path)
-    for name in ("AUDIO_MIRROR", "AUDIO_OFFLINE", "HF_TOKEN", "MDC_API_KEY", "MDC_DATASET"):
-        monkeypatch.delenv(name, raising=False)
-    return data
+from lib.corpora import acquisition, optional, rules
 
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     """A mirror of 12 small recordings, which stand for the default sources."""
     index, contents = small_index()
-    monkeypatch.setattr(corpora, "clips", index.copy)
-    for item in corpora.items(index):
+    monkeypatch.setattr(acquisition, "clips", index.copy)
+    for item in acquisition.items(index):
         path = tmp_path / "mirror" / item.remote
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(contents[item.source, item.path])
@@ -65,7 +50,7 @@ def tar_of(files):
 
 
 def put_archive(source, name, content):
-    path = config.RAW_DIR / catalogue.ARCHIVES_DIR / source / name
+    path = config.RAW_DIR / optional.ARCHIVES_DIR / source / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return {name: sha256(content)}
@@ -73,10 +58,10 @@ def put_archive(source, name, content):
 
 def point_to(monkeypatch, source, url, content):
     """Let the table say that a corpus lies at `url` with this content."""
-    table = catalogue.table()
+    table = optional.table()
     rows = table["source"] == source
     table.loc[rows, ["url", "sha256"]] = [url, sha256(content)]
-    monkeypatch.setattr(catalogue, "_read", table.copy)
+    monkeypatch.setattr(optional, "_read", table.copy)
 
 
 ESC50 = {
@@ -91,7 +76,7 @@ ESC50 = {
 
 
 def test_the_table_says_all_that_is_asked_of_it():
-    table = catalogue.table().set_index("source")
+    table = optional.table().set_index("source")
     further = table[table["kind"] != "files"]
     assert {
         "esc50",
@@ -102,7 +87,7 @@ def test_the_table_says_all_that_is_asked_of_it():
         "icsd",
         "common_voice",
     } == set(further.index)
-    assert set(corpus_rules.RULES) == set(further.index)
+    assert set(rules.RULES) == set(further.index)
     needed = ["title", "url", "commit", "account", "label_rule", "group_rule", "licence", "citation", "gives"]
     assert (table[needed] != "").all(axis=None)
     for row in further.itertuples():
@@ -112,20 +97,20 @@ def test_the_table_says_all_that_is_asked_of_it():
 
 
 def test_none_is_taken_unless_asked_for(mirror):
-    assert set(corpora.acquire("real", mirror_dir=mirror).manifest["source"]) == {"donateacry", "ladytuna", "emodb"}
+    assert set(acquisition.acquire("real", mirror_dir=mirror).manifest["source"]) == {"donateacry", "ladytuna", "emodb"}
 
 
 def test_an_unknown_corpus_is_named():
-    with pytest.raises(catalogue.CorpusError, match="no further corpus 'esc5'; there are esc50"):
-        catalogue.check(["esc5"], {})
+    with pytest.raises(optional.CorpusError, match="no optional corpus 'esc5'; there are esc50"):
+        optional.check(["esc5"], {})
 
 
 @pytest.mark.parametrize(
     ("source", "file"), [("speechocean762_all", "speechocean762.tar.gz"), ("audioset", "bal_train")]
 )
 def test_without_a_hash_a_corpus_is_not_read_and_the_way_is_told(source, file, mirror):
-    with pytest.raises(catalogue.CorpusError, match=rf"no SHA-256 of {file}.*sha256sum") as error:
-        corpora.acquire("real", mirror_dir=mirror, extra=[source])
+    with pytest.raises(optional.CorpusError, match=rf"no SHA-256 of {file}.*sha256sum") as error:
+        acquisition.acquire("real", mirror_dir=mirror, extra=[source])
     assert "checksums" in str(error.value)
     assert not config.RAW_DIR.exists()  # told before anything was fetched
 
@@ -135,10 +120,10 @@ def test_without_a_hash_a_corpus_is_not_read_and_the_way_is_told(source, file, m
     [("icsd", "HF_TOKEN", "accept its terms"), ("common_voice", "MDC_API_KEY", "make an API key")],
 )
 def test_without_a_key_the_way_to_one_is_told(source, key, step, monkeypatch):
-    with pytest.raises(catalogue.CorpusError, match=f"needs an account, and {key} is not set.*{step}"):
-        catalogue.check([source], {})
+    with pytest.raises(optional.CorpusError, match=f"needs an account, and {key} is not set.*{step}"):
+        optional.check([source], {})
     monkeypatch.setenv(key, "x")
-    assert len(catalogue.check([source], {})) == 1
+    assert len(optional.check([source], {})) == 1
 
 
 def test_an_archive_is_fetched_unpacked_and_read_by_its_rule(mirror, monkeypatch):
@@ -146,9 +131,9 @@ def test_an_archive_is_fetched_unpacked_and_read_by_its_rule(mirror, monkeypatch
     with serving({"esc.zip": content}) as server:
         point_to(monkeypatch, "esc50", f"{server.url}/esc.zip", content)
         server.faults["esc.zip"] = ["cut"]
-        result = corpora.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
         n_asked = len(server.requests)
-        again = corpora.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        again = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
         assert len(server.requests) == n_asked  # the unpacked corpus is there
     assert again.manifest.equals(result.manifest)
     rows = result.manifest[result.manifest["source"] == "esc50"].set_index("path")
@@ -164,7 +149,7 @@ def test_an_archive_is_fetched_unpacked_and_read_by_its_rule(mirror, monkeypatch
 def test_a_changed_archive_is_left_out_and_told(mirror, monkeypatch):
     with serving({"esc.zip": zip_of(ESC50) + b"x"}) as server:
         point_to(monkeypatch, "esc50", f"{server.url}/esc.zip", zip_of(ESC50))
-        result = corpora.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
     assert len(result.manifest) == 12
     assert result.failures[["source", "path"]].to_numpy().tolist() == [["esc50", "*"]]
     assert "SHA-256 differs" in result.failures["reason"].iloc[0]
@@ -175,7 +160,7 @@ def test_a_hostile_archive_is_left_out_and_told(mirror, monkeypatch):
     content = zip_of({**ESC50, "../evil.wav": b"x"})
     point_to(monkeypatch, "esc50", "https://nowhere.invalid/esc.zip", content)
     put_archive("esc50", "esc.zip", content)
-    result = corpora.acquire("real", mirror_dir=mirror, extra=["esc50"])
+    result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
     assert "does not stay inside" in result.failures["reason"].iloc[0]
     assert not list(config.RAW_DIR.rglob("evil.wav"))
 
@@ -191,7 +176,7 @@ def test_offline_an_archive_put_there_by_hand_is_enough(mirror):
         }),
     )  # fmt: skip
     names = ["speechocean762_all", "librispeech"]
-    result = corpora.acquire("real", mirror_dir=mirror, extra=names, checksums=checksums, offline=True)
+    result = acquisition.acquire("real", mirror_dir=mirror, extra=names, checksums=checksums, offline=True)
     rows = result.manifest[result.manifest["source"] == "speechocean762_all"]
     assert rows.groupby(["group_id", "subtype"]).size().to_dict() == {
         ("so762:0003", "speech_child"): 3,  # the first three of five
@@ -206,9 +191,9 @@ def test_audio_that_is_there_already_or_cannot_be_read_is_told(mirror):
     known = next(iter(contents.values()))
     files = {"1-1-A-0.wav": known, "1-2-A-0.wav": b"no audio at all", "1-3-A-0.wav": wav_bytes(7)}
     content = zip_of(files)
-    name = catalogue.table().set_index("source").loc["esc50", "url"].rpartition("/")[2]
+    name = optional.table().set_index("source").loc["esc50", "url"].rpartition("/")[2]
     checksums = put_archive("esc50", name, content)
-    result = corpora.acquire("real", mirror_dir=mirror, extra=["esc50"], checksums=checksums)
+    result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"], checksums=checksums)
     assert (result.manifest["source"] == "esc50").sum() == 1
     reasons = result.failures.set_index("path")["reason"]
     assert reasons["raw/esc50/1-1-A-0.wav"] == "the same audio is there already"
@@ -229,7 +214,7 @@ eee, 0.000, 10.000, "/m/09x0r"
     files = {f"audio/bal_train/{name}.flac": wav_bytes(seed, format="FLAC") for seed, name in there}
     checksums = put_archive("audioset", "bal_train09.tar", tar_of(files))
     checksums |= put_archive("audioset", "balanced_train_segments.csv", listed)
-    result = corpora.acquire("real", mirror_dir=mirror, extra=["audioset"], checksums=checksums)
+    result = acquisition.acquire("real", mirror_dir=mirror, extra=["audioset"], checksums=checksums)
     rows = result.manifest[result.manifest["source"] == "audioset"].set_index("group_id")
     assert rows["label"].to_dict() == {"yt:aaa": "crying", "yt:bbb": "screaming", "yt:ccc": "normal"}
     assert result.failures[["path", "reason"]].to_numpy().tolist() == [
@@ -245,10 +230,10 @@ def test_a_folder_from_a_client_is_taken_once_it_is_vouched_for(mirror, tmp_path
     asked = []
     client = SimpleNamespace(dataset_download=lambda handle: asked.append(handle) or str(published))
     monkeypatch.setitem(sys.modules, "kagglehub", client)
-    first = corpora.acquire("real", mirror_dir=mirror, extra=["kaggle_screaming"])
-    digest = catalogue.tree_digest(published)
+    first = acquisition.acquire("real", mirror_dir=mirror, extra=["kaggle_screaming"])
+    digest = optional.tree_digest(published)
     assert digest in first.failures["reason"].iloc[0] and len(first.manifest) == 12
-    result = corpora.acquire(
+    result = acquisition.acquire(
         "real", mirror_dir=mirror, extra=["kaggle_screaming"], checksums={"kaggle_screaming": digest}
     )
     rows = result.manifest[result.manifest["source"] == "kaggle_screaming"]
@@ -261,7 +246,7 @@ def test_a_folder_from_a_client_is_taken_once_it_is_vouched_for(mirror, tmp_path
 
 def test_a_client_that_is_not_installed_is_told(mirror, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    result = corpora.acquire("real", mirror_dir=mirror, extra=["kaggle_screaming"])
+    result = acquisition.acquire("real", mirror_dir=mirror, extra=["kaggle_screaming"])
     assert "pip install kagglehub" in result.failures["reason"].iloc[0]
 
 
@@ -271,7 +256,7 @@ def test_the_digest_of_a_folder_sees_names_and_bytes(tmp_path):
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        return catalogue.tree_digest(folder)
+        return optional.tree_digest(folder)
 
     assert digest(a=b"1", b=b"2") == digest(b=b"2", a=b"1")
     assert len({digest(a=b"1"), digest(a=b"2"), digest(b=b"1"), digest(a=b"1", b=b"")}) == 4
@@ -284,14 +269,14 @@ def test_rules_of_librispeech_icsd_and_common_voice(tmp_path):
 
     for i in range(5):
         write(f"libri/LibriSpeech/dev-clean/84/121/84-121-000{i}.flac")
-    found, _ = corpus_rules.librispeech(tmp_path / "libri")
+    found, _ = rules.librispeech(tmp_path / "libri")
     assert [(row.group_id, row.subtype) for row in found] == [("librispeech:84", "speech_adult")] * 3
 
     for name in ("cry_01.wav", "cry_02.wav", "snore_01.wav", "dog.wav"):
         write(f"icsd/audio/{name}")
     table = b"filename\tonset\toffset\tevent_label\ncry_01.wav\t0\t1\tSnoring\ncry_01.wav\t2\t3\tInfantcry\n"
     write("icsd/metadata/a.tsv", table + b"cry_02.wav\t0\t1\tInfantcry\nsnore_01.wav\t0\t2\tSnoring\n")
-    found, _ = corpus_rules.icsd(tmp_path / "icsd")
+    found, _ = rules.icsd(tmp_path / "icsd")
     assert [(row.path.name, row.label, row.group_id) for row in found] == [
         ("cry_01.wav", "crying", "icsd:cry"),
         ("cry_02.wav", "crying", "icsd:cry"),
@@ -302,5 +287,5 @@ def test_rules_of_librispeech_icsd_and_common_voice(tmp_path):
         write(f"cv/en/clips/{i}.mp3")
     rows = b"".join(b'abc\t%d.mp3\tquote " here\n' % i for i in range(4)) + b"xyz\t../../evil.mp3\tx\n"
     write("cv/en/validated.tsv", b"client_id\tpath\tsentence\n" + rows)
-    found, _ = corpus_rules.common_voice(tmp_path / "cv")
+    found, _ = rules.common_voice(tmp_path / "cv")
     assert [(row.path.name, row.group_id) for row in found] == [(f"{i}.mp3", "cv:abc") for i in range(3)]

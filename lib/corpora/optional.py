@@ -1,4 +1,4 @@
-"""The table of corpora, and how those that are not fetched file by file are brought in when they are asked for."""
+"""The table of corpora, and how the optional ones (large, or behind an account) are brought in when asked for."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ import pandas as pd
 import pooch
 
 from lib import audio, config, manifest
-from lib.corpora import archives, corpus_rules, fetch
-from lib.corpora.corpus_rules import Labelled
-from lib.corpora.fetch import Failure, Item
-from lib.corpora.transfer import HttpTransport
+from lib.corpora import download, rules
+from lib.corpora.download import Failure, Item
+from lib.corpora.rules import Labelled
 
 TABLE_PATH = config.PROJECT_DIR / "lib" / "corpora" / "sources.csv"
 ARCHIVES_DIR = ".archives"  # beside the sources: a file put there by hand is not downloaded
 KEYS = {"huggingface": "HF_TOKEN", "mozilla": "MDC_API_KEY"}
-SUFFIXES = (*archives.AUDIO_SUFFIXES, ".csv", ".tsv", "")  # no ending: Kaldi's tables
+TABLE_SUFFIXES = (".csv", ".tsv", "")  # no suffix: Kaldi's tables
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".caf", ".3gp", ".aif", ".aiff", ".webm", *TABLE_SUFFIXES)
 
 
 class CorpusError(ValueError):
-    """A corpus cannot be had as asked; the text says what to do."""
+    """A corpus is not available as asked; the text says what to do."""
 
 
 def table() -> pd.DataFrame:
-    """Return every known corpus: where it lies, version, hash, size, account, rules, licence, citation.
+    """Return every known corpus: where it is, version, hash, size, account, rules, licence, citation.
 
-    Kind ``files`` is fetched by default, file by file; the others only when asked for. An empty `sha256` means that no
-    published one is known: the corpus is not read unless the caller gives it.
+    Kind ``files`` is fetched by default, file by file; the others, the optional corpora, only when asked for. An empty
+    `sha256` means that no published one is known: the corpus is not read unless the caller supplies it.
     """
     return _read().copy()
 
@@ -48,33 +48,34 @@ def _read() -> pd.DataFrame:
 
 
 def check(names: Iterable[str], checksums: Mapping[str, str]) -> list[pd.Series]:
-    """Return the rows of further corpora, or say what is lacking before anything is fetched.
+    """Return the rows of optional corpora, or say what is lacking before anything is fetched.
 
     Raises
     ------
     CorpusError
-        If a name is unknown, an account's key is not set, or a hash is neither known nor given.
+        If a name is unknown, an account's key is not set, or a hash is neither known nor supplied.
     """
     known = table()
     known = known[known["kind"] != "files"].set_index("source", drop=False)
-    rows = []
+    chosen = []
     for name in names:
         if name not in known.index:
-            raise CorpusError(f"There is no further corpus {name!r}; there are {', '.join(known.index)}.")
+            raise CorpusError(f"There is no optional corpus {name!r}; there are {', '.join(known.index)}.")
         row = known.loc[name]
         key = KEYS.get(row["kind"])
         if key and not os.environ.get(key) and not _archive_path(row, name).exists():
             raise CorpusError(f"{row['title']} needs an account, and {key} is not set. {row['how_to_get']}")
-        for file in _files(row):
-            _expected(row, file, checksums)
-        rows.append(row)
-    return rows
+        if row["kind"] == "archive":
+            for file in _files(row):
+                _expected_hash(row, file, checksums)
+        chosen.append(row)
+    return chosen
 
 
 def bring(
     rows: Iterable[pd.Series], checksums: Mapping[str, str], *, offline: bool = False
 ) -> tuple[pd.DataFrame, list[Failure]]:
-    """Fetch, unpack and describe further corpora.
+    """Fetch, unpack and describe optional corpora.
 
     Parameters
     ----------
@@ -88,25 +89,26 @@ def bring(
     Returns
     -------
     frame : DataFrame
-        Columns of the raw manifest but tier, and ``source``.
+        Columns of the raw manifest but tier.
     failures : list of Failure
-        What could not be had, with reasons. A corpus that fails as a whole has one row, with path ``*``.
+        What is not available, with reasons. A corpus that fails as a whole has one row, with path ``*``.
     """
-    frames, failures = [], []
+    facts, failures = [], []
     for row in rows:
         folder = config.RAW_DIR / row["source"]
         try:
             if not folder.is_dir():
-                _install(row, folder, checksums, offline=offline)
-            labelled, absent = corpus_rules.RULES[row["source"]](folder)
+                install = _install_archives if row["kind"] == "archive" else _install_folder
+                install(row, folder, checksums, offline=offline)
+            labelled, absent = rules.RULES[row["source"]](folder)
         except (OSError, ValueError) as error:
             failures.append(Failure(row["source"], "*", str(error)))
             continue
-        facts, unreadable = _describe(row, labelled)
-        frames.append(facts)
-        failures += [*absent, *unreadable]
-    columns = [name for name in manifest.RAW_COLUMNS if name != "tier"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns), failures
+        with ThreadPoolExecutor(download.N_THREADS) as pool:
+            results = list(pool.map(functools.partial(_facts, row), labelled))
+        facts += [result for result in results if isinstance(result, dict)]
+        failures += [*absent, *(result for result in results if isinstance(result, Failure))]
+    return pd.DataFrame(facts, columns=[name for name in manifest.RAW_COLUMNS if name != "tier"]), failures
 
 
 def tree_digest(folder: Path) -> str:
@@ -116,64 +118,54 @@ def tree_digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _files(row: pd.Series) -> list[str]:
-    """Return the names of what has to be hashed: files, or the corpus itself where it comes as a folder."""
-    if row["kind"] == "archive":
-        return [Path(urlsplit(url).path).name for url in row["url"].split()]
-    return [row["source"]]
+def _files(row: pd.Series) -> dict[str, str]:
+    """Return the addresses of a corpus by file name."""
+    return {Path(urlsplit(url).path).name: url for url in row["url"].split()}
 
 
 def _archive_path(row: pd.Series, file: str) -> Path:
     return config.RAW_DIR / ARCHIVES_DIR / row["source"] / file
 
 
-def _expected(row: pd.Series, file: str, checksums: Mapping[str, str]) -> str:
-    """Return the hash that a file must have; what the caller gives comes first."""
+def _expected_hash(row: pd.Series, file: str, checksums: Mapping[str, str]) -> str:
+    """Return the hash that a file must have; what the caller supplies comes first."""
     expected = checksums.get(file) or row["sha256"]
-    if re.fullmatch("[0-9a-f]{64}", expected or ""):
-        return expected
-    if expected or row["kind"] == "archive":
+    if not re.fullmatch("[0-9a-f]{64}", expected):
         raise CorpusError(
             f"{row['title']}: no SHA-256 of {file} is known, so it is not read. {row['how_to_get']} Then put it at "
             f"{_archive_path(row, file)} and ask with checksums={{{file!r}: '<the output of sha256sum>'}}."
         )
-    return ""  # a folder: its digest can be told only once it is there
+    return expected
 
 
-def _install(row: pd.Series, folder: Path, checksums: Mapping[str, str], *, offline: bool) -> None:
-    """Bring a corpus to its folder; it appears there whole or not at all."""
-    if row["kind"] != "archive":
-        _install_folder(row, folder, checksums, offline=offline)
-        return
-    tables = []
-    for url, file in zip(row["url"].split(), _files(row), strict=True):
-        path = _archive_path(row, file)
-        _download(row, url, path, _expected(row, file, checksums), offline=offline)
-        if path.suffix in archives.TABLE_SUFFIXES:
-            tables.append(path)
+def _install_archives(row: pd.Series, folder: Path, checksums: Mapping[str, str], *, offline: bool) -> None:
+    """Bring a corpus of archives and tables to its folder; it appears there whole or not at all."""
+    paths = []
+    for file, url in _files(row).items():
+        paths.append(_archive_path(row, file))
+        _download(row, url, paths[-1], _expected_hash(row, file, checksums), offline=offline)
+    for path in sorted(paths, key=lambda path: path.suffix in TABLE_SUFFIXES):  # archives first: they make the folder
+        if path.suffix in TABLE_SUFFIXES:
+            shutil.copyfile(path, folder / path.name)
         else:
-            archives.extract(path, folder, suffixes=SUFFIXES)
-    for path in tables:
-        shutil.copyfile(path, folder / path.name)
+            download.extract(path, folder, suffixes=SUFFIXES)
 
 
 def _download(row: pd.Series, url: str, path: Path, sha256: str, *, offline: bool) -> None:
-    parts = urlsplit(url)
-    item = Item(row["source"], path.name, parts.path.lstrip("/"), path, sha256)
-    if not fetch.missing([item]):
+    server, remote = re.fullmatch("(https?://[^/]+)/(.+)", url).groups()
+    item = Item(row["source"], path.name, remote, path, sha256)
+    if not download.missing([item]):
         return
-    fetch.check_space(path, 3 * int(float(row["megabytes"] or 1000) * 1e6))  # packed, unpacked, and the clips
-    transport = HttpTransport(
-        f"{parts.scheme}://{parts.netloc}", parts_dir=config.RAW_DIR / fetch.PARTS_DIR, offline=offline
-    )
-    reason = transport.probe()
-    failures = [] if reason else fetch.fetch([item], transport, folder=config.RAW_DIR)
-    if reason or failures:
-        raise CorpusError(f"{url}: {reason or failures[0].reason}. Or put the file at {path}.")
+    download.check_space(path, 3 * int(float(row["megabytes"] or 1000) * 1e6))  # packed, unpacked, and the clips
+    if offline:
+        raise CorpusError(f"{url}: offline mode ({download.OFFLINE_VARIABLE}). Or put the file at {path}.")
+    failures = download.fetch([item], server, folder=config.RAW_DIR)
+    if failures:
+        raise CorpusError(f"{url}: {failures[0].reason}. Or put the file at {path}.")
 
 
 def _install_folder(row: pd.Series, folder: Path, checksums: Mapping[str, str], *, offline: bool) -> None:
-    """Let the publisher's own client bring the files, and take them only if they are those the caller vouches for."""
+    """Let the publisher's own client bring the files; they are read only if the caller supplies their digest."""
     kept = _archive_path(row, row["source"])
     if not kept.exists():
         if offline:
@@ -183,18 +175,18 @@ def _install_folder(row: pd.Series, folder: Path, checksums: Mapping[str, str], 
     digest = tree_digest(kept)
     if checksums.get(row["source"]) != digest:
         raise CorpusError(
-            f"{row['title']} lies in {kept} and is not read yet, for its publisher states no SHA-256. Look at it; if "
+            f"{row['title']} is in {kept} and is not read yet, for its publisher states no SHA-256. Look at it; if "
             f"it is what you want, ask with checksums={{{row['source']!r}: {digest!r}}}."
         )
     packed = [path for path in kept.iterdir() if path.suffix.lower() in (".zip", ".gz", ".tar", ".tgz")]
     if packed:
-        archives.extract(packed[0], folder, suffixes=SUFFIXES)
+        download.extract(packed[0], folder, suffixes=SUFFIXES)
     else:
         shutil.copytree(kept, folder)
 
 
 def _client_download(row: pd.Series, target: Path) -> None:
-    """Call kagglehub, huggingface_hub or datacollective; they are asked for here alone."""
+    """Call kagglehub, huggingface_hub or datacollective; nothing else asks for them."""
     if row["kind"] == "kaggle":
         found = _client("kagglehub", row).dataset_download(row["repository"])
         shutil.copytree(found, target)
@@ -216,15 +208,8 @@ def _client(name: str, row: pd.Series) -> ModuleType:
         raise CorpusError(f"{row['title']} comes through the package {name}. {row['how_to_get']}") from None
 
 
-def _describe(row: pd.Series, labelled: list[Labelled]) -> tuple[pd.DataFrame, list[Failure]]:
-    """Measure each recording; one that cannot be read is a failure with the reader's own words."""
-    with ThreadPoolExecutor(fetch.N_THREADS) as pool:
-        results = list(pool.map(functools.partial(_facts, row), labelled))
-    facts = [result for result in results if isinstance(result, dict)]
-    return pd.DataFrame(facts), [result for result in results if isinstance(result, Failure)]
-
-
 def _facts(row: pd.Series, recording: Labelled) -> dict[str, object] | Failure:
+    """Measure a recording; one that cannot be read is a failure with the reader's own words."""
     path = recording.path.relative_to(config.DATA_DIR).as_posix()
     try:
         info = audio.inspect(recording.path)

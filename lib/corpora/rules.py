@@ -1,4 +1,4 @@
-"""How labels and groups are read from the files of further corpora: one small function a corpus."""
+"""How labels and groups are read from the files of optional corpora: one small function per corpus."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.corpora.fetch import Failure
+from lib.corpora.download import Failure
 
-PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech would drown the rest
+PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech must not outnumber the rest
 CHILD_YEARS = 16
 # AudioSet's own identifiers: https://research.google.com/audioset/ontology
 AUDIOSET_CRYING = {"/m/0463cq4", "/t/dd00002"}  # Crying, sobbing; Baby cry, infant cry
@@ -23,7 +23,7 @@ ESC50_TENS = ("animal", "outdoor", "body", "household", "outdoor")  # its five m
 
 @dataclass(frozen=True)
 class Labelled:
-    """A recording with what its corpus says of it."""
+    """A recording with its label and group, as its corpus states them."""
 
     path: Path
     label: str

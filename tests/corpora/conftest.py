@@ -1,0 +1,30 @@
+"""Every test of the corpora works in a data folder of its own, without the variables of this machine."""
+
+import pytest
+
+from lib import config
+
+
+@pytest.fixture(autouse=True)
+def data_dir(request, tmp_path, monkeypatch):
+    if "mirror_dir" in request.fixturenames:
+        request.getfixturevalue("mirror_dir")  # before its variable is taken away
+    data = tmp_path / "data"
+    for name, path in {
+        "DATA_DIR": data,
+        "RAW_DIR": data / "raw",
+        "RAW_MANIFEST_PATH": data / "raw_manifest.csv",
+        "ACQUISITION_PATH": data / "acquisition.json",
+    }.items():
+        monkeypatch.setattr(config, name, path)
+    for name in ("AUDIO_MIRROR", "AUDIO_OFFLINE", "HF_TOKEN", "MDC_API_KEY", "MDC_DATASET"):
+        monkeypatch.delenv(name, raising=False)
+    return data
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The waits between attempts, noted instead of slept."""
+    noted = []
+    monkeypatch.setattr("time.sleep", noted.append)
+    return noted

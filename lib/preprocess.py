@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import audio, config, manifest
+from lib import audio, config, manifest, waveforms
 
 VERSION = 1  # raise it when the same recording gives other clips: kept files of older versions are then left alone
 INDEX_FILE = "index.json"
@@ -150,14 +150,13 @@ def process_waveform(waveform: np.ndarray, options: Options) -> np.ndarray:
     Returns
     -------
     ndarray, (n_samples,)
-        Without DC, at the level of `audio.equalise_level`. `inference.Classifier` does the same to what it is given.
+        As `waveforms.prepare` leaves it; `inference.Classifier` does the same to what it is given.
     """
-    waveform = audio.remove_dc(waveform)
     if options.reduce_noise:
         waveform = reduce_noise(waveform)
     if options.normalise_pitch:
         waveform = normalise_pitch(waveform)
-    return audio.equalise_level(waveform)
+    return waveforms.prepare(waveform)
 
 
 def find_sound(waveform: np.ndarray) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib import evaluation
-from lib.corpora import corpora
+from lib.corpora import acquisition
 from lib.studies import decisions
 from lib.studies.findings import Findings
 
@@ -91,14 +91,14 @@ def clips(rows: pd.DataFrame, recordings: pd.DataFrame | None = None) -> pd.Data
     rows : DataFrame
         Manifest rows of all splits: the folds are ESC-50's own, whatever our split.
     recordings : DataFrame, optional
-        Index with clip_id and the path published under: `corpora.clips` by default.
+        Index with clip_id and the path published under: `acquisition.clips` by default.
 
     Returns
     -------
     DataFrame
         place (position in `rows`), clip_id, class_name, fold and group_id, sorted by place.
     """
-    paths = (corpora.clips() if recordings is None else recordings).set_index("clip_id")["path"].to_dict()
+    paths = (acquisition.clips() if recordings is None else recordings).set_index("clip_id")["path"].to_dict()
     found = []
     for place, row in enumerate(rows.to_dict("records")):
         name = read_name(str(paths.get(row["clip_id"], row.get("path", ""))))

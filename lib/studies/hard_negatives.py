@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib import config, evaluation
-from lib.corpora import corpora
+from lib.corpora import acquisition
 from lib.studies import decisions, esc10
 from lib.studies.findings import Findings
 
@@ -62,14 +62,14 @@ def kind(rows: pd.DataFrame, recordings: pd.DataFrame | None = None) -> pd.Serie
     rows : DataFrame
         Normal clips with clip_id; source, subtype and path too where `recordings` does not have them.
     recordings : DataFrame, optional
-        Index of recordings with clip_id, source, path and subtype: `corpora.clips` by default.
+        Index of recordings with clip_id, source, path and subtype: `acquisition.clips` by default.
 
     Returns
     -------
     Series of str
         With the index of `rows`. A subtype without rule is "other".
     """
-    index = corpora.clips() if recordings is None else recordings
+    index = acquisition.clips() if recordings is None else recordings
     known = index.set_index("clip_id")[["source", "path", "subtype"]].to_dict("index")
     kinds = []
     for row in rows.to_dict("records"):

@@ -14,7 +14,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import plots
-from lib.corpora import corpora, corpus_rules
+from lib.corpora import acquisition, rules
 from lib.studies import answers_plots, esc10
 
 PICKED = ("cat", "hen", "wind", "crickets", "footsteps", "snoring", "siren", "train", "engine", "airplane")
@@ -30,14 +30,14 @@ def test_names_give_fold_recording_and_class_by_number_or_folder():
 
 def test_the_names_of_the_classes_stand_at_their_numbers():
     assert len(set(esc10.CLASSES)) == 50 == len(esc10.CLASSES)
-    assert esc10.CLASSES[corpus_rules.ESC50_CRYING] == "crying baby"
-    assert esc10.CLASSES[corpus_rules.ESC50_LAUGHING] == "laughing"
-    assert {esc10.CLASSES[i] for i in corpus_rules.ESC50_SIRENS} == {"siren", "car horn"}
+    assert esc10.CLASSES[rules.ESC50_CRYING] == "crying baby"
+    assert esc10.CLASSES[rules.ESC50_LAUGHING] == "laughing"
+    assert {esc10.CLASSES[i] for i in rules.ESC50_SIRENS} == {"siren", "car horn"}
     assert set(esc10.ESC10_CLASSES) <= set(esc10.CLASSES) and len(esc10.ESC10_CLASSES) == 10
 
 
 def test_folder_and_number_agree_wherever_the_index_has_both():
-    both = [path for path in corpora.clips()["path"] if re.search(r"\d+ - .+/[1-5]-\d+-[A-Z]-\d+\.wav$", path)]
+    both = [path for path in acquisition.clips()["path"] if re.search(r"\d+ - .+/[1-5]-\d+-[A-Z]-\d+\.wav$", path)]
     assert len(both) > 30
     for path in both:
         folder = path.split("/")[-2].split(" - ")[1].lower()

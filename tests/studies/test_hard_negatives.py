@@ -12,7 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import evaluation, plots
-from lib.corpora import corpora
+from lib.corpora import acquisition
 from lib.studies import answers_plots, decisions, hard_negatives
 
 ALARM, SCREAM, QUIET = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8)
@@ -59,11 +59,11 @@ def test_kinds_are_read_from_subtype_and_name(source, subtype, path, expected):
 
 def test_rows_that_no_index_knows_speak_for_themselves():
     row = {"clip_id": "own-1", "source": "mine", "subtype": "animal", "path": "processed/dog barks.wav"}
-    assert hard_negatives.kind(pd.DataFrame([row]), corpora.clips()).tolist() == ["dog"]
+    assert hard_negatives.kind(pd.DataFrame([row]), acquisition.clips()).tolist() == ["dog"]
 
 
 def test_every_normal_recording_of_the_index_has_a_kind_and_next_to_none_is_other():
-    normal = corpora.clips().query("label == 'normal'")
+    normal = acquisition.clips().query("label == 'normal'")
     counts = hard_negatives.kind(normal).value_counts()
     assert counts.sum() == len(normal) and set(counts.index) <= set(hard_negatives.KINDS)
     assert counts["other"] <= 1 and counts["cat"] >= 20 and counts["laughter"] >= 20

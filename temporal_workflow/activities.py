@@ -1,7 +1,7 @@
 """The work on one chunk: preprocess, classify, store; and cut, for files. Thin calls into lib and the stores.
 
-Errors are of two kinds. Bad audio is the chunk's fault: a non-retryable error with the name of what is wrong. A full
-disk or a locked database is not: it is retried until it works, and nothing is given up meanwhile.
+Errors are of two kinds. Bad audio: a non-retryable error with the name of what is wrong. Infrastructure (a full disk, a
+locked database): retried until it works, and no chunk is lost meanwhile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Activity = TypeVar("Activity", bound=Callable[..., Any])
 
 @contextlib.contextmanager
 def _heartbeats() -> Iterator[None]:
-    """Tell Temporal that this worker lives, from a thread of its own, for as long as the block runs."""
+    """Send heartbeats to Temporal from a thread of its own for as long as the block runs."""
     done = threading.Event()
     context = contextvars.copy_context()
 
@@ -50,18 +50,18 @@ def _heartbeats() -> Iterator[None]:
 
 
 def _as_application_error(error: Exception) -> Exception:
-    """Say whose fault an error is, in terms that the workflow understands."""
+    """Return the error as one of the two kinds that the workflow distinguishes."""
     if isinstance(error, _doubtful_errors()) and activity.info().attempt < DOUBTFUL_ATTEMPTS:
-        return ApplicationError("to be looked at once more", type=type(error).__name__)
+        return ApplicationError("tried again", type=type(error).__name__)
     if isinstance(error, OSError | sqlalchemy.exc.OperationalError | MemoryError):
-        return ApplicationError(f"{type(error).__name__}: not the chunk's fault", type=shared.RESTING)
+        return ApplicationError(f"{type(error).__name__}: not caused by the chunk", type=shared.INFRASTRUCTURE)
     what = str(getattr(error, "what", error))[:300]  # lib.audio's errors: without the path
-    # Anything without a name of ours is a fault in the code: retried for a while, as a mended worker may take over.
+    # Any other error is a fault in our code: retried for a while, as a corrected worker may take over.
     return ApplicationError(what, type=type(error).__name__, non_retryable=_is_bad_audio(error))
 
 
 def _doubtful_errors() -> tuple[type[Exception], ...]:
-    """Return the verdicts that a fault of the machine can cause, too: believed only when they come again."""
+    """Return the errors that a fault of the machine can cause, too: final only when they come again."""
     from lib.decoding.audio_errors import DamagedAudio, DecodeTimeout
 
     return MissingChunk, DamagedAudio, DecodeTimeout
@@ -74,7 +74,7 @@ def _is_bad_audio(error: Exception) -> bool:
 
 
 def observed(function: Activity) -> Activity:
-    """Give an activity heartbeats, metrics and errors that say whose fault they are."""
+    """Add heartbeats, metrics and the two kinds of errors to an activity."""
     name = function.__name__
 
     @functools.wraps(function)
@@ -103,7 +103,7 @@ class StoreActivities:
     results : ResultsTable
         Where rows go.
     chunks : ChunkStore
-        Whose audio is released once its row stands.
+        Whose audio is released once its row is written.
     """
 
     def __init__(self, results: ResultsTable, chunks: ChunkStore) -> None:
@@ -117,18 +117,18 @@ class StoreActivities:
         self._results.store(stored)
         if stored.outcome is not None:
             _count(stored.outcome)
-        self._let_go(stored)
+        self._release(stored)
         for change in stored.changes:
             metrics.EVENTS.labels(change.kind).inc()
         LOG.info("stored", extra={"fields": _log_fields(stored)})
 
-    def _let_go(self, stored: shared.StoreInput) -> None:
+    def _release(self, stored: shared.StoreInput) -> None:
         sequence = shared.WHOLE_RECORDING if stored.outcome is None else stored.outcome.sequence
         for sha256 in stored.audio:
             try:
-                let_go = self._chunks.keep if stored.keep_audio else self._chunks.release
-                let_go(sha256, stream_id=stored.stream_id, sequence=sequence)
-            except (OSError, StoreError) as error:  # the result stands; the sweep tries again later
+                done = self._chunks.keep if stored.keep_audio else self._chunks.release
+                done(sha256, stream_id=stored.stream_id, sequence=sequence)
+            except (OSError, StoreError) as error:  # the result is stored; the sweep tries again later
                 LOG.warning("audio not released", extra={"fields": {"error": type(error).__name__}})
 
 
@@ -140,7 +140,7 @@ class InferenceActivities:
     classifier : object
         Offers `predict(waveform)` and `versions`; loaded once, before the worker polls.
     chunks : ChunkStore
-        Where the audio lies.
+        Where the audio is stored.
     """
 
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
@@ -164,7 +164,7 @@ class InferenceActivities:
     def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
         """Verify the hash, decode, bring to 16 kHz mono, check; store the result if it is not the chunk itself."""
         from lib import audio, config
-        from temporal_workflow.cutting import put_waveform
+        from temporal_workflow.chunks import put_waveform
 
         chunk = given.chunk
         path = self._chunks.path(chunk.uri, chunk.sha256)
@@ -185,7 +185,7 @@ class InferenceActivities:
     @activity.defn(name="classify")
     @observed
     def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
-        """Ask the ensemble about one prepared chunk."""
+        """Classify one prepared chunk with the ensemble."""
         from lib import audio, config
 
         waveform = audio.load(self._chunks.path(given.chunk.uri, given.chunk.sha256))
@@ -197,9 +197,9 @@ class InferenceActivities:
     @observed
     def cut(self, given: shared.CutInput) -> shared.CutResult:
         """Cut the next few chunks of a recording and put them into the store."""
-        from temporal_workflow import cutting
+        from temporal_workflow import chunks
 
-        return cutting.cut(self._chunks, given)
+        return chunks.cut(self._chunks, given)
 
 
 class WrongLength(ValueError):  # noqa: N818
@@ -207,10 +207,10 @@ class WrongLength(ValueError):  # noqa: N818
 
 
 def _check_length(n_samples: int, chunk: shared.ChunkReference, *, sample_rate_hz: int) -> None:
-    promised = chunk.n_samples / chunk.sample_rate_hz
-    if abs(n_samples / sample_rate_hz - promised) > 0.05:
+    expected = chunk.n_samples / chunk.sample_rate_hz
+    if abs(n_samples / sample_rate_hz - expected) > 0.05:
         raise WrongLength(
-            f"the chunk holds {n_samples / sample_rate_hz:.2f} s, its reference says {promised:.2f} s: send it again."
+            f"the chunk holds {n_samples / sample_rate_hz:.2f} s, its reference says {expected:.2f} s: send it again."
         )
 
 

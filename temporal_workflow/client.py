@@ -19,51 +19,53 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_workflow import shared
-from temporal_workflow.codec import KeyFileError
-from temporal_workflow.following import export, follow
-from temporal_workflow.results import ResultsTable
-from temporal_workflow.sender import SendError, new_stream_id
+from temporal_workflow.results import ResultsTable, export, follow
+from temporal_workflow.sender import SendError, new_stream_id, send_stream, submit_file
 from temporal_workflow.settings import Settings, connect, leave
 from temporal_workflow.store import ChunkStore
-from temporal_workflow.submitting import cut_file, send_stream, submit_file
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".caf", ".webm", ".3gp", ".amr")
 
 
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
     """Submit each file; go on past a bad one and say so at the end."""
     client = await connect(settings)
-    n_bad = 0
-    for path in _audio_files(chosen.paths):
+    paths, n_bad = _audio_files(chosen.paths), 0
+    for path in paths:
         try:
             handle = await submit_file(
                 client, settings, path, chunk_seconds=chosen.chunk_seconds, keep_audio=chosen.keep_audio
             )
-            _say(f"{path}: {handle.id}")
+            _print(f"{path}: {handle.id}")
             if not chosen.no_wait:
                 _print_summary(handle.id, await handle.result(), settings)
         except (ValueError, OSError, WorkflowFailureError) as error:
             n_bad += 1
             _complain(f"{path}: {_cause(error)}")
     if n_bad:
-        _complain(f"{n_bad} of {len(_audio_files(chosen.paths))} files could not be used.")
+        _complain(f"{n_bad} of {len(paths)} files could not be used.")
     return EX_BAD_INPUT if n_bad else EX_OK
 
 
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
+    from temporal_workflow.chunks import cut_live
+
     stream_id = chosen.stream or new_stream_id()
-    chunks = cut_file(
-        settings, chosen.path, stream_id=stream_id, chunk_seconds=chosen.chunk_seconds, realtime=chosen.realtime
+    chunks = cut_live(
+        ChunkStore(settings.chunks_dir),
+        chosen.path,
+        stream_id=stream_id,
+        chunk_seconds=chosen.chunk_seconds,
+        realtime=chosen.realtime,
     )
     return await _send(chosen, settings, chunks, stream_id=stream_id)
 
 
 async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
-    from temporal_workflow.microphone import listen, open_microphone
+    from temporal_workflow.microphone import open_microphone, record
 
     stream_id = new_stream_id()
-    chunks = listen(
+    chunks = record(
         ChunkStore(settings.chunks_dir),
         stream_id=stream_id,
         microphone=open_microphone(chosen.device),
@@ -76,13 +78,13 @@ async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
 async def _send(
     chosen: argparse.Namespace, settings: Settings, chunks: AsyncIterator[shared.ChunkReference], *, stream_id: str
 ) -> int:
-    _say(stream_id)
+    _print(stream_id)
     summary = await send_stream(
         await connect(settings),
         chunks,
         stream_id=stream_id,
         settings=shared.StreamSettings(name=chosen.name, keep_audio=chosen.keep_audio),
-        on_sent=lambda chunk: _say(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)"),
+        on_sent=lambda chunk: _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)"),
     )
     _print_summary(stream_id, summary, settings)
     return EX_OK
@@ -95,20 +97,18 @@ async def _status(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _results(chosen: argparse.Namespace, settings: Settings) -> int:
-    rows = ResultsTable(settings.results_url).chunks(chosen.stream)
-    _print_rows(rows, _chunk_line, as_json=chosen.json)
+    _print_rows(ResultsTable(settings.results_url).chunks(chosen.stream), _chunk_line, as_json=chosen.json)
     return EX_OK
 
 
 async def _events(chosen: argparse.Namespace, settings: Settings) -> int:
-    rows = ResultsTable(settings.results_url).events(chosen.stream)
-    _print_rows(rows, _event_line, as_json=chosen.json)
+    _print_rows(ResultsTable(settings.results_url).events(chosen.stream), _event_line, as_json=chosen.json)
     return EX_OK
 
 
 async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
     for kind, row in follow(ResultsTable(settings.results_url), chosen.stream, seconds=chosen.seconds):
-        _say(_chunk_line(row) if kind == "chunk" else _change_line(row))
+        _print(_chunk_line(row) if kind == "chunk" else _change_line(row))
     return EX_OK
 
 
@@ -116,12 +116,14 @@ async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
     results = ResultsTable(settings.results_url)
     rows = results.events(chosen.stream) if chosen.what == "events" else results.chunks(chosen.stream)
     export(rows, chosen.path)
-    _say(f"{chosen.path}: {len(rows)} rows")
+    _print(f"{chosen.path}: {len(rows)} rows")
     return EX_OK
 
 
 def _audio_files(paths: Sequence[Path]) -> list[Path]:
     """Return files as given, and every audio file below the folders among them."""
+    from lib.inference import AUDIO_SUFFIXES
+
     found = []
     for path in paths:
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
@@ -134,7 +136,7 @@ def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Sett
     _print_rows(results.chunks(stream_id), _chunk_line, as_json=False)
     _print_rows(results.events(stream_id), _event_line, as_json=False)
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
-    _say(f"{stream_id} {summary.state}: {summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected")
+    _print(f"{stream_id} {summary.state}: {summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected")
 
 
 def _chunk_line(row: dict[str, Any]) -> str:
@@ -145,14 +147,14 @@ def _chunk_line(row: dict[str, Any]) -> str:
 def _event_line(row: dict[str, Any]) -> str:
     state = "ended" if row["kind"] in ("END", "RESUMED") else "open"
     sustained = ", sustained" if row["sustained"] else ""
-    return f"{row['stream_id']} event {row['number']:>3} {_span(row)}  {row['label']}, {state}{sustained}"
+    return f"{row['stream_id']} event {row['number']:>3} {_interval(row)}  {row['label']}, {state}{sustained}"
 
 
 def _change_line(row: dict[str, Any]) -> str:
-    return f"{row['stream_id']} {row['kind']:>9} {_span(row)}  {row['label']}"
+    return f"{row['stream_id']} {row['kind']:>9} {_interval(row)}  {row['label']}"
 
 
-def _span(row: dict[str, Any]) -> str:
+def _interval(row: dict[str, Any]) -> str:
     return f"{row['onset_seconds']:9.1f} - {row['offset_seconds']:.1f} s"
 
 
@@ -161,18 +163,14 @@ def _print_rows(rows: list[dict[str, Any]], line: Callable[[dict[str, Any]], str
         _print_json(rows)
     else:
         for row in rows:
-            _say(line(row))
+            _print(line(row))
 
 
 def _print_json(value: Any) -> None:
-    _say(json.dumps(value, indent=2, default=_plain))
+    _print(json.dumps(value, indent=2, default=lambda v: v.isoformat() if isinstance(v, datetime) else asdict(v)))
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else asdict(value)
-
-
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -191,6 +189,12 @@ def _cause(error: BaseException) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.client", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_senders(commands)
+    _add_readers(commands)
+    return parser
+
+
+def _add_senders(commands: Any) -> None:
     submit = commands.add_parser("submit", help="classify files or folders")
     submit.add_argument("paths", type=Path, nargs="+")
     submit.add_argument("--no-wait", action="store_true", help="print the ids and go")
@@ -200,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--realtime", action="store_true", help="send each chunk when it would have been recorded")
     stream.add_argument("--stream", help="id of the stream (default: a new random one); give it again to resume")
     stream.set_defaults(run=_stream)
-    microphone = commands.add_parser("microphone", help="send what the microphone hears, until Ctrl+C")
+    microphone = commands.add_parser("microphone", help="send what the microphone records, until Ctrl+C")
     microphone.add_argument("--device", help="name or number of the input device (default: the system's)")
     microphone.add_argument("--chunks", type=int, help="stop after so many chunks")
     microphone.set_defaults(run=_microphone)
@@ -209,7 +213,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (submit, stream, microphone):
         command.add_argument("--chunk-seconds", type=float, default=10.0, help="5 to 15 (default 10)")
         command.add_argument("--keep-audio", action="store_true", help="do not delete audio once its result is stored")
-    status = commands.add_parser("status", help="ask a running stream how it stands")
+
+
+def _add_readers(commands: Any) -> None:
+    status = commands.add_parser("status", help="query a running stream")
     status.add_argument("stream")
     status.set_defaults(run=_status)
     for name, run, text in (
@@ -229,7 +236,6 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--stream", help="only this stream or file")
     exporting.add_argument("--what", choices=("chunks", "events"), default="chunks")
     exporting.set_defaults(run=_export)
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EX_BAD_INPUT
         _complain(f"Temporal cannot be reached, start it with ./run_all.sh serve: {str(error).splitlines()[0]}")
         return EX_UNAVAILABLE
-    except (ValueError, OSError, KeyFileError) as error:
+    except (ValueError, OSError) as error:
         _complain(str(error))
         return EX_BAD_INPUT
 

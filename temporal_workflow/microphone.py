@@ -10,14 +10,14 @@ import numpy as np
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.cutting import put_waveform
+from temporal_workflow.chunks import put_waveform
 from temporal_workflow.store import ChunkStore
 
 BLOCK_SECONDS = 0.5
 
 
 class NoMicrophone(OSError):  # noqa: N818 - named for what is wrong
-    """There is no microphone, or no package to read it with; the message says what to do."""
+    """No microphone, or no package to read it with; the message says what to do."""
 
 
 def open_microphone(device: str | None = None) -> Any:
@@ -46,19 +46,19 @@ def open_microphone(device: str | None = None) -> Any:
         raise NoMicrophone(f"no microphone can be opened ({error}): `python -m sounddevice` lists devices.") from None
 
 
-async def listen(
-    chunks: ChunkStore,
+async def record(
+    store: ChunkStore,
     *,
     stream_id: str,
     microphone: Any,
     chunk_seconds: float = 10.0,
     max_chunks: int | None = None,
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Give one chunk after the other until `max_chunks`, or until the task is cancelled.
+    """Yield one chunk after the other until `max_chunks`, or until the task is cancelled.
 
     Parameters
     ----------
-    chunks : ChunkStore
+    store : ChunkStore
         Where the audio goes.
     stream_id : str
         Its stream.
@@ -67,7 +67,7 @@ async def listen(
     chunk_seconds : float
         5 to 15.
     max_chunks : int, optional
-        How many chunks to give.
+        How many chunks to yield.
     """
     n_samples = round(chunk_seconds * config.SAMPLE_RATE_HZ)
     sequence = 0
@@ -76,5 +76,5 @@ async def listen(
             samples, _overflowed = await asyncio.to_thread(microphone.read, n_samples)
             waveform = np.clip(np.nan_to_num(samples[:, 0]), -1, 1).astype(np.float32)
             place = {"sequence": sequence, "start_seconds": sequence * chunk_seconds}
-            yield await asyncio.to_thread(put_waveform, chunks, waveform, stream_id=stream_id, **place)
+            yield await asyncio.to_thread(put_waveform, store, waveform, stream_id=stream_id, **place)
             sequence += 1

@@ -1,20 +1,24 @@
-"""Results table: one row a chunk, keyed (stream_id, sequence), so that a chunk done twice is stored once.
+"""Results table: one row per chunk, keyed (stream_id, sequence), so that a chunk done twice is stored once.
 
 SQLite by default, PostgreSQL by URL (`postgresql+psycopg://user@host/database`).
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from lib.config import CLASS_NAMES
 from temporal_workflow import shared
-from temporal_workflow.stream_book import CLASS_NAMES
 
 SCHEMA_VERSION = 1
+LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
 _METADATA = sa.MetaData()
 SCHEMA = sa.Table("schema_version", _METADATA, sa.Column("version", sa.Integer, primary_key=True))
@@ -44,7 +48,7 @@ CHUNKS = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
     sa.Column("sent_at", sa.DateTime(timezone=True)),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("n_writes", sa.Integer, nullable=False),  # over 1: a worker died between writing and reporting
+    sa.Column("n_writes", sa.Integer, nullable=False),  # over 1: a worker was killed between writing and reporting
 )
 EVENTS = sa.Table(
     "event_changes",
@@ -166,6 +170,59 @@ class ResultsTable:
                 f"{self.engine.url.render_as_string()} holds schema {found}, this code needs "
                 f"{SCHEMA_VERSION}: export the old results with the version that wrote them, then use a new database."
             )
+
+
+def follow(
+    results: ResultsTable, stream_id: str, *, seconds: float | None = None, poll_seconds: float = 0.5
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends.
+
+    Parameters
+    ----------
+    results : ResultsTable
+        Where to look.
+    stream_id : str
+        Which stream or file.
+    seconds : float, optional
+        Stop after this long, ended or not.
+    poll_seconds : float
+        How often to look.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    shown: set[int] = set()
+    newest, change = -1, 0
+    while True:
+        ended = any(row["stream_id"] == stream_id for row in results.streams())
+        for row in results.chunks(stream_id, after=newest - LOOK_BACK):
+            newest = max(newest, row["sequence"])
+            if row["sequence"] not in shown:
+                shown.add(row["sequence"])
+                yield "chunk", row
+        for row in results.changes(stream_id, after=change):
+            change = max(change, row["change"])
+            yield "event", row
+        if ended or (deadline is not None and time.monotonic() >= deadline):
+            return
+        time.sleep(poll_seconds)
+
+
+def export(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows as CSV or Parquet, by the ending of `path`.
+
+    Raises
+    ------
+    ValueError
+        If the ending is neither .csv nor .parquet.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        raise ValueError(f"{path.name}: export writes .csv or .parquet.")
 
 
 def _engine(url: str) -> sa.Engine:

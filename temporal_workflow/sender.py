@@ -1,4 +1,7 @@
-"""Sends the chunks of one stream: audio to the store, references by signal, and again whatever did not arrive."""
+"""Sends streams and files to the service: audio to the store, references through Temporal.
+
+A stream's chunks go by signal, and again whatever did not arrive.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from temporalio.client import Client, WorkflowHandle
@@ -16,16 +20,18 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_workflow import shared
-from temporal_workflow.workflow import MonitorStreamWorkflow
+from temporal_workflow.settings import Settings
+from temporal_workflow.store import ChunkStore, uri_of
+from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
 LOG = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MAX_UNCONFIRMED = 16  # chunks sent beyond what the workflow is known to have accepted and applied
 POLL_SECONDS = 0.2
 RESEND_SECONDS = 5.0
-OUTAGE_SECONDS = 300.0  # how long the server may be away before sending is given up
+OUTAGE_SECONDS = 300.0  # sending is given up when the server cannot be reached for longer
 QUERY_SECONDS = timedelta(seconds=5)
-AWAY = (  # what the SDK reports while the server or every worker is down or restarting
+UNREACHABLE = (  # what the SDK reports while the server or every worker is down or restarting
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.CANCELLED,
@@ -44,19 +50,19 @@ class StreamClosedError(SendError):
 
 
 def new_stream_id() -> str:
-    """Return a random id: stream ids stand in plain text in Temporal's database, so they must mean nothing."""
+    """Return a random id: stream ids are plain text in Temporal's database, so they must tell nothing."""
     return f"stream-{secrets.token_hex(8)}"
 
 
 class StreamSender:
-    """Delivers chunks at least once; the workflow makes that exactly once.
+    """Delivers chunks at least once; the workflow stores them exactly once.
 
     Parameters
     ----------
     client : Client
         Connected with the same key as the workers.
     stream_id : str
-        Of a new stream, or of one to go on with.
+        Of a new stream, or of one to continue.
     settings : StreamSettings
         Used if the stream is new.
     """
@@ -80,7 +86,7 @@ class StreamSender:
         StreamClosedError
             If the stream has ended.
         SendError
-            If the server stays away.
+            If the server cannot be reached for `OUTAGE_SECONDS`.
         """
         while len(self._unconfirmed) >= MAX_UNCONFIRMED or self._runs_ahead(chunk):
             await self._confirm()
@@ -126,7 +132,9 @@ class StreamSender:
                 )
             )
         except WorkflowAlreadyStartedError:
-            raise StreamClosedError(f"{self.stream_id} has ended: its results stand; start a new stream.") from None
+            raise StreamClosedError(
+                f"{self.stream_id} has ended and its results are stored: start a new one."
+            ) from None
 
     async def _confirm(self) -> None:
         """Drop what the workflow has, send again what it should have by now; one query serves all who wait for it."""
@@ -151,24 +159,75 @@ class StreamSender:
         return bool(self._sent) and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD
 
 
+async def send_stream(
+    client: Client,
+    chunks: AsyncIterator[shared.ChunkReference],
+    *,
+    stream_id: str,
+    settings: shared.StreamSettings | None = None,
+    on_sent: Callable[[shared.ChunkReference], None] = lambda _: None,
+) -> shared.StreamSummary:
+    """Send all chunks of one stream, end it, and return its summary."""
+    sender = StreamSender(client, stream_id, settings=settings)
+    n_chunks = 0
+    try:
+        async for chunk in chunks:
+            await sender.send(chunk)
+            on_sent(chunk)
+            n_chunks = max(n_chunks, chunk.sequence + 1)
+    except asyncio.CancelledError:  # Ctrl+C ends a microphone's stream: what was sent is still wanted
+        if task := asyncio.current_task():
+            task.uncancel()
+    await sender.finish(n_chunks)
+    return await sender.result()
+
+
+async def submit_file(
+    client: Client, settings: Settings, path: Path, *, chunk_seconds: float = 10.0, keep_audio: bool = False
+) -> WorkflowHandle:
+    """Put a recording into the store and start its workflow; return the workflow's handle.
+
+    Raises
+    ------
+    lib.audio.AudioError
+        If the file is not usable audio.
+    """
+    from lib import audio
+
+    audio.inspect(path)
+    file_id = f"file-{secrets.token_hex(8)}"  # random: a file's name could tell something
+    sha256 = ChunkStore(settings.chunks_dir).put(path.read_bytes(), stream_id=file_id, sequence=shared.WHOLE_RECORDING)
+    return await client.start_workflow(
+        ClassifyFileWorkflow.run,
+        shared.ClassifyFileInput(
+            shared.RecordingReference(uri_of(sha256), sha256),
+            chunk_seconds=chunk_seconds,
+            settings=shared.StreamSettings(keep_audio=keep_audio),
+        ),
+        id=file_id,
+        task_queue=shared.ORCHESTRATION_QUEUE,
+        task_timeout=shared.WORKFLOW_TASK_TIMEOUT,
+    )
+
+
 def _is_known(status: shared.StreamStatus, sequence: int) -> bool:
     if sequence in status.seen:
         return True
     return sequence < status.next_sequence and not any(first <= sequence <= last for first, last in status.missing)
 
 
-async def _patiently(call: Callable[[], Awaitable[Answer]], *, exists: bool = True) -> Answer:
-    """Repeat a call while the server is away or no worker answers.
+async def _patiently(call: Callable[[], Awaitable[Result]], *, exists: bool = True) -> Result:
+    """Repeat a call while the server cannot be reached or no worker answers.
 
-    Where the stream is known to exist, "not found" is also a passing state: a server that is short of time says so of
-    a query whose worker was killed.
+    Where the stream is known to exist, "not found" passes, too: a busy server reports it for a query whose worker was
+    killed.
     """
     deadline = time.monotonic() + OUTAGE_SECONDS
     while True:
         try:
             return await call()
         except RPCError as error:
-            passing = error.status in AWAY or (exists and error.status == RPCStatusCode.NOT_FOUND)
+            passing = error.status in UNREACHABLE or (exists and error.status == RPCStatusCode.NOT_FOUND)
             if not passing or time.monotonic() > deadline:
                 raise SendError(f"Temporal does not answer ({error.status.name}, {error.message})") from error
             LOG.info("waiting for Temporal", extra={"fields": {"status": error.status.name, "error": error.message}})

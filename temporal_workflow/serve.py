@@ -6,6 +6,7 @@ For one machine. On a cluster, run `python -m temporal_workflow.worker` under th
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import json
 import logging
@@ -16,11 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from temporalio.client import Client
+
 from temporal_workflow import devserver
-from temporal_workflow.settings import LIGHT_CLASSIFIER, Settings
+from temporal_workflow.results import ResultsTable
+from temporal_workflow.settings import PITCH_CLASSIFIER, Settings, connect
 from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 
 LOG = logging.getLogger(__name__)
@@ -33,14 +37,14 @@ WORKER_STOP_SECONDS = 35.0  # a little more than the worker's own grace
 
 @dataclass
 class Child:
-    """One supervised process: how to start it, and how its last life went."""
+    """One supervised process: how to start it, and how its last run went."""
 
     name: str
     start: Callable[[], subprocess.Popen]
     log_path: Path
     ready: bytes = b""  # what it logs once it works; empty where `start` waits for that
     process: subprocess.Popen | None = None
-    log_start: int = 0  # where its present life begins in the log
+    log_start: int = 0  # where its present run begins in the log
     pause: float = RESTART_SECONDS
     due_at: float | None = None  # when it is to be started again; on the monotonic clock
     n_restarts: int = 0
@@ -59,15 +63,15 @@ class Child:
         self.process = self.start()
 
     def was_ready(self) -> bool:
-        """Return whether the process got as far as taking work in its present or last life."""
+        """Return whether the process got as far as taking work in its present or last run."""
         if not self.log_path.is_file():
             return not self.ready
         with self.log_path.open("rb") as log:
-            log.seek(self.log_start)  # a long life leaves a long log
+            log.seek(self.log_start)  # a long run leaves a long log
             return self.ready in log.read()
 
-    def revive(self) -> None:
-        """Start the process again if it has died: soon if it had worked, after growing pauses if it cannot start.
+    def restart_if_ended(self) -> None:
+        """Start the process again if it has ended: soon if it had worked, after growing pauses if it cannot start.
 
         Never waits itself, so that one child that cannot start keeps no other from being started.
         """
@@ -83,35 +87,107 @@ class Child:
             self.launch()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run and where."""
+class LocalService:
+    """A development server, one orchestration worker and some inference workers, as child processes.
 
-    port: int
-    ui_port: int | None
-    n_workers: int
-    metrics_port: int
-    settings: Settings
+    `run` supervises them until it is told to stop; `start` does so in a thread, for notebooks and tests.
 
-    @property
-    def address(self) -> str:
-        """Address of the server for clients and workers."""
-        return f"127.0.0.1:{self.port}"
+    Parameters
+    ----------
+    settings : Settings
+        Where everything is stored and which classifier is used; the address is set to the server's own.
+    n_workers : int
+        Inference workers.
+    port, ui_port : int, optional
+        Loopback ports of the server (default: a free one) and of its Web UI (default: none).
+    metrics_port : int
+        First Prometheus port; 0: none.
+    """
 
-    @property
-    def logs_dir(self) -> Path:
-        """Folder of the children's output."""
-        return self.settings.service_dir / "logs"
-
-    def children(self) -> list[Child]:
-        """Return the server, one orchestration worker and `n_workers` inference workers, none of them started."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        n_workers: int = 1,
+        port: int | None = None,
+        ui_port: int | None = None,
+        metrics_port: int = 0,
+    ) -> None:
+        self.port = port or devserver.free_port()
+        self.ui_port, self.metrics_port = ui_port, metrics_port
+        self.settings = replace(settings, address=f"127.0.0.1:{self.port}")
+        self.logs_dir = settings.service_dir / "logs"
         self.logs_dir.mkdir(parents=True, exist_ok=True)
-        queues = {"orchestration": 0, **{f"inference-{index}": index for index in range(1, self.n_workers + 1)}}
-        found = [Child("server", self._start_server, self._log_path("server"))]
-        for name, index in queues.items():
+        workers = ["orchestration", *(f"inference-{index}" for index in range(1, n_workers + 1))]
+        self.children = {"server": Child("server", self._start_server, self._log_path("server"))}
+        for index, name in enumerate(workers):
             start = functools.partial(self._start_worker, name, index)
-            found.append(Child(name, start, self._log_path(name), READY))
-        return found
+            self.children[name] = Child(name, start, self._log_path(name), READY)
+        self._stopping, self._launched = threading.Event(), threading.Event()
+        self._supervisor = threading.Thread(target=self.run, args=(self._stopping, self._launched.set), daemon=True)
+        self._n_ready_before = self.logs().count(READY.decode())
+
+    def run(self, stop: threading.Event, on_launched: Callable[[], object]) -> int:
+        """Run everything until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
+        return supervise(list(self.children.values()), stop=stop, on_launched=on_launched)
+
+    def start(self, *, wait_seconds: float = 300.0) -> None:
+        """Start everything and wait until every worker has loaded what it needs.
+
+        Raises
+        ------
+        RuntimeError
+            If a process does not start, or a worker reports a wrong setting; the logs' folder is named.
+        """
+        atexit.register(self.stop)
+        self._supervisor.start()
+        deadline = time.monotonic() + wait_seconds
+        while not (self._launched.is_set() and self.n_ready() >= len(self.children) - 1):
+            if not self._supervisor.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"the service did not start: see {self.logs_dir}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop every process gracefully; doing it twice changes nothing."""
+        self._stopping.set()
+        if self._supervisor.ident is not None:
+            self._supervisor.join()
+        atexit.unregister(self.stop)
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL one process; the supervisor starts it again. Return whether there was one to kill."""
+        process = self.children[name].process
+        if process is None or process.poll() is not None:
+            return False
+        os.kill(process.pid, signal.SIGKILL)
+        return True
+
+    @property
+    def results(self) -> ResultsTable:
+        """The results table."""
+        return ResultsTable(self.settings.results_url)
+
+    async def client(self) -> Client:
+        """Connect to the server."""
+        return await connect(self.settings)
+
+    def n_ready(self) -> int:
+        """Return how often a worker has become ready since this service was made."""
+        return self.logs().count(READY.decode()) - self._n_ready_before
+
+    def logs(self) -> str:
+        """Return what all processes wrote."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.logs_dir.glob("*.log")))
+
+    def __enter__(self) -> LocalService:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
 
     def _log_path(self, name: str) -> Path:
         return self.logs_dir / f"{name}.log"
@@ -124,13 +200,12 @@ class Plan:
         command = [sys.executable, "-m", "temporal_workflow.worker", "--queue", name.partition("-")[0]]
         if self.metrics_port:
             command += ["--metrics-port", str(self.metrics_port + 2 * index)]
-        environment = {**os.environ, **self.settings.environment(), "TEMPORAL_ADDRESS": self.address}
         root = str(Path(__file__).resolve().parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with self._log_path(name).open("ab") as log:
             return subprocess.Popen(
                 command,
-                env=environment,
+                env={**os.environ, **self.settings.environment(), "PYTHONPATH": path},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -138,18 +213,18 @@ class Plan:
             )
 
 
-def supervise(children: Sequence[Child], *, stop: threading.Event, on_ready: Callable[[], None]) -> int:
+def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: Callable[[], object]) -> int:
     """Run the children until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
     try:
         for child in children:
             child.launch()
-        on_ready()
+        on_launched()
         while not stop.wait(WATCH_SECONDS):
             for child in children:
                 if child.process is not None and child.process.poll() == EX_CONFIG:
                     LOG.error("%s cannot run: %s", child.name, child.last_message())
                     return EX_CONFIG
-                child.revive()
+                child.restart_if_ended()
         return EX_OK
     except devserver.ServerError as error:
         LOG.error("%s", error)
@@ -165,31 +240,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if chosen.classifier:
-        os.environ["AUDIO_CLASSIFIER"] = LIGHT_CLASSIFIER if chosen.classifier == "light" else chosen.classifier
-    plan = Plan(
+        os.environ["AUDIO_CLASSIFIER"] = PITCH_CLASSIFIER if chosen.classifier == "pitch" else chosen.classifier
+    service = LocalService(
+        Settings.from_environment(),
+        n_workers=chosen.workers,
         port=chosen.port,
         ui_port=None if chosen.headless else chosen.ui_port,
-        n_workers=chosen.workers,
         metrics_port=chosen.metrics_port,
-        settings=Settings.from_environment(),
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    return supervise(plan.children(), stop=stop, on_ready=lambda: _announce(plan))
+    return service.run(stop, lambda: _announce(service))
 
 
-def _announce(plan: Plan) -> None:
-    lines = [f"Temporal      {plan.address}"]
-    if plan.ui_port:
-        lines.append(f"Web UI        http://127.0.0.1:{plan.ui_port}")
-    if plan.metrics_port:
-        lines.append(f"Metrics       http://127.0.0.1:{plan.metrics_port}/metrics (one more every second port)")
-    if plan.settings.classifier == LIGHT_CLASSIFIER:
-        lines.append("Classifier    LIGHT STAND-IN: it sorts by pitch and knows nothing about crying")
+def _announce(service: LocalService) -> None:
+    lines = [f"Temporal      {service.settings.address}"]
+    if service.ui_port:
+        lines.append(f"Web UI        http://127.0.0.1:{service.ui_port}")
+    if service.metrics_port:
+        lines.append(f"Metrics       http://127.0.0.1:{service.metrics_port}/metrics (the next worker's two ports on)")
+    if service.settings.classifier == PITCH_CLASSIFIER:
+        lines.append("Classifier    STAND-IN: it sorts by pitch and knows nothing about crying")
     lines += [
-        f"Workers       1 orchestration, {plan.n_workers} inference (models load now)",
-        f"Logs          {plan.logs_dir}",
+        f"Workers       1 orchestration, {len(service.children) - 2} inference (models load now)",
+        f"Logs          {service.logs_dir}",
     ]
     LOG.info("%s", "\n".join([*lines, "Ready. Try: python -m temporal_workflow.client submit FILE   Stop: Ctrl+C"]))
 
@@ -203,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ui-port", type=int, default=8233)
     parser.add_argument("--headless", action="store_true", help="no Web UI")
     parser.add_argument("--metrics-port", type=int, default=9464, help="first Prometheus port; 0: none")
-    parser.add_argument("--classifier", help="`light`, or module:factory (default: the released models)")
+    parser.add_argument("--classifier", help="`pitch` (a stand-in), or module:factory (default: the released models)")
     return parser
 
 

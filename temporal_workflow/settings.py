@@ -27,8 +27,7 @@ from temporal_workflow.codec import data_converter, read_key
 
 DEFAULT_ADDRESS = "127.0.0.1:7233"
 REAL_CLASSIFIER = "lib.inference:Classifier.load"
-LIGHT_CLASSIFIER = "temporal_workflow.light_classifier:load"
-
+PITCH_CLASSIFIER = "temporal_workflow.pitch_classifier:load"  # a stand-in
 
 _VARIABLES = {
     "chunks_dir": "AUDIO_CHUNKS_DIR",
@@ -44,7 +43,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things lie and who may read them."""
+    """Where things are stored and who may read them."""
 
     service_dir: Path
     chunks_dir: Path
@@ -64,7 +63,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read AUDIO_SERVICE_DIR and the other AUDIO_ variables of `environment`, and TEMPORAL_ADDRESS."""
+        """Read AUDIO_SERVICE_DIR and the other AUDIO_ variables, and TEMPORAL_ADDRESS."""
         given = {name: os.environ.get(variable) for name, variable in _VARIABLES.items()}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value}
         chosen |= {name: Path(chosen[name]) for name in ("chunks_dir", "models_dir") if name in chosen}
@@ -97,7 +96,7 @@ class Settings:
 
 
 async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Client:
-    """Connect to Temporal: loopback by default; elsewhere by Temporal's own variables, with TLS and API key.
+    """Connect to Temporal: loopback by default; another address by Temporal's own variables, with TLS and API key.
 
     Raises
     ------
@@ -108,13 +107,13 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Clie
     return await Client.connect(
         **options,
         data_converter=data_converter(settings.key),
-        identity=f"{Path(sys.argv[0]).stem}-{secrets.token_hex(4)}",  # the default would tell the machine's name
+        identity=f"{Path(sys.argv[0]).stem}-{secrets.token_hex(4)}",  # the default would name the machine
         runtime=runtime,
     )
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now; Temporal's native threads can abort it while the interpreter shuts down the slow way."""
+    """End the process now; Temporal's native threads can crash it during the interpreter's ordinary shutdown."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -122,7 +121,7 @@ def leave(code: int) -> NoReturn:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and the fields given as `extra={"fields": {...}}`."""
+    """One JSON object per line: time, level, logger, message and the fields given as `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -134,7 +133,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            entry["error"] = record.exc_info[0].__name__  # its text could hold what a message said
+            entry["error"] = record.exc_info[0].__name__  # its text could repeat a message
         return json.dumps(entry)
 
 

@@ -1,6 +1,6 @@
 """Names, limits and messages of the service: all that workflow, activities, worker and client agree on.
 
-Standard library only: Temporal's sandbox imports this module, and the orchestration worker starts in under 2 s.
+Pure Python only: Temporal's sandbox imports this module, and the orchestration worker starts in under 2 s.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from lib.events import EventChange, EventSettings, EventState
+
 ORCHESTRATION_QUEUE = "cry-scream-orchestration"  # workflows and the results table: no machine learning import
 INFERENCE_QUEUE = "cry-scream-inference"  # decoding and the ensemble
 
-ALERT_LABELS = ("crying", "screaming")  # the labels that open an event
 CLASSIFIED = "classified"
 REJECTED = "rejected"
-WHOLE_RECORDING = -1  # sequence under which a file's claim on the chunk store stands
+WHOLE_RECORDING = -1  # sequence under which a file stands in the chunk store
 
 MAX_MESSAGE_BYTES = 16_000  # the size guard refuses a larger payload; an argument over 2 MB would hang a workflow
 CHUNKS_PER_RUN = 500  # then continue-as-new, unless Temporal suggests it or the history is long before that
-EVENTS_PER_RUN = 2_500  # a new worker replays them in about 1 s, well within WORKFLOW_TASK_TIMEOUT on a busy machine
+HISTORY_EVENTS_PER_RUN = 2_500  # a new worker replays them in about 1 s, within WORKFLOW_TASK_TIMEOUT
 WINDOW = 8  # chunks in flight at a time
 MAX_PENDING = 32  # accepted chunks that wait for a slot; each is about 300 bytes of the state carried on
 MAX_AHEAD = 32  # how far past the first missing chunk a sequence may run
@@ -37,12 +38,12 @@ STICKY_TIMEOUT = timedelta(seconds=1)  # a dead worker's cached workflows go to 
 RETRY_FIRST = timedelta(seconds=0.2)
 RETRY_LONGEST = timedelta(seconds=5)
 MAX_CRASHES = 30  # a chunk that takes down its worker this often is rejected, so that the stream goes on
-RESTING = "infrastructure"  # error type: disk, database or store are at fault, not the chunk; retried for ever
+INFRASTRUCTURE = "infrastructure"  # error type: disk, database or store are at fault, not the chunk; retried for ever
 
 
 @dataclass(frozen=True)
 class ChunkReference:
-    """Where a chunk's audio lies; the audio itself never travels in a message."""
+    """Where a chunk's audio is stored; the audio itself never travels in a message."""
 
     sequence: int
     uri: str
@@ -76,7 +77,7 @@ class PreprocessInput:
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """The chunk as the classifier takes it: itself if it was 16 kHz mono already."""
+    """The chunk as the classifier takes it: the same one if it was 16 kHz mono already."""
 
     chunk: ChunkReference
 
@@ -90,7 +91,7 @@ class ClassifyInput:
 
 @dataclass(frozen=True)
 class ClassifyResult:
-    """The ensemble's answer for one chunk; probabilities in the project's class order."""
+    """The ensemble's prediction for one chunk; probabilities in the project's class order."""
 
     label: str
     probabilities: list[float]
@@ -112,20 +113,6 @@ class ChunkOutcome:
     reason: str = ""
     model_version: str = ""
     late: bool = False
-
-
-@dataclass(frozen=True)
-class EventChange:
-    """One step in the life of an event: START, UPDATE, SUSTAINED, END, or SILENT and RESUMED for the sender."""
-
-    number: int  # of the event within its stream
-    change: int  # ascending within the stream: a repeated or late write never undoes a newer one
-    kind: str
-    label: str
-    onset_seconds: float
-    offset_seconds: float
-    peak_probability: float
-    sustained: bool
 
 
 @dataclass(frozen=True)
@@ -180,8 +167,8 @@ class CutResult:
 
 
 @dataclass
-class EventState:
-    """What the event tracker carries from chunk to chunk and from run to run."""
+class OldEventState:
+    """What version 0.1 carried of the one event that could be open; read from its streams, never written."""
 
     n_events: int = 0
     number: int = 0  # of the open event
@@ -191,7 +178,7 @@ class EventState:
     offset_seconds: float = 0.0
     peak_probability: float = 0.0
     sustained: bool = False
-    silent_number: int = 0  # event that says the sender is silent
+    silent_number: int = 0
 
 
 @dataclass
@@ -204,7 +191,9 @@ class StreamState:
     pending: list[ChunkReference] = field(default_factory=list)
     waiting: list[ChunkOutcome] = field(default_factory=list)  # classified, waiting for an earlier chunk
     outbox: list[EventChange] = field(default_factory=list)
-    events: EventState = field(default_factory=EventState)
+    tracker: EventState = field(default_factory=EventState)
+    events: OldEventState | None = None
+    silent_number: int = 0  # event that says the sender is silent
     n_by_label: dict[str, int] = field(default_factory=dict)
     n_classified: int = 0
     n_rejected: int = 0
@@ -223,14 +212,11 @@ class StreamState:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What can be chosen for a stream or file; the defaults are the product's."""
+    """What can be chosen for a stream or file."""
 
     name: str = ""  # free text of the owner, shown in results; encrypted in messages when the codec is on
     keep_audio: bool = False
-    on: float = 0.5  # an event opens when its label leads with at least this probability
-    off: float = 0.35  # and stays open while its probability is at least this
-    sustained_seconds: float = 30.0
-    bridge_seconds: float = 15.0  # an event outlives rejected or missing audio up to this long
+    events: EventSettings = field(default_factory=lambda: EventSettings.create(on=0.5, off=0.35))
     gap_seconds: float = 30.0
     silent_seconds: float = 60.0
     abandon_seconds: float = 86_400.0
@@ -248,7 +234,7 @@ class MonitorStreamInput:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """Answer of the status query."""
+    """What the status query returns."""
 
     summary: StreamSummary
     next_sequence: int
@@ -256,7 +242,7 @@ class StreamStatus:
     missing: list[list[int]]
     n_pending: int
     n_in_flight: int
-    open_event: EventChange | None
+    open_events: list[EventChange]
     lag_seconds: float  # from sending to result, of the newest chunk applied
     silent: bool
     n_runs: int

@@ -1,8 +1,8 @@
 """Content-addressed store of audio: `<sha256[:2]>/<sha256>.flac`, written atomically, hashed again before every use.
 
-Two chunks with the same samples (silence, say) are one file, so each chunk that needs a file leaves a mark beside
-it; the file goes when its last mark goes. Marks and files change under a lock of their folder (`flock`, which also
-works between machines on NFS 4).
+Two chunks with the same samples (silence, say) are one file, so each chunk that needs a file leaves a claim beside it;
+the file is deleted with its last claim. Claims and files change under a lock of their folder (`flock`, which also works
+between machines on NFS 4).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ChunkStore:
         with _locked(path.parent):
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
                 _write_durably(path, content)
-            self._mark(sha256, stream_id, sequence).touch()
+            self._claim(sha256, stream_id, sequence).touch()
         return sha256
 
     def path(self, uri: str, sha256: str) -> Path:
@@ -82,7 +82,7 @@ class ChunkStore:
         Raises
         ------
         ForeignReference
-            If the URI is not exactly the one this store gives to `sha256`.
+            If the URI is not exactly the one of `sha256` in this store.
         MissingChunk
             If there is no such file.
         AlteredChunk
@@ -90,7 +90,7 @@ class ChunkStore:
         """
         path = self._path(sha256)
         if uri != uri_of(sha256):
-            raise ForeignReference(f"{uri[:100]!r} is not the URI of {sha256[:12]}…: send the URI that the store gave.")
+            raise ForeignReference(f"{uri[:100]!r} is not the URI of {sha256[:12]}…: send the store's own URI.")
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -100,20 +100,20 @@ class ChunkStore:
         return path
 
     def release(self, sha256: str, *, stream_id: str, sequence: int) -> None:
-        """Take back one chunk's claim on a file and delete the file when no claim is left."""
+        """Remove one chunk's claim on a file and delete the file when no claim is left."""
         path = self._path(sha256)
         if not path.parent.is_dir():
             return
         with _locked(path.parent):
-            self._mark(sha256, stream_id, sequence).unlink(missing_ok=True)
+            self._claim(sha256, stream_id, sequence).unlink(missing_ok=True)
             if not any(claim.suffix in (".mark", KEPT) for claim in path.parent.glob(f"{sha256}.*")):
                 path.unlink(missing_ok=True)
 
     def keep(self, sha256: str, *, stream_id: str, sequence: int) -> None:
-        """Make one chunk's claim on a file last: neither `sweep` nor another chunk's release deletes the file."""
-        mark = self._mark(sha256, stream_id, sequence)
-        with contextlib.suppress(FileNotFoundError), _locked(mark.parent):
-            mark.replace(mark.with_suffix(KEPT))
+        """Make one chunk's claim on a file permanent: neither `sweep` nor another chunk's release deletes the file."""
+        claim = self._claim(sha256, stream_id, sequence)
+        with contextlib.suppress(FileNotFoundError), _locked(claim.parent):
+            claim.replace(claim.with_suffix(KEPT))
 
     def sweep(
         self, is_stored: Callable[[str, int], bool], *, older_than_seconds: float, orphans_seconds: float = math.inf
@@ -125,15 +125,15 @@ class ChunkStore:
         is_stored : callable
             Tells whether (stream_id, sequence) has a row in the results table.
         older_than_seconds : float
-            Younger claims are left alone: their chunk may be on its way.
+            Younger claims stay: their chunk may be in progress.
         orphans_seconds : float
-            Claims of this age go even without a row: nobody works on them any more.
+            Claims of this age are removed even without a row: nothing works on them any more.
         """
         n_released = 0
-        for mark in self.root.glob("??/*.mark"):
-            sha256, stream_id, sequence, _ = mark.name.split(".")
+        for claim in self.root.glob("??/*.mark"):
+            sha256, stream_id, sequence, _ = claim.name.split(".")
             with contextlib.suppress(FileNotFoundError):
-                age = time.time() - mark.stat().st_mtime
+                age = time.time() - claim.stat().st_mtime
                 done = age >= older_than_seconds and is_stored(stream_id, int(sequence))
                 if done or age >= orphans_seconds:
                     self.release(sha256, stream_id=stream_id, sequence=int(sequence))
@@ -145,7 +145,7 @@ class ChunkStore:
             raise ForeignReference(f"{sha256[:80]!r} is not a SHA-256: references come from the store alone.")
         return self.root / sha256[:2] / f"{sha256}.flac"
 
-    def _mark(self, sha256: str, stream_id: str, sequence: int) -> Path:
+    def _claim(self, sha256: str, stream_id: str, sequence: int) -> Path:
         if not _OWNER.fullmatch(stream_id):
             raise ForeignReference(f"{stream_id[:80]!r} is not a stream id: use letters, digits, - and _.")
         return self.root / sha256[:2] / f"{sha256}.{stream_id}.{int(sequence)}.mark"
@@ -153,14 +153,14 @@ class ChunkStore:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel frees it when a process is killed."""
+    """Hold the folder's lock; the kernel releases it when a process is killed."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """Write beside, fsync, rename, fsync the folder: after a crash the file is whole or absent."""
+    """Write a temporary file, fsync, rename, fsync the folder: after a crash the file is whole or absent."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

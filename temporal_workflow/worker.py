@@ -73,7 +73,7 @@ def inference_worker(client: Client, inference: InferenceActivities, *, slots: i
 
 
 async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) -> None:
-    """Load what the queue needs, then poll until SIGTERM or SIGINT; finish what is in hand before returning."""
+    """Load what the queue needs, then poll until SIGTERM or SIGINT; finish the chunks in progress before returning."""
     stop = _stop_on_signals()
     chunks = ChunkStore(settings.chunks_dir)
     inference = None
@@ -95,7 +95,7 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
 
 
 def _share_memory_between_threads() -> None:
-    """Let all threads share two heaps (glibc only): with its default, one each, memory went on growing in the soak."""
+    """Let all threads share two heaps (glibc only): with one each, the default, memory kept growing in the soak."""
     mallopt = getattr(LIBC, "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
@@ -118,7 +118,7 @@ def _serve_metrics(port: int) -> Runtime | None:
 
 
 def _sweep_for_ever(chunks: ChunkStore, results: ResultsTable) -> None:
-    """Now and then delete audio whose result was stored but whose release failed or came too early."""
+    """Delete, every few minutes, audio whose result was stored but whose release failed or came too early."""
     pause = threading.Event()
     while not pause.wait(SWEEP_EVERY_SECONDS):
         try:

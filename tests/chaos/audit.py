@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
-from lib.config import CLASS_NAMES
+from lib.events import EVENT_LABELS, EventChange, EventTracker, Span
 from temporal_workflow import shared
 from temporal_workflow.codec import data_converter
 from temporal_workflow.results import ResultsTable
-from temporal_workflow.timeline import EventTracker
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
 
@@ -49,16 +48,14 @@ def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkRefe
 
 def _wrong_events(results: ResultsTable, stream_id: str, rows: list[dict]) -> int:
     """Rebuild the events from the rows in order; count the ones that the service saw otherwise."""
-    tracker = EventTracker(shared.EventState(), shared.StreamSettings())
-    changes: list[shared.EventChange] = []
+    tracker = EventTracker(shared.StreamSettings().events)
+    changes: list[EventChange] = []
     for row in rows:
         known = row["status"] == shared.CLASSIFIED
-        probabilities = {name: row[name] for name in CLASS_NAMES} if known else {}
+        probabilities = [row[label] for label in EVENT_LABELS] if known else []
         if not row["late"]:
-            changes += tracker.advance(
-                probabilities, start_seconds=row["start_seconds"], stop_seconds=row["stop_seconds"]
-            )
-    changes += tracker.close()
+            changes += tracker.advance([Span(row["start_seconds"], row["stop_seconds"], probabilities)])
+    changes += tracker.finish()
     expected = [_key(vars(change)) for change in changes]
     found = [_key(row) for row in results.changes(stream_id) if row["kind"] not in ("SILENT", "RESUMED")]
     return sum((Counter(expected) - Counter(found)).values()) + sum((Counter(found) - Counter(expected)).values())

@@ -154,7 +154,7 @@ def port_taken(folder: Path, n_times: int) -> Row:
     held = 0
     with devserver.running(folder / "t.sqlite", log_path=folder / "t.log") as port:
         for _ in range(n_times):
-            code = serve.main(["--port", str(port), "--headless", "--classifier", "light", "--metrics-port", "0"])
+            code = serve.main(["--port", str(port), "--headless", "--classifier", "pitch", "--metrics-port", "0"])
             held += code == serve.EX_UNAVAILABLE and devserver.is_listening(port)
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}
 

@@ -11,20 +11,20 @@ import numpy as np
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.cutting import put_waveform
-from temporal_workflow.local_service import LocalService
-from temporal_workflow.settings import LIGHT_CLASSIFIER, Settings
+from temporal_workflow.chunks import put_waveform
+from temporal_workflow.serve import LocalService
+from temporal_workflow.settings import PITCH_CLASSIFIER, Settings
 from temporal_workflow.store import ChunkStore
 
-PITCH_HZ = {"normal": 200.0, "crying": 500.0, "screaming": 1500.0}  # what the light classifier listens for
+PITCH_HZ = {"normal": 200.0, "crying": 500.0, "screaming": 1500.0}  # what the stand-in classifier takes for each label
 CHUNK_SECONDS = 5.0
 
 
 class Service(LocalService):
-    """A service with the light classifier, everything in one folder, and a way to make chunks for it."""
+    """A service with the stand-in classifier, everything in one folder, and a way to make chunks for it."""
 
     def __init__(self, folder: Path, *, n_workers: int = 1, metrics_port: int = 0, **chosen: Any) -> None:
-        settings = Settings.below(folder, **{"classifier": LIGHT_CLASSIFIER, **chosen})
+        settings = Settings.below(folder, **{"classifier": PITCH_CLASSIFIER, **chosen})
         super().__init__(settings, n_workers=n_workers, metrics_port=metrics_port)
         self.chunks = ChunkStore(settings.chunks_dir)
 

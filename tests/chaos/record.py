@@ -18,8 +18,7 @@ from temporalio.client import WorkflowHistory
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.sender import StreamSender
-from temporal_workflow.submitting import submit_file
+from temporal_workflow.sender import StreamSender, submit_file
 from tests.chaos.audit import histories
 from tests.chaos.harness import PITCH_HZ, Service, tone
 

@@ -1,21 +1,18 @@
-"""The bookkeeping of one stream: what to accept, what comes next, what is missing, which events follow. Pure Python.
+"""The progress of one stream: what to accept, what comes next, what is missing, which events follow. Pure Python.
 
-Temporal's own de-duplication does not cross continue-as-new, so the book keeps its own high-water mark and
-seen-set; all of it lies in a `StreamState` small enough to travel to the next run.
+Temporal's own de-duplication does not cross continue-as-new, so this keeps its own high-water mark and set of
+sequences that it has seen, in a `StreamState` small enough to travel to the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from lib.events import EventChange, EventTracker, OpenEvent, Span
 from temporal_workflow import shared
-from temporal_workflow.timeline import EventTracker
-
-CLASS_NAMES = ("crying", "screaming", "normal")  # lib.config's order; a test compares them
 
 
-class StreamBook:
+class StreamProgress:
     """Accepts chunks in any order, any number of times; applies their outcomes once and in order.
 
     Parameters
@@ -29,11 +26,12 @@ class StreamBook:
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState) -> None:
         self.settings = settings
         self.state = state
-        self.tracker = EventTracker(state.events, settings)
+        _take_over_old_events(state)
+        self.tracker = EventTracker(settings.events, state.tracker)
         self.in_flight: set[int] = set()
 
     def accept(self, chunk: shared.ChunkReference) -> bool:
-        """Take a chunk into the book, unless it is known, too far ahead or one too many.
+        """Accept a chunk, unless it is known, too far ahead or one too many.
 
         A refused chunk costs nothing: the sender sees in the status that it is not there and sends it again.
         """
@@ -62,7 +60,7 @@ class StreamBook:
         """Return whether a chunk waits and a slot is free."""
         return bool(self.state.pending) and len(self.in_flight) < self.settings.window
 
-    def take(self) -> shared.ChunkReference:
+    def start_next(self) -> shared.ChunkReference:
         """Return the earliest pending chunk and count it as in flight."""
         chunk = min(self.state.pending, key=lambda pending: pending.sequence)
         self.state.pending.remove(chunk)
@@ -81,13 +79,37 @@ class StreamBook:
             state.waiting.append(replace(outcome, sha256="", reason="", model_version=""))
             self._apply(now)
 
-    def take_changes(self) -> list[shared.EventChange]:
+    def raise_silence(self, *, is_silent: bool) -> None:
+        """Note that the sender fell silent or came back: an event of its own."""
+        state = self.state
+        state.silent = is_silent
+        state.tracker.n_changes += 1
+        if is_silent:
+            state.tracker.n_events += 1
+            state.silent_number = state.tracker.n_events
+        change = EventChange(
+            number=state.silent_number,
+            change=state.tracker.n_changes,
+            kind="SILENT" if is_silent else "RESUMED",
+            label="sender silent",
+            onset_seconds=state.seconds,
+            offset_seconds=state.seconds,
+            peak_probability=0.0,
+            sustained=False,
+        )
+        state.outbox.append(change)
+
+    def end_events(self) -> None:
+        """End the events that are open."""
+        self.state.outbox += self.tracker.finish()
+
+    def take_changes(self) -> list[EventChange]:
         """Return the oldest event changes not stored yet, at most one message full."""
         changes = self.state.outbox[: shared.MAX_CHANGES]
         del self.state.outbox[: shared.MAX_CHANGES]
         return changes
 
-    def gap(self) -> bool:
+    def has_gap(self) -> bool:
         """Return whether the next sequence is missing although a later one, or the end, is known."""
         state = self.state
         return state.next_sequence not in state.seen and (bool(state.seen) or state.next_sequence < state.end)
@@ -104,9 +126,9 @@ class StreamBook:
         """Note that the stream ends after `n_chunks` chunks; a smaller number than already seen is ignored."""
         self.state.end = max(n_chunks, self.state.next_sequence, *(sequence + 1 for sequence in self.state.seen), 0)
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether every announced chunk is applied, missing or rejected, and stored."""
-        return self.state.abandoned or (self._complete() and not self.state.outbox)
+        return self.state.abandoned or (self._is_complete() and not self.state.outbox)
 
     def summary(self, kind: str) -> shared.StreamSummary:
         """Return the counts so far."""
@@ -122,34 +144,48 @@ class StreamBook:
             n_refused=state.n_refused,
             n_late=state.n_late,
             n_missing=sum(last - first + 1 for first, last in state.missing),
-            n_events=state.events.n_events,
+            n_events=state.tracker.n_events,
             n_by_label=dict(state.n_by_label),
             last_label=state.last_label,
             seconds=state.seconds,
         )
 
-    def _name_of_state(self) -> str:
-        checks: tuple[tuple[str, Callable[[], bool]], ...] = (
-            ("abandoned", lambda: self.state.abandoned),
-            ("finished", self._complete),
-            ("silent", lambda: self.state.silent),
+    def status(self) -> shared.StreamStatus:
+        """Return what the status query answers."""
+        state = self.state
+        return shared.StreamStatus(
+            summary=self.summary("stream"),
+            next_sequence=state.next_sequence,
+            seen=sorted(state.seen),
+            missing=state.missing,
+            n_pending=len(state.pending),
+            n_in_flight=len(self.in_flight),
+            open_events=self.tracker.open_events(),
+            lag_seconds=state.lag_seconds,
+            silent=state.silent,
+            n_runs=state.n_runs,
         )
-        return next((name for name, holds in checks if holds()), "running")
 
-    def _complete(self) -> bool:
+    def _name_of_state(self) -> str:
+        if self.state.abandoned:
+            return "abandoned"
+        if self._is_complete():
+            return "finished"
+        return "silent" if self.state.silent else "running"
+
+    def _is_complete(self) -> bool:
         busy = self.in_flight or self.state.pending
         return 0 <= self.state.end <= self.state.next_sequence and not busy
 
     def _apply(self, now: float) -> None:
+        """Apply the outcomes that are in order now."""
         state = self.state
         while outcome := next((w for w in state.waiting if w.sequence == state.next_sequence), None):
             state.waiting.remove(outcome)
             state.seen.remove(outcome.sequence)
             state.next_sequence += 1
-            probabilities = dict(zip(CLASS_NAMES, outcome.probabilities, strict=False))
-            state.outbox += self.tracker.advance(
-                probabilities, start_seconds=outcome.start_seconds, stop_seconds=outcome.stop_seconds
-            )
+            span = Span(outcome.start_seconds, outcome.stop_seconds, outcome.probabilities)
+            state.outbox += self.tracker.advance([span])
             state.last_label = outcome.label or state.last_label
             state.last_sent_seconds = outcome.sent_seconds
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
@@ -166,3 +202,23 @@ class StreamBook:
             else:
                 kept.append([first, last])
         self.state.missing = kept[-shared.MAX_GAP_RANGES :]
+
+
+def _take_over_old_events(state: shared.StreamState) -> None:
+    """Go on with what version 0.1 carried over: at most one open event."""
+    old, state.events = state.events, None
+    if old is None:
+        return
+    tracker = state.tracker
+    tracker.n_events, tracker.n_changes, tracker.seconds = old.n_events, old.n_changes, state.seconds
+    state.silent_number = old.silent_number
+    if old.label:
+        tracker.open[old.label] = OpenEvent(
+            old.onset_seconds,
+            old.offset_seconds,
+            old.peak_probability,
+            number=old.number,
+            is_changed=False,
+            is_sustained=old.sustained,
+            unknown_seconds=max(0.0, state.seconds - old.offset_seconds),
+        )

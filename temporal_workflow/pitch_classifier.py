@@ -1,6 +1,6 @@
 """A stand-in classifier that knows nothing about crying: it sorts by pitch, to test and show the service.
 
-Deterministic, milliseconds a chunk, no model files. Whoever uses it must say so.
+Deterministic, milliseconds per chunk, no model files. Whoever uses it must say so.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ SILENT_DB = -60.0
 
 
 @dataclass(frozen=True)
-class LightPrediction:
+class PitchPrediction:
     """Same shape as lib.inference's Prediction."""
 
     label: str
     probabilities: dict[str, float]
 
 
-class LightClassifier:
-    """Calls a waveform by its strongest frequency."""
+class PitchClassifier:
+    """Labels a waveform by its strongest frequency."""
 
-    versions = {"light stand-in": "sorts by pitch"}
+    versions = {"stand-in": "sorts by pitch"}
 
-    def predict(self, waveform: np.ndarray) -> LightPrediction:
+    def predict(self, waveform: np.ndarray) -> PitchPrediction:
         """Return 0.9 for the class whose band holds the strongest frequency of `waveform`, float (n_samples,)."""
         label = self._label(waveform)
         rest = 0.1 / (len(config.CLASS_NAMES) - 1)
-        return LightPrediction(label, {name: 0.9 if name == label else rest for name in config.CLASS_NAMES})
+        return PitchPrediction(label, {name: 0.9 if name == label else rest for name in config.CLASS_NAMES})
 
     def _label(self, waveform: np.ndarray) -> str:
         if 10 * np.log10(np.mean(np.square(waveform)) + 1e-12) < SILENT_DB:
@@ -43,6 +43,6 @@ class LightClassifier:
         return "normal" if peak_hz < CRY_HZ else "crying" if peak_hz < SCREAM_HZ else "screaming"
 
 
-def load(_models_dir: Path) -> LightClassifier:
-    """Return the stand-in; the models' folder is not looked at."""
-    return LightClassifier()
+def load(_models_dir: Path) -> PitchClassifier:
+    """Return the stand-in; the models' folder is not read."""
+    return PitchClassifier()

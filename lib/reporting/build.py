@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lib import config
 from lib.reporting import environment, steps
@@ -26,7 +27,7 @@ from lib.reporting.steps import BuildError, Plan, Step
 
 TRACEBACK_LINES = 25
 TRAINING = ("03_yamnet", "04_wav2vec2")
-FULL = "full"
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -123,7 +124,7 @@ def execute(plan: Plan, step: Step) -> None:
     running.replace(plan.executed(step))
 
 
-def _failure_text(step: Step, error: Exception, kept: Path) -> str:
+def _failure_text(step: Step, error: Any, kept: Path) -> str:
     """Return the failing cell's error, the end of its traceback and where the notebook was kept."""
     lines = _ANSI.sub("", "\n".join(error.traceback)).splitlines()[-TRACEBACK_LINES:]
     head = f"{step.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
@@ -255,7 +256,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--params", type=Path, help="another parameter file")
     parser.add_argument("--notebooks", type=Path, help="another folder with the seven notebooks")
     options = parser.parse_args(arguments)
-    options.studies = options.studies or ("all" if options.profile == FULL else "none")
+    options.studies = options.studies or ("all" if options.profile == steps.FULL else "none")
     numbers = [step.number for step in steps.STEPS]
     if options.first is not None and options.first.zfill(2) not in numbers:
         parser.error(f"--from takes one of {', '.join(numbers)}")
@@ -277,7 +278,7 @@ def build(options: argparse.Namespace) -> Path:
         from lib.reporting import report
 
         index = report.make(plan)
-        if plan.profile == FULL and config.OUTPUT_DIR == config.PROJECT_DIR:
+        if plan.profile == steps.FULL and config.OUTPUT_DIR == config.PROJECT_DIR:
             say(f"[cards] {'':<17}", end="")
             from lib.reporting import cards
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import base64
 import os
 import re
 from functools import cache
@@ -10,16 +10,14 @@ from pathlib import Path
 
 import nbformat
 from bs4 import BeautifulSoup, Tag
-from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from lib import config
+from lib.reporting.results import TEMPLATES_DIR, render
 
-TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 LIGHT_STYLE, DARK_STYLE = "friendly", "github-dark"
 _PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$\n?", re.MULTILINE)  # a progress bar of tqdm
-_MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\\w$])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\w)", re.DOTALL)
 
 
 @cache
@@ -31,16 +29,9 @@ def style() -> str:
     return f"{own}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
 
 
-@cache
-def templates() -> Environment:
-    """Return the page templates; what is inserted is escaped unless the template says `safe`."""
-    return Environment(loader=FileSystemLoader(TEMPLATES_DIR), autoescape=True, trim_blocks=True)
-
-
 def render_page(body: str, **values: object) -> str:
     """Put a body into the frame that all pages share."""
-    page = templates().get_template("page.html.j2")
-    return page.render(body=body, style=style(), **values)
+    return render("page.html.j2", body=body, style=style(), **values)
 
 
 def _hidden_paths() -> list[tuple[str, str]]:
@@ -77,53 +68,8 @@ def clean_notebook(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def _formulas(notebook: nbformat.NotebookNode) -> list[str]:
-    """Take the formulas out of the markdown cells, leaving numbered marks, and return them as TeX."""
-    found: list[str] = []
-
-    def mark(match: re.Match) -> str:
-        found.append(match[0])
-        return f"FORMULA{len(found) - 1}END"
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            parts = re.split(r"(```.*?```|`[^`\n]*`)", cell.source, flags=re.DOTALL)
-            parts[::2] = [_MATH.sub(mark, part) for part in parts[::2]]
-            cell.source = "".join(parts)
-    return found
-
-
-def _mathml(formulas: list[str]) -> list[str]:
-    """Convert TeX to MathML with pandoc, which every browser shows without a script."""
-    import pypandoc
-
-    if not formulas:
-        return []
-    source = "\n\n".join(formulas)
-    html = pypandoc.convert_text(source, "html", format="markdown", extra_args=["--mathml"])
-    converted = [str(node) for node in BeautifulSoup(html, "html.parser").find_all("math")]
-    if len(converted) != len(formulas):
-        raise ValueError(f"{len(formulas)} formulas gave {len(converted)} results; look for stray dollar signs.")
-    return converted
-
-
-def cells_html(notebook: nbformat.NotebookNode, *, code: bool) -> str:
-    """Convert a notebook's cells to HTML, formulas as MathML.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        Executed notebook, as `clean_notebook` returns it.
-    code : bool
-        Whether the code is shown (folded) or left out.
-
-    Returns
-    -------
-    str
-        HTML without head or body.
-    """
-    notebook = copy.deepcopy(notebook)
-    formulas = _mathml(_formulas(notebook))
+def notebook_html(path: Path, *, code: bool) -> str:
+    """Return an executed notebook's cells as HTML without head or body; `code` shows the code, folded."""
     exporter = HTMLExporter(
         template_name="notebook",
         extra_template_basedirs=[str(TEMPLATES_DIR)],
@@ -132,10 +78,7 @@ def cells_html(notebook: nbformat.NotebookNode, *, code: bool) -> str:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    html, _ = exporter.from_notebook_node(notebook)
-    for number, formula in enumerate(formulas):
-        html = html.replace(f"FORMULA{number}END", formula)
-    return html
+    return exporter.from_notebook_node(clean_notebook(path))[0]
 
 
 def localise(html: str, *, names: set[str]) -> BeautifulSoup:
@@ -147,25 +90,27 @@ def localise(html: str, *, names: set[str]) -> BeautifulSoup:
     for node in soup.find_all(["script", "link", "iframe", "object", "embed"]):
         node.decompose()
     for image in soup.find_all("img"):
-        if not image.get("src", "").startswith("data:"):
+        if not str(image.get("src", "")).startswith("data:"):
             _image_to_text(soup, image)
     for link in soup.find_all("a", href=True):
-        name = Path(link["href"].partition("#")[0]).name
-        if name.endswith(".ipynb") and name.removesuffix(".ipynb") in names and "://" not in link["href"]:
+        href = str(link["href"])
+        name = Path(href.partition("#")[0]).name
+        if name.endswith(".ipynb") and name.removesuffix(".ipynb") in names and "://" not in href:
             link["href"] = name.replace(".ipynb", ".html")
     return soup
 
 
 def _image_to_text(soup: BeautifulSoup, image: Tag) -> None:
     """Replace a remote image by its alternative text, shown as a small button where it is a link's only content."""
-    if image.parent.name == "a":
+    if image.parent is not None and image.parent.name == "a":
         image.parent["class"] = "badge"
-    image.replace_with(soup.new_string(image.get("alt") or "image"))
+    image.replace_with(soup.new_string(str(image.get("alt") or "image")))
 
 
-def notebook_body(path: Path, *, names: set[str]) -> str:
-    """Return the HTML body of an executed notebook's page."""
-    return str(localise(cells_html(clean_notebook(path), code=True), names=names))
+def embedded(path: Path) -> str:
+    """Return a picture as a data URI, so that a page carries it."""
+    kind = {".svg": "svg+xml", ".jpg": "jpeg"}.get(path.suffix, path.suffix[1:])
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def title_and_question(path: Path) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import binascii
 import io
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
@@ -36,7 +37,7 @@ def _picture_width_cm(data: bytes) -> float:
 def _store_pictures(soup: BeautifulSoup, folder: Path) -> None:
     """Write embedded pictures to files, since Typst reads no data URIs, and size them to the page."""
     for image in soup.find_all("img"):
-        head, _, body = image["src"].partition(",")
+        head, _, body = str(image["src"]).partition(",")
         kind = {"image/png": "png", "image/jpeg": "jpg"}.get(head.removeprefix("data:").partition(";")[0])
         try:
             data = base64.b64decode(body) if kind else b""
@@ -84,7 +85,7 @@ def _drop_what_paper_cannot_show(soup: BeautifulSoup) -> None:
         _drop_empty_head(table)
         _narrow(table)
     for link in soup.find_all("a", href=True):
-        if not link["href"].startswith(("http://", "https://")):
+        if not str(link["href"]).startswith(("http://", "https://")):
             link.unwrap()  # pages and files beside the HTML do not exist inside the PDF
 
 
@@ -109,11 +110,10 @@ def _short(number: float) -> str:
     return f"{number:.3f}" if number == 0 or abs(number) >= 0.001 else f"{number:.2g}"
 
 
-def chapter(notebook_path: Path, folder: Path) -> str:
-    """Return one executed notebook as Typst, its pictures written into `folder`."""
+def chapter(html: str, folder: Path) -> str:
+    """Return one page's HTML as Typst, its pictures written into `folder`."""
     import pypandoc
 
-    html = pages.cells_html(pages.clean_notebook(notebook_path), code=False)
     soup = pages.localise(html, names=set())
     _drop_what_paper_cannot_show(soup)
     _shorten(soup)
@@ -128,39 +128,32 @@ def _escape(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def title_table(rows: list[list[str]]) -> str:
-    """Return the headline table in Typst; the first row is the header."""
+def title_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return the first table in Typst; the first row is the header."""
     if not rows:
         return ""
-    cells = [f"[#{_escape(cell)}]" for row in rows[1:] for cell in row]
-    header = ", ".join(f"[#strong({_escape(cell)})]" for cell in rows[0])
-    columns = ", ".join(["auto"] + ["1fr"] * (len(rows[0]) - 1))
-    return f"#table(columns: ({columns}), table.header({header}), {', '.join(cells)})"
+    header, *body = [[f"[#{_escape(cell)}]" for cell in row] for row in rows]
+    cells = ", ".join(cell for row in body for cell in row)
+    return f"#table(columns: (1fr, 2fr, 1fr), table.header({', '.join(header)}), {cells})"
 
 
-def write(path: Path, *, notebooks: list[Path], front: dict) -> Path:
-    """Write the PDF.
+def write(path: Path, *, chapters: Sequence[str], front: Mapping) -> Path:
+    """Write the PDF and return its path.
 
     Parameters
     ----------
     path : Path
         The PDF to write.
-    notebooks : list of Path
-        Executed notebooks, in order.
-    front : dict
+    chapters : sequence of str
+        HTML of the pages, in order.
+    front : mapping
         Title page: ``title``, ``subtitle``, ``synthetic`` (bool), ``lines`` (list of str), ``headline`` (str) and
-        ``rows`` (list of rows of str, header first).
-
-    Returns
-    -------
-    Path
-        `path`.
+        ``rows`` (list of rows of three str, header first).
     """
     import typst
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        chapters = [chapter(notebook, folder) for notebook in notebooks]
         template = (pages.TEMPLATES_DIR / "report.typ").read_text(encoding="utf-8")
         values = {
             "TITLE": _escape(front["title"]),
@@ -169,7 +162,7 @@ def write(path: Path, *, notebooks: list[Path], front: dict) -> Path:
             "HEADLINE": _escape(front["headline"]),
             "LINES": "(" + "".join(f"{_escape(line)}, " for line in front["lines"]) + ")",
             "TABLE": title_table(front["rows"]),
-            "CHAPTERS": "\n\n".join(chapters),
+            "CHAPTERS": "\n\n".join(chapter(html, folder) for html in chapters),
         }
         source = re.sub("|".join(f"@{key}@" for key in values), lambda match: values[match[0].strip("@")], template)
         main = folder / "report.typ"

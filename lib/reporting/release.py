@@ -1,4 +1,4 @@
-"""Copies a full build's checkpoints to models/ and writes their cards from its metrics: `python -m lib.reporting.release`."""
+"""Copies a full build's checkpoints to models/ and writes their cards: `python -m lib.reporting.release`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib import config
-from lib.reporting import model_card
+from lib.reporting import cards, results
 
 LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
 
@@ -19,7 +19,7 @@ class ReleaseError(RuntimeError):
 
 
 def release(
-    build_models_dir: Path, report_dir: Path, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path | None = None
+    build_models_dir: Path, report_dir: Path, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path = cards.DOCS_DIR
 ) -> list[Path]:
     """Copy both networks and the rule, and write three model cards.
 
@@ -30,9 +30,9 @@ def release(
     build_models_dir : Path
         `build/<profile>/models`.
     report_dir : Path
-        `reports/<profile>`, whose metrics.json the cards quote.
+        `reports/<profile>`, whose figures the cards quote.
     models_dir, docs_dir : Path
-        Where to; docs_dir defaults to the project's docs/.
+        Where to.
 
     Returns
     -------
@@ -53,8 +53,7 @@ def release(
         raise ReleaseError(f"{rule_path} is missing: run notebook 05 (`./run_all.sh full`).")
     written = [_copy(name, build_models_dir, models_dir) for name in LARGEST_MEGABYTES]
     written.append(Path(shutil.copyfile(rule_path, models_dir / config.RULE_FILE)))
-    card_path = (docs_dir or config.PROJECT_DIR / "docs") / "MODEL_CARD.md"
-    return [*written, *model_card.write_cards(models_dir, report_dir, card_path=card_path)]
+    return [*written, *cards.write_model_cards(results.read(report_dir), models_dir=models_dir, docs_dir=docs_dir)]
 
 
 def _check(name: str, build_models_dir: Path) -> None:

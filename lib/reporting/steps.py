@@ -20,6 +20,7 @@ from lib.reporting import closure
 
 NOTEBOOKS_DIR = config.PROJECT_DIR / "notebooks"
 PARAMS_DIR = config.PROJECT_DIR / "params"
+FULL = "full"  # the profile that has studies, cards and README
 
 
 class BuildError(RuntimeError):
@@ -172,11 +173,11 @@ def declared_parameters(path: Path) -> dict:
         raise BuildError(f"{path} has {len(cells)} cells tagged `parameters`; it needs exactly one.")
     declared = {}
     for node in ast.parse(cell_source(cells[0])).body:
+        text = ast.unparse(node)
+        name, _, value = text.partition(" = ")
         try:
-            (target,) = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
-            declared[target.id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError):
-            text = ast.unparse(node)
+            declared[name.partition(":")[0]] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
             raise BuildError(f"{path}: the `parameters` cell may hold literals only, not `{text}`.") from None
     return declared
 

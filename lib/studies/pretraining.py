@@ -30,7 +30,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
-from lib.reporting import environment, model_card
+from lib.reporting import cards, environment
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record |= {"n_clips": n_clips, "n_versions": options.versions, **settings, **row, **earlier}
         kept = between(first, backbone, share=options.share) if first else backbone
         wav2vec2.save_backbone(kept, options.out, record=record)
-        (options.out / "README.md").write_text(model_card.pretrained_card(record), encoding="utf-8")
+        (options.out / "README.md").write_text(cards.pretrained_card(record), encoding="utf-8")
         pd.DataFrame(history).to_csv(options.out / wav2vec2.PRETRAINING_LOSS_FILE, index=False, float_format="%.5g")
     return 0
 

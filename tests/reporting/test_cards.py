@@ -1,24 +1,25 @@
-"""Cards: every number comes from a table, and what is not there leaves its part out."""
+"""Cards and README's table: one golden file for each template; every number comes from a table or file."""
 
 from __future__ import annotations
 
-import json
 import re
+from pathlib import Path
 
-import numpy as np
+import golden
 import pandas as pd
 import pytest
 
 from lib import config, manifest
-from lib.reporting import card_facts, data_card, model_card
+from lib.reporting import cards, data_card, results
 from lib.reporting.steps import BuildError
+from tests.reporting import reports
 
-FIGURE = {"value": 0.87654, "low": 0.8, "high": 0.9}
-SCORES = {
-    "n_clips": 1234, "n_groups": 56, "accuracy": FIGURE, "macro_f1": FIGURE,
-    "per_class": {label: {"precision": FIGURE, "recall": FIGURE, "f1": FIGURE} for label in config.CLASS_NAMES},
+GOLDEN_DIR = Path(__file__).parent / "golden"
+PRETRAINED = {
+    "method": "distillation", "teacher": "YAMNet", "n_clips": 1505, "data_tier": "mirror", "n_steps": 4000,
+    "batch_size": 16, "seed": 7, "loss": 0.41, "validation_loss": 0.43, "seconds": 5400.0, "n_versions": 2,
+    "start": {"n_steps": 8000, "method": "distillation", "seed": 6}, "share": 0.7,
 }  # fmt: skip
-RECORD = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
 
 
 def recordings():
@@ -30,12 +31,7 @@ def recordings():
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["label", "source", "group_id", "sample_rate_hz"])
     names = [f"clip-{i}" for i in range(len(table))]
-    table = table.assign(clip_id=names, bandwidth_hz=3500.0, duration_seconds=6.0, licence="CC0", subtype="kind")
-    table["path"] = [
-        "dataset/screaming/AB12_15_3_0_17_0_0_0.wav" if source == "deeply" else f"{source}/a.wav"
-        for source in table["source"]
-    ]
-    return table
+    return table.assign(clip_id=names, bandwidth_hz=3500.0, duration_seconds=6.0, licence="CC0", subtype="kind")
 
 
 @pytest.fixture
@@ -54,8 +50,25 @@ def facts():
     checks = pd.DataFrame(
         {"": ["by group", "at random"], "groups shared between splits": [0, 2], "clips in a shared group": [0, 0.25]}
     )
-    sources = pd.DataFrame({"source": ["phones"], "citation": ["Someone (2020)"]})
+    sources = pd.DataFrame({
+        "source": ["phones", "deeply", "nevado"], "corpus_group": ["phones", "deeply", "space_station"],
+        "citation": ["Someone (2020)"] * 3, "title": "T", "repository": "o/r", "commit": "0123456789abcdef",
+        "label_rule": "a | b", "group_rule": "speaker", "licence": "CC0",
+    })  # fmt: skip
     return data_card.Facts(sources, listed, clips, attrition, checks)
+
+
+def test_the_data_card(facts):
+    golden.check(GOLDEN_DIR / "DATA_CARD.md", data_card.card(facts))
+
+
+def test_without_a_report_the_data_card_tells_the_index_alone(facts):
+    golden.check(GOLDEN_DIR / "DATA_CARD_index.md", data_card.card(data_card.Facts(facts.sources, facts.listed)))
+
+
+def test_a_report_on_generated_audio_gives_the_data_card_nothing(tmp_path):
+    synthetic = results.Results(tmp_path, info={"data": {"tier": "synthetic"}})
+    assert data_card.read(synthetic).clips.empty
 
 
 def test_a_histogram_counts_by_class_and_a_value_on_an_edge_falls_below_it(facts):
@@ -68,166 +81,67 @@ def test_a_histogram_counts_by_class_and_a_value_on_an_edge_falls_below_it(facts
     assert lone["normal"].tolist() == [0, 0]
 
 
-def test_the_histograms_carry_counts_shares_and_groups(facts):
-    text = data_card.histograms(facts)
-    assert "| to 8,000 | 2 (67%) | 0 (0%) | 0 (0%) |" in text
-    assert "| all | 3 (2 groups) | 2 (2 groups) | 3 (3 groups) |" in text
-    assert "| -60 to -50 | 3 (100%) | 0 (0%) | 0 (0%) |" in text
-    assert text.count("| all |") == len(data_card.HISTOGRAMS)
-
-
-def test_attrition_goes_from_listed_to_clips_and_names_what_was_lost(facts):
-    text = data_card.attrition_table(facts)
-    assert "| all | 8 | 8 | 7 | 7 | 9 | 8 |" in text
-    assert "| esc10 | 2 | 2 | 1 | 1 | 3 | 2 |" in text
-    assert "not used as they are: 1 not decodable." in text
-
-
-def test_a_recording_that_was_not_fetched_shows(facts):
+def test_attrition_goes_from_listed_to_clips(facts):
+    rows = {row[0]: row[1:] for row in data_card.attrition(facts)}
+    assert rows["all"] == [8, 8, 7, 7, 9, 8] and rows["esc10"] == [2, 2, 1, 1, 3, 2]
     fewer = data_card.Facts(facts.sources, facts.listed, facts.clips, facts.attrition[1:], facts.checks)
-    assert "| crying | 3 | 2 | 2 | 2 | 2 | 2 |" in data_card.attrition_table(fewer)
+    assert data_card.attrition(fewer)[1] == ["crying", 3, 2, 2, 2, 2, 2]
 
 
-def test_screams_are_told_by_origin_with_the_ages_known(facts):
-    text = data_card.screams_table(facts)
-    assert "| voices of a game | nevado | 1 | 1 | 50% |" in text
-    assert "1 of them (deeply): 17 to 17 years, 1 under 18." in text
+def test_how_well_the_source_predicts_the_class_is_that_counted_by_hand(facts):
+    found = data_card.leaks(facts.clips)
+    assert found["n_one_class_sources"] == 3 and found["n_sources"] == 4
+    assert found["accuracy_by_source"] == pytest.approx((1 + 1 + 2 / 3) / 3)  # crying 1, screaming 1, normal 2 of 3
 
 
-def test_leaks_are_those_counted_by_hand(facts):
-    """Phones and deeply give their class away, nevado's one scream counts more than its share of normal."""
-    text = data_card.leaks_list(facts)
-    assert "3 of 4 sources hold one class alone" in text
-    assert "2 of the 3 crying recordings, 0 of the 2 screaming recordings" in text
-    assert "2 groups lie in more than one of its splits, with 25% of the clips" in text
-    assert "balanced accuracy of 89%" in text  # crying 1, screaming 1, normal 2 of 3
+def test_every_field_of_the_manifest_is_described():
+    assert tuple(data_card.FIELDS) == manifest.COLUMNS
 
 
-def test_licences_and_sources_count_clips_and_groups_by_class(facts):
-    assert "| CC0 | 3 / 2 | 2 / 2 | 3 / 2 |" in data_card.licences_table(facts)
-    assert "| esc10 |  |  | 2 / 1 |" in data_card.holdings_table(facts)
+def test_the_model_card_and_the_networks_cards(tmp_path):
+    report, models = reports.write(tmp_path / "report"), reports.write_models(tmp_path / "models")
+    written = cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs")
+    texts = {path.parent.name: path.read_text(encoding="utf-8") for path in written}
+    assert set(texts) == {*config.RELEASED_DIRS.values(), "docs"}
+    golden.check(GOLDEN_DIR / "MODEL_CARD.md", texts["docs"])
+    golden.check(GOLDEN_DIR / "NETWORK.md", texts["yamnet_finetuned"])
+    assert cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs") == []
 
 
-def test_the_instance_is_a_row_of_the_manifest_and_every_field_is_described(facts):
-    row = json.loads(re.search(r"\{.*\}", data_card.instance(facts), flags=re.DOTALL).group())
-    assert tuple(row) == manifest.COLUMNS == tuple(data_card.FIELDS)
-    assert row["label"] == "screaming" and row["path"] == "processed/ab/clip-3.wav"
-
-
-def test_without_a_report_the_index_alone_is_told(tmp_path):
-    text = data_card.card_text(data_card.CARD_PATH.read_text(encoding="utf-8"), report_dir=tmp_path)
-    assert text.count(data_card.NOT_BUILT) == len(data_card.PARTS) - len(data_card.FROM_INDEX)
-    assert "| crying | 605 |" in text
-    with pytest.raises(BuildError, match="exactly once"):
-        data_card.card_text("no marks", report_dir=tmp_path)
-
-
-def test_a_report_on_generated_audio_gives_the_data_card_nothing(tmp_path):
-    (tmp_path / "run_info.json").write_text(json.dumps({"data": {"tier": "synthetic"}}))
-    assert data_card.read(tmp_path).clips is None
-
-
-def test_the_committed_data_card_has_the_headings_of_hugging_face():
-    text = data_card.CARD_PATH.read_text(encoding="utf-8")
-    for heading in (
-        "Dataset description", "Data instances", "Data fields", "Data splits", "Curation rationale", "Source data",
-        "Annotations", "Personal and sensitive information", "Social impact", "Discussion of biases",
-        "Other known limitations", "Licensing information", "Citation information",
-    ):  # fmt: skip
-        assert re.search(f"^##+ {heading}$", text, flags=re.MULTILINE), heading
-
-
-@pytest.fixture
-def report():
-    """Return a report that holds everything a model card quotes."""
-    splits = [(label, split, 10, 4) for label in config.CLASS_NAMES for split in manifest.SPLITS]
-    named = {f"{name}{end}": 0.125 for name in ("coverage", "risk") for end in ("", "_low", "_high")}
-    rates = {f"{name}{end}": 0.375 for name in ("miss_rate", "false_alarm_rate") for end in ("", "_low", "_high")}
-    sides = {"n_wanted": 21, "n_groups_wanted": 11, "n_normal": 22, "n_groups_normal": 12}
-    here = {"split": "test", "model": "ensemble"}
-    size = {"n_clips": 33, "n_groups": 13}
-    figure = {"value": 0.1111, "low": 0.0555, "high": 0.2222}
-    tables = {
-        "02_splits": pd.DataFrame(splits, columns=["class", "split", "clips", "groups"]),
-        "06_by_source": pd.DataFrame([{"source": "normal / emodb", **figure, "low": np.nan, "high": np.nan, **size}]),
-        "06_by_kind": pd.DataFrame([{"kind": "normal / speech_child", **figure, **size}]),
-        "06_robustness": pd.DataFrame(
-            [{"condition": "below 4 kHz", "model": "average", "macro F1": "0.956", "change": "-0.012"}]
-        ),
-        "trust_calibration_measures": pd.DataFrame(
-            [{**here, "state": "before", "temperature": 1.0, "measure": "brier", **figure, **size}]
-        ),
-        "trust_calibration_unsure": pd.DataFrame([{**here, "target_risk": 0.02, "threshold": 0.61, **named, **size}]),
-        "trust_calibration_costs": pd.DataFrame(
-            [{**here, "alarm": "crying", "miss_costs": 10, "threshold": 0.42, **rates, **sides}]
-        ),
-    }
-    info = {
-        "steps": {"03_yamnet": {"seconds": 90.0, "energy_kwh": 0.0123}},
-        "energy": {"kwh": 0.0123, "method": "CodeCarbon", "not_measured_because": ""},
-        "seconds": 90.0,
-        "machine": {"gpu": "none", "n_cores": 2},
-    }
-    return card_facts.Report(info, {"spread": {"read_out": ["The seeds differ by 0.017."]}}, tables)
-
-
-def ensemble_card(report):
-    rule = {"rule": "average", "unsure_below": 0.6184}
-    return model_card.ensemble_card(rule, {"yamnet": RECORD}, {"average": {"test": SCORES}}, report=report)
-
-
-def test_the_model_card_quotes_every_table(report):
-    card = ensemble_card(report)
-    for text in (
-        "| crying | 10 / 4 | 10 / 4 | 10 / 4 |",
-        "| normal / emodb | 0.111 | 33 | 13 |",
-        "| normal / speech_child | 0.111 [0.056, 0.222] | 33 | 13 |",
-        "| below 4 kHz | 0.956 | -0.012 |",
-        "a probability of 0.62",
-        "| 2% | 0.61 | 0.125 [0.125, 0.125] |",
-        "| crying | 10 | 0.42 | 0.375 [0.375, 0.375] | 21 / 11 | 0.375 [0.375, 0.375] | 22 / 12 |",
-        "| Brier score | before | 1.00 | 0.111 [0.056, 0.222] | 33 | 13 |",
-        "- The seeds differ by 0.017.",
-        "| 03_yamnet | 1.5 | 0.0123 |",
-        "2 cores, no GPU",
-        "0.877 [0.800, 0.900]",
-        "Not a safety device",
-        "rebuilt YAMNet weights",
-    ):
-        assert text in card, text
-
-
-def headings(card):
+def headings(card: str) -> list[str]:
     return re.findall(r"^## (.*)$", card, flags=re.MULTILINE)
 
 
-def test_what_the_report_does_not_hold_is_left_out_with_its_heading(report):
-    assert {"Spread over seeds", "Calibration", "Energy", "Thresholds"} <= set(headings(ensemble_card(report)))
-    bare = headings(ensemble_card(card_facts.NO_REPORT))
-    assert not {"Spread over seeds", "Sources never met", "Calibration", "Energy"} & set(bare)
-    assert {"Uses", "Training data", "Factors", "Evaluation", "Limits", "Thresholds"} <= set(bare)
-    other = model_card.network_card("wav2vec2", RECORD | {"base_weights": "compact"}, {"wav2vec2": {"test": SCORES}})
-    assert "Thresholds" not in headings(other) and "rebuilt" not in other
+def test_what_a_report_does_not_hold_is_left_out_with_its_heading(tmp_path):
+    bare = results.Results(tmp_path, metrics=reports.METRICS)
+    card = cards.model_card(bare, reports.write_models(tmp_path / "models"))
+    assert headings(card) == ["How to use", "Uses", "Training data", "Training", "Evaluation", "Limits"]
 
 
-def test_energy_that_was_not_measured_is_called_so(report):
-    info = dict(report.info) | {"energy": {"kwh": None, "method": "", "not_measured_because": "no meter"}}
-    info["steps"] = {"03_yamnet": {"seconds": 90.0, "energy_kwh": None}}
-    text = card_facts.energy(card_facts.Report(info))
-    assert "| 03_yamnet | 1.5 | not measured |" in text and "Not measured: no meter" in text
+def test_the_card_of_the_pretrained_network():
+    golden.check(GOLDEN_DIR / "PRETRAINED.md", cards.pretrained_card(PRETRAINED))
 
 
-def test_the_cards_of_a_release_are_written_from_files(tmp_path):
-    models, report_dir = tmp_path / "models", tmp_path / "report"
-    for folder in config.RELEASED_DIRS.values():
-        (models / folder).mkdir(parents=True)
-        (models / folder / "training.json").write_text(json.dumps(RECORD))
-    (models / "ensemble.json").write_text(json.dumps({"rule": "average"}))
-    report_dir.mkdir()
-    metrics = {name: {"test": SCORES} for name in ("yamnet", "wav2vec2", "average")}
-    (report_dir / "metrics.json").write_text(json.dumps(metrics))
-    (report_dir / "trust.json").write_text(json.dumps({"cross_corpus": {"read_out": ["Recall is 0.88."]}}))
-    written = model_card.write_cards(models, report_dir, card_path=tmp_path / "docs" / "MODEL_CARD.md")
-    assert [path.name for path in written] == ["README.md", "README.md", "MODEL_CARD.md"]
-    assert "## Sources never met\n\n- Recall is 0.88." in written[-1].read_text(encoding="utf-8")
-    assert "1,234" in written[0].read_text(encoding="utf-8")
+@pytest.mark.parametrize("product", [True, False], ids=["product", "clips"])
+def test_readmes_table_shows_the_products_figures_first(tmp_path, product):
+    start, end = cards.README_MARKS
+    text = cards.readme(f"before\n{start}\nold\n{end}\nafter\n", reports.write(tmp_path / "r", product=product))
+    golden.check(GOLDEN_DIR / f"README_{'product' if product else 'clips'}.md", text)
+    with pytest.raises(BuildError, match="marks"):
+        cards.readme("no marks", results.read(tmp_path))
+
+
+def test_the_committed_cards_and_readme_are_current():
+    report = results.read(results.FULL_DIR)
+    readme = cards.README_PATH.read_text(encoding="utf-8")
+    assert readme == cards.readme(readme, report)
+    assert (cards.DOCS_DIR / "DATA_CARD.md").read_text(encoding="utf-8") == data_card.card(data_card.read(report))
+    model_card = (cards.DOCS_DIR / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert model_card == cards.model_card(report, config.MODELS_DIR)
+
+
+def test_the_readme_is_short_and_names_no_machine_path():
+    text = cards.README_PATH.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 140
+    assert str(config.PROJECT_DIR) not in text and "/home/" not in text
+    assert (config.PROJECT_DIR / "LICENSE").is_file()

@@ -1,0 +1,224 @@
+"""Writes the cards in docs/ and models/, and README's first table: `python -m lib.reporting.cards`.
+
+The words are in templates/*.md.j2; every number comes from the report's files, training.json or the ensemble's rule.
+What a report does not hold is left out with its heading.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib import config, manifest
+from lib.evaluation import format_interval
+from lib.reporting import data_card, results
+from lib.reporting.results import MODEL_TITLES, Results, read_json, render
+from lib.reporting.steps import BuildError
+
+README_PATH = config.PROJECT_DIR / "README.md"
+README_MARKS = ("<!-- headline: written by `python -m lib.reporting.cards` -->", "<!-- end of headline -->")
+DOCS_DIR = config.PROJECT_DIR / "docs"
+TITLES = {"yamnet": "YAMNet, fine-tuned", "wav2vec2": "Wav2Vec2, compact"}
+SPLITS = {
+    "test_released": "test, these checkpoints (trained on train and validation groups)",
+    "test": "test, trained on the train groups alone",
+    "validation": "validation (chose the stages kept)",
+    "test_random_split": "test of a random split (leaky, for comparison only)",
+    "left_out": "unseen corpora (leave-one-corpus-out, shorter runs)",
+    "test_initial": "test, from initial weights (for comparison only)",
+}
+MEASURES = {
+    "log_loss": "log-loss (nats)",
+    "brier": "Brier score",
+    "ece_width": "ECE, equal width",
+    "ece_mass": "ECE, equal mass",
+}
+
+
+def model_card(report: Results, models_dir: Path) -> str:
+    """Return docs/MODEL_CARD.md: the ensemble, what it is made of, and every model's scores."""
+    rule = read_json(models_dir / config.RULE_FILE)
+    records = {name: read_json(models_dir / config.RELEASED_DIRS[name] / "training.json") for name in TITLES}
+    return render(
+        "MODEL_CARD.md.j2",
+        **_shared(report, list(records.values())),
+        titles=TITLES,
+        rule=rule,
+        records={name: _training(record) for name, record in records.items()},
+        detector=_detector(models_dir),
+        headline=[[row.what, row.figure, row.n] for row in results.headline(report)] if report.product else [],
+        scores=_scores(report, list(MODEL_TITLES)),
+        by_source=_accuracy(report, "source"),
+        by_kind=_accuracy(report, "kind"),
+        calibration=_calibration(report),
+        limits=results.limits(report),
+    )
+
+
+def network_card(name: str, report: Results, record: Mapping) -> str:
+    """Return the card of one network, "yamnet" or "wav2vec2", from its training.json."""
+    return render(
+        "NETWORK.md.j2",
+        **_shared(report, [record]),
+        name=name,
+        title=TITLES[name],
+        folder=config.RELEASED_DIRS[name],
+        record=_training(record),
+        scores=_scores(report, [name]),
+    )
+
+
+def pretrained_card(record: Mapping) -> str:
+    """Return the card of the pretrained compact Wav2Vec2, from training.json as lib.studies.pretraining writes it."""
+    start, copies = record.get("start"), record.get("n_versions") or record.get("n_copies")
+    data = f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels"
+    earlier = (
+        f", after {start['n_steps']:,} of an earlier run ({start['method']}, seed {start['seed']})" if start else ""
+    )
+    facts = {
+        "objective": record["method"],
+        "teacher": record.get("teacher"),
+        "audio": data + (f", and {copies} augmented copies of each" if copies else ""),
+        "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s{earlier}",
+        "weights": f"{record['share']:.0%} of the way from the earlier run's to this one's last" if start else None,
+        "seed": record["seed"],
+        "last loss, training": f"{record['loss']:.3f}",
+        "last loss, validation": f"{record['validation_loss']:.3f}",
+        "time": f"{record['seconds'] / 60:.0f} minutes",
+    }
+    return render("PRETRAINED.md.j2", record=record, facts={k: v for k, v in facts.items() if v is not None})
+
+
+def readme(text: str, report: Results) -> str:
+    """Return README with its first table made anew.
+
+    Raises
+    ------
+    BuildError
+        If the marks are not there exactly once.
+    """
+    weights = "; ".join(f"{MODEL_TITLES[name]}: {said}" for name, said in report.info.get("base_weights", {}).items())
+    block = render(
+        "headline.md.j2",
+        rows=[[row.what, row.figure, row.n] for row in results.headline(report)],
+        limits=results.limits(report),
+        tier=report.info.get("data", {}).get("tier"),
+        weights=weights or "not stated",
+    )
+    return results.rewrite_between(text, *README_MARKS, block, error=BuildError)
+
+
+def write_committed() -> list[Path]:
+    """Write the data card and README's table from the committed report; return what changed."""
+    report = results.read(results.FULL_DIR)
+    texts = {DOCS_DIR / "DATA_CARD.md": data_card.card(data_card.read(report))}
+    texts[README_PATH] = readme(README_PATH.read_text(encoding="utf-8"), report)
+    return _write(texts)
+
+
+def write_model_cards(
+    report: Results, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path = DOCS_DIR
+) -> list[Path]:
+    """Write the card of both released networks and docs/MODEL_CARD.md; return what changed."""
+    paths = {name: models_dir / config.RELEASED_DIRS[name] for name in TITLES}
+    texts = {
+        path / "README.md": network_card(name, report, read_json(path / "training.json"))
+        for name, path in paths.items()
+    }
+    return _write(texts | {docs_dir / "MODEL_CARD.md": model_card(report, models_dir)})
+
+
+def _write(texts: Mapping[Path, str]) -> list[Path]:
+    changed = {
+        path: text for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+    for path, text in changed.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(changed)
+
+
+def _shared(report: Results, records: list[Mapping]) -> dict:
+    table = report.table("02_splits")
+    splits = []
+    if table is not None:
+        sizes = {
+            (row["class"], row["split"]): f"{row['clips']:,.0f} / {row['groups']:,.0f}"
+            for row in table.to_dict("records")
+        }
+        splits = [[name, *(sizes[name, split] for split in manifest.SPLITS)] for name in config.CLASS_NAMES]
+    is_rebuilt = any("rebuilt" in record.get("base_weights", "") for record in records)
+    return {"splits": splits, "info": report.info, "energy_rows": _energy, "is_rebuilt": is_rebuilt}
+
+
+def _training(record: Mapping) -> dict:
+    rows = {"base weights": record.get("base_weights", "unknown"), "audio": record.get("data_tier", "unknown")}
+    return rows | ({"stage kept": record["stage"]} if "stage" in record else {}) | record.get("parameters", {})
+
+
+def _detector(models_dir: Path) -> dict:
+    """Return the settings that the detector ships with, one line each; empty where there is none."""
+    settings = read_json(models_dir / "detector" / "settings.json")
+    return {"version": settings["version"], **settings.get("events", {})} if settings else {}
+
+
+def _scores(report: Results, models: list[str]) -> list[list[str]]:
+    """Return macro-F1 and F1 by class with intervals, a row for each model and split."""
+    unseen = report.studies.get("cross_corpus", {}).get("scores", {})
+    rows = []
+    for model in models:
+        found = dict(report.metrics.get(model, {}))
+        found |= {"left_out": unseen[model]} if model in unseen else {}
+        for split, title in SPLITS.items():
+            if split in found:
+                result = found[split]
+                figures = [result["macro_f1"], *(result["per_class"][label]["f1"] for label in config.CLASS_NAMES)]
+                sizes = (f"{result['n_clips']:,}", f"{result['n_groups']:,}")
+                rows.append([model, title, *sizes, *map(format_interval, figures)])
+    return rows
+
+
+def _accuracy(report: Results, by: str) -> list[list[str]]:
+    table = report.table(f"06_by_{by}")
+    return [] if table is None else [[row[by], format_interval(row), *_n(row)] for row in table.to_dict("records")]
+
+
+def _calibration(report: Results) -> list[list[str]]:
+    """Return how well the ensemble's probabilities agree with frequencies, before and after temperature scaling."""
+    table = report.table("study_calibration_measures")
+    if table is None:
+        return []
+    rows = table[(table["split"] == "test") & (table["model"] == "ensemble") & table["measure"].isin(MEASURES)]
+    return [
+        [MEASURES[row["measure"]], row["state"], f"{row['temperature']:.2f}", format_interval(row), *_n(row)]
+        for row in rows.to_dict("records")
+    ]
+
+
+def _energy(info: Mapping) -> list[list[str]]:
+    steps = {name: (step["seconds"], step["energy_kwh"]) for name, step in info["steps"].items()}
+    steps["all"] = (info["seconds"], info["energy"]["kwh"])
+    return [
+        [name, f"{seconds / 60:.1f}", "not measured" if kwh is None else f"{kwh:.4f}"]
+        for name, (seconds, kwh) in steps.items()
+    ]
+
+
+def _n(row: Mapping) -> list[str]:
+    return [f"{row['n_clips']:,.0f}", f"{row['n_groups']:,.0f}"]
+
+
+def main() -> int:
+    """Write every card and README's table from the committed report."""
+    try:
+        changed = [*write_committed(), *write_model_cards(results.read(results.FULL_DIR))]
+    except BuildError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("".join(f"{path}\n" for path in changed) or "unchanged\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

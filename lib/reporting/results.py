@@ -1,0 +1,203 @@
+"""What a report's folder holds, and the rows and sentences that README, index, PDF and cards show first.
+
+The product's figures (product.json, of the study `product`) come before those of trimmed clips (metrics.json).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from lib import config
+from lib.evaluation import format_interval
+
+TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
+FULL_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes
+REAL_TIERS = ("mirror", "network")
+MODEL_TITLES = {
+    "yamnet": "YAMNet",
+    "wav2vec2": "Wav2Vec2",
+    "average": "Ensemble: average",
+    "weighted": "Ensemble: weighted average",
+    "vote": "Ensemble: majority vote",
+    "calibrated": "Ensemble: calibrated average",
+    "meta": "Ensemble: meta-classifier",
+}
+EVENT_LABELS = config.CLASS_NAMES[:2]
+MAX_KINDS = 5  # of normal sound, in the sentence about false alarms
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the first table: what was measured, the figure with its interval, and on how much."""
+
+    what: str
+    figure: str
+    n: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """A report's JSON files, each empty where it is not there, and its tables."""
+
+    folder: Path
+    info: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    studies: Mapping[str, Any] = field(default_factory=dict)
+    product: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the report rests on recordings, not on generated audio."""
+        return self.info.get("data", {}).get("tier") in REAL_TIERS
+
+    @property
+    def rule(self) -> str:
+        """Name of the ensemble's rule; empty before notebook 05 ran."""
+        return self.info.get("ensemble_rule") or ""
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """Return a table of the report, or None where it is not there."""
+        path = self.folder / "tables" / f"{name}.csv"
+        return pd.read_csv(path) if path.is_file() else None
+
+
+def read_json(path: Path) -> dict:
+    """Return a JSON file's content, or an empty dict when it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read(folder: Path) -> Results:
+    """Read a report's folder."""
+    names = ("run_info", "metrics", "studies", "product")
+    return Results(folder, *(read_json(folder / f"{name}.json") for name in names))
+
+
+def headline(results: Results) -> list[Row]:
+    """Return the first table: the product's rows where they were measured, then those of trimmed clips."""
+    rows = _product_rows(results.product)
+    if not rows:
+        rows = [*_unseen_row(results), *_random_split_row(results)]
+    return [*rows, *_test_row(results)]
+
+
+def _product_rows(product: Mapping) -> list[Row]:
+    windows = product.get("windows", {}).get("leave_one_corpus_out", {})
+    found = []
+    if windows:
+        figures = "; ".join(f"{seconds} s: {format_interval(w['macro_f1'])}" for seconds, w in windows.items())
+        n = _n(next(iter(windows.values()))["macro_f1"])
+        found.append(Row("Windows of a stream, unseen corpora: macro-F1", figures, n))
+    hours = product.get("long_recordings", {})
+    where = "left_out" if "left_out" in hours else "test"
+    by_label, place = hours.get(where, {}), {"left_out": "unseen corpora", "test": "test groups"}[where]
+    for label in EVENT_LABELS:
+        if label in by_label:
+            found.append(Row(f"{label.capitalize()} in long recordings, {place}", *_event_cells(by_label[label])))
+    return found
+
+
+def _event_cells(figures: Mapping) -> tuple[str, str]:
+    parts = (
+        f"{format_interval(figures['recall_5db'], digits=2)} of events at 5 dB SNR or more are found",
+        f"{format_interval(figures['false_alarms_per_hour'], digits=2)} false alarms per hour",
+        f"event F1 {format_interval(figures['event_f1'], digits=2)}",
+    )
+    return "; ".join(parts), _n(figures["recall_5db"])
+
+
+def _n(figure: Mapping) -> str:
+    """Return "120 clips, 30 groups" of what a figure says about its size."""
+    sizes = {"n_clips": "clips", "n_events": "events", "n_groups": "groups"}
+    return ", ".join(f"{figure[key]:,.0f} {name}" for key, name in sizes.items() if figure.get(key) is not None)
+
+
+def _clip_row(what: str, scores: Mapping) -> Row:
+    return Row(what, format_interval(scores["macro_f1"]), _n(scores))
+
+
+def _unseen_row(results: Results) -> Iterator[Row]:
+    scores = results.studies.get("cross_corpus", {}).get("scores", {})
+    found = scores.get("ensemble") or scores.get(results.rule) or results.metrics.get(results.rule, {}).get("left_out")
+    if found:
+        yield _clip_row("Trimmed clips, unseen corpora (leave-one-corpus-out): macro-F1", found)
+
+
+def _random_split_row(results: Results) -> Iterator[Row]:
+    found = results.metrics.get(results.rule, {}).get("test_random_split")
+    if found:
+        yield _clip_row("Trimmed clips, random-split baseline (groups leak, optimistic): macro-F1", found)
+
+
+def _test_row(results: Results) -> Iterator[Row]:
+    splits = results.metrics.get(results.rule, {})
+    if splits.get("test_released"):
+        yield _clip_row("Trimmed clips, test groups, released checkpoints: macro-F1", splits["test_released"])
+    elif splits.get("test"):
+        yield _clip_row("Trimmed clips, test groups: macro-F1", splits["test"])
+
+
+def limits(results: Results) -> list[str]:
+    """Return sentences about what lowers the figures: noise, and normal sound that raises an alarm."""
+    sentences = []
+    noise = results.studies.get("cross_corpus", {}).get("noise", {})
+    figures = [
+        f"{format_interval(by_model['ensemble'])} ({condition})"
+        for condition, by_model in noise.items()
+        if condition.startswith("noise") and "ensemble" in by_model
+    ]
+    if figures:
+        sentences.append(f"With noise over trimmed clips of unseen corpora, macro-F1 is {' and '.join(figures)}.")
+    alarms = results.product.get("alarms_by_kind") or (
+        results.studies.get("hard_negatives", {}).get("left_out", {}).get("ensemble", {}).get("worst", {})
+    )
+    worst = sorted(alarms.items(), key=lambda item: -item[1]["n_alarms"] / max(item[1]["n_clips"], 1))[:MAX_KINDS]
+    if worst:
+        kinds = ", ".join(f"{kind.replace('_', ' ')} ({n['n_alarms']} of {n['n_clips']} clips)" for kind, n in worst)
+        sentences.append(f"Normal sound of unseen corpora that raises an alarm most often: {kinds}.")
+    return sentences
+
+
+# -- templates --------------------------------------------------------------------------------------------------
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; bars inside cells are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """Return the templates; in HTML what is inserted is escaped unless the template says `safe`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES_DIR),
+        autoescape=lambda name: ".html" in (name or ""),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["interval"] = format_interval
+    environment.globals.update(table=markdown_table, class_names=config.CLASS_NAMES)
+    return environment
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of lib/reporting/templates."""
+    return templates().get_template(template).render(values)
+
+
+def rewrite_between(text: str, start: str, end: str, block: str, *, error: Callable[[str], Exception]) -> str:
+    """Replace what stands between two marks, each of which must be there exactly once."""
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise error(f"The marks `{start}` and `{end}` must be there exactly once.")
+    head, tail = text.partition(start)[0], text.partition(end)[2]
+    return f"{head}{start}\n{block.strip()}\n{end}{tail}"

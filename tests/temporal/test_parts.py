@@ -458,10 +458,11 @@ def test_workflow_code_imports_nothing_heavy() -> None:
         assert {module for module in imported if module.startswith("lib")} <= {"lib.events"}, path
 
 
-def test_orchestration_worker_imports_no_machine_learning() -> None:
-    code = "import json, sys, temporal_workflow.worker; print(json.dumps(sorted(sys.modules)))"
+def test_orchestration_worker_imports_no_machine_learning_and_starts_within_2_seconds() -> None:
+    code = "import json, sys, time, temporal_workflow.worker; print(json.dumps([time.process_time(), *sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=config.PROJECT_DIR
     )
-    modules = set(json.loads(done.stdout))
-    assert not modules & {"numpy", "torch", "tensorflow", "sklearn", "transformers", "librosa"}
+    seconds, *modules = json.loads(done.stdout)
+    assert not set(modules) & {"numpy", "torch", "tensorflow", "sklearn", "transformers", "librosa"}
+    assert seconds < 2  # of its own: the machine may be busy with something else

@@ -19,7 +19,7 @@ AMOUNTS = {  # what says how much a test did, the most telling first
     "sends": "{:,.0f} sends",
     "audio_hours": "{:,.0f} h of audio",
 }
-COUNTS = ["chunks", "lost", "doubled", "misordered"]
+COUNTS = ["chunks", "lost", "duplicated", "out_of_order"]
 RECOVERY = {"recovery_p50_seconds": "recovery p50 (s)", "recovery_p95_seconds": "recovery p95 (s)"}
 LIMITS = {  # sentences, by the first figure that each needs
     "largest_history_events": "longest history of one run: {largest_history_events:,.0f} events (Temporal warns at "
@@ -54,7 +54,7 @@ def read(path: Path) -> pd.DataFrame:
 def runs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a table of kills, repeated sends, soak and marker: what was done, and what was lost of it.
 
-    Columns test, size, done, chunks, lost, doubled, misordered, recovery p50 and p95 (seconds), replayed (how many
+    Columns test, size, done, chunks, lost, duplicated, out_of_order, recovery p50 and p95 (seconds), replayed (how many
     of the run's histories today's code decides in the same way). A run that failed says so under `done`.
     """
     found = rows[_column(rows, "outcome").isna()]

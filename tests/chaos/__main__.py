@@ -1,6 +1,7 @@
-"""`python -m tests.chaos [--long] [--only TEXT] [--out PATH]`: run the chaos suite, write chaos.json.
+"""`python -m tests.chaos [--long] [--only TEXT] [--out PATH]`: run the chaos suite, write build/studies/chaos.json.
 
-Rows are written as they come, so that an interrupted run keeps what it has; rows of other tests are kept.
+Rows are written as they come, so that an interrupted run keeps what it has; rows of other tests are kept. The long
+suite also writes tables/chaos_worker_kills.csv and chaos_server_kills.csv beside it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only tests whose name holds this")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the size to run (rows say how much)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=config.report_dir("full") / "chaos.json")
+    parser.add_argument("--out", type=Path, default=config.BUILD_DIR / "studies" / "chaos.json")
     chosen = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):  # stop the service that is under test, too
         signal.signal(number, lambda *_: sys.exit(130))

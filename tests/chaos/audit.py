@@ -20,11 +20,11 @@ from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkfl
 class Audit:
     n_chunks: int
     lost: int
-    doubled: int
-    misordered: int  # rows in another chunk's place, or with another hash, or events that rows in order do not give
+    duplicated: int
+    out_of_order: int  # rows in another chunk's place, or with another hash, or events that rows in order do not give
 
     def assert_clean(self) -> None:
-        assert (self.lost, self.doubled, self.misordered) == (0, 0, 0), self
+        assert (self.lost, self.duplicated, self.out_of_order) == (0, 0, 0), self
 
 
 def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkReference]) -> Audit:
@@ -41,8 +41,8 @@ def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkRefe
     return Audit(
         n_chunks=len(expected),
         lost=len(expected.keys() - found.keys()),
-        doubled=sum(found.values()) - len(found),
-        misordered=wrong + len(found.keys() - expected.keys()) + _wrong_events(results, stream_id, rows),
+        duplicated=sum(found.values()) - len(found),
+        out_of_order=wrong + len(found.keys() - expected.keys()) + _wrong_events(results, stream_id, rows),
     )
 
 

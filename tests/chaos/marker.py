@@ -35,7 +35,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     labels = [label.encode() for label in CLASS_NAMES if label != "normal"]  # "normal" is a word of Temporal's, too
     return {
         "chunks": n_chunks,
-        **{name: row[name] for name in ("lost", "doubled", "misordered")},
+        **{name: row[name] for name in ("lost", "duplicated", "out_of_order")},
         **examined,
         "seed": seed,
         "markers_in_database": sum(database.count(word) for word in (marker.encode(), *labels)),

@@ -14,7 +14,7 @@ MAX_HISTORY_EVENTS = 10_240
 
 
 def assert_clean(row: runs.Row) -> None:
-    assert (row["lost"], row["doubled"], row["misordered"]) == (0, 0, 0), row
+    assert (row["lost"], row["duplicated"], row["out_of_order"]) == (0, 0, 0), row
     if "histories" in row:
         assert row["replayed"] == row["histories"] >= 1
         assert row["largest_history_events"] < MAX_HISTORY_EVENTS

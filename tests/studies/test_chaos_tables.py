@@ -13,7 +13,7 @@ from lib.studies import chaos
 from temporal_workflow import shared
 from tests.chaos.__main__ import suite
 
-CLEAN = {"lost": 0, "doubled": 0, "misordered": 0, "seed": 7}
+CLEAN = {"lost": 0, "duplicated": 0, "out_of_order": 0, "seed": 7}
 ROWS = [
     {"test": "worker kills", "size": "long", "kills": 200, "chunks": 6000, **CLEAN, "recovery_p50_seconds": 1.5,
      "recovery_p95_seconds": 3.5, "replayed": 40, "histories": 41, "largest_history_events": 2600,
@@ -84,7 +84,7 @@ def test_the_committed_long_runs_hold_what_the_readme_says() -> None:
     rows = rows[rows["size"] == "long"].set_index("test")
     assert set(rows.index) == set(suite("long", 7))
     assert "failed" not in rows
-    assert (rows[["lost", "doubled", "misordered"]].fillna(0) == 0).all(axis=None)
+    assert (rows[["lost", "duplicated", "out_of_order"]].fillna(0) == 0).all(axis=None)
     assert (rows["held"].dropna() == 20).all()
     assert (rows["replayed"] == rows["histories"]).drop("port taken").all(), "every history of every run replays"
     assert (rows["largest_history_events"].dropna() < 10_240).all()

@@ -1,7 +1,7 @@
 """Changes that a microphone, a room or a codec could have made, applied on the fly to training clips only.
 
-They are drawn alike for every class, so that band edge, level and codec stop giving the class away. Every function
-takes and returns a waveform: float32 (n_samples,), 16 kHz, finite, in [-1, 1], of the same length.
+They are drawn alike for every class, so that bandwidth, level and codec stop predicting the class. Every function takes
+and returns a waveform: float32 (n_samples,), 16 kHz, finite, in [-1, 1], of the same length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CODECS = {
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How often each change is made (`p_...`, probability a clip) and within which range (drawn evenly)."""
+    """How often each change is made (`p_...`, probability per clip) and within which range (drawn evenly)."""
 
     p_pitch_tempo: float = 0.1
     pitch_semitones: tuple[float, float] = (-1.5, 1.5)
@@ -56,36 +56,38 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-8.0, 8.0)
 
 
-# What changes the recording and not the voice: on sources left out, shifts in time and pitch bring YAMNet nothing.
+# What changes the recording and not the voice: on unseen corpora, shifts in time and pitch bring YAMNet nothing.
 RECORDING = AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, noise_snr_db=(-5.0, 25.0))
-ALONE = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which know of no other clip
-NEVER = {name: 0.0 for name in vars(AugmentConfig()) if name.startswith("p_")}
-NOISY = AugmentConfig(**NEVER | {"p_noise": 1.0}, noise_snr_db=(0.0, 10.0))  # noise, every time, and nothing else
+WITHOUT_BACKGROUND = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which are made clip by clip
+_NEVER = {name: 0.0 for name in vars(AugmentConfig()) if name.startswith("p_")}
+NOISE_ALONE = AugmentConfig(**_NEVER | {"p_noise": 1.0}, noise_snr_db=(0.0, 10.0))  # every time, and nothing else
 
 
-def changed_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = ALONE) -> np.ndarray:
-    """Return a changed copy of a clip that is the same in every run: `key` (clip and number) decides everything."""
+def augmented_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = WITHOUT_BACKGROUND) -> np.ndarray:
+    """Return an augmented copy of a clip, the same in every run: `key` (clip and number) decides everything."""
     digest = hashlib.sha256(key.encode()).digest()
     return augment(waveform, np.random.default_rng(list(digest[:16])), settings=settings)
 
 
-def copies(waveforms: Mapping[str, np.ndarray], *, n_changed: int, n_noisy: int) -> list[dict[str, np.ndarray]]:
-    """Return what a head learns from beside the clips as they are: changed copies, then copies in noise.
+def augmented_copies(
+    waveforms: Mapping[str, np.ndarray], *, n_changed: int, n_noisy: int
+) -> list[dict[str, np.ndarray]]:
+    """Return `n_changed` copies of all clips changed by `WITHOUT_BACKGROUND`, then `n_noisy` by `NOISE_ALONE`.
 
     Parameters
     ----------
     waveforms : mapping of clip_id to ndarray (n_samples,)
     n_changed, n_noisy : int
-        How many copies of each clip are changed as `ALONE` says, how many as `NOISY` does.
 
     Returns
     -------
     list of dict
-        One a copy, with the keys and lengths of `waveforms`; the same in every run.
+        One per copy, with the keys and lengths of `waveforms`; the same in every run.
     """
-    kinds = [("", n, ALONE) for n in range(n_changed)] + [("noisy ", n, NOISY) for n in range(n_noisy)]
+    kinds = [("", n, WITHOUT_BACKGROUND) for n in range(n_changed)]
+    kinds += [("noisy ", n, NOISE_ALONE) for n in range(n_noisy)]
     return [
-        {i: changed_copy(waveform, key=f"{i} {kind}{n}", settings=settings) for i, waveform in waveforms.items()}
+        {i: augmented_copy(waveform, key=f"{i} {kind}{n}", settings=settings) for i, waveform in waveforms.items()}
         for kind, n, settings in kinds
     ]
 
@@ -113,7 +115,7 @@ def augment(
     Returns
     -------
     ndarray, (n_samples,)
-        At the level of `audio.equalise_level` give or take `gain_db`, as a service would hear it.
+        At the level of `audio.equalise_level` give or take `gain_db`.
     """
     draw = settings or AugmentConfig()
     wanted = {name[2:]: rng.random() < value for name, value in vars(draw).items() if name.startswith("p_")}
@@ -125,8 +127,8 @@ def augment(
     if wanted["shift"]:
         changed = shift(changed, rng)
     if wanted["background"] and background is not None and len(background):
-        bed = background[rng.integers(len(background))]
-        changed = mix(changed, random_crop(bed, len(changed), rng), snr_db=rng.uniform(*draw.background_snr_db))
+        other = random_crop(background[rng.integers(len(background))], len(changed), rng)
+        changed = mix(changed, other, snr_db=rng.uniform(*draw.background_snr_db))
     if wanted["noise"]:
         changed = mix(changed, coloured_noise(len(changed), rng), snr_db=rng.uniform(*draw.noise_snr_db))
     changed = _record(changed, rng, wanted=wanted, draw=draw)
@@ -154,13 +156,13 @@ def gain(waveform: np.ndarray, *, gain_db: float) -> np.ndarray:
     return _within_full_scale(waveform * np.float32(10 ** (gain_db / 20)))
 
 
-def mix(waveform: np.ndarray, bed: np.ndarray, *, snr_db: float) -> np.ndarray:
-    """Add `bed`, scaled so that its mean power lies `snr_db` under the waveform's; unchanged if either is silent."""
-    power, bed_power = (float(np.mean(np.square(part, dtype=np.float64))) for part in (waveform, bed))
-    if power == 0 or bed_power == 0:
+def mix(waveform: np.ndarray, background: np.ndarray, *, snr_db: float) -> np.ndarray:
+    """Add `background` at a signal-to-noise ratio of mean powers; unchanged if either is silent."""
+    power, background_power = (float(np.mean(np.square(part, dtype=np.float64))) for part in (waveform, background))
+    if power == 0 or background_power == 0:
         return waveform
-    scale = np.sqrt(power / bed_power) * 10 ** (-snr_db / 20)
-    return _within_full_scale(waveform + np.float32(scale) * bed)
+    scale = np.sqrt(power / background_power) * 10 ** (-snr_db / 20)
+    return _within_full_scale(waveform + np.float32(scale) * background)
 
 
 def coloured_noise(n_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -184,7 +186,7 @@ def high_pass(waveform: np.ndarray, *, cutoff_hz: float) -> np.ndarray:
 
 
 def resample_round_trip(waveform: np.ndarray, *, rate_hz: int) -> np.ndarray:
-    """Go to `rate_hz` and back: a band edge as steep as a converter's."""
+    """Go to `rate_hz` and back: a bandwidth limit as steep as a converter's."""
     there = audio.resample(waveform, SAMPLE_RATE_HZ, rate_hz)
     return _same_length(audio.resample(there, rate_hz, SAMPLE_RATE_HZ), len(waveform))
 
@@ -233,7 +235,7 @@ def shift(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Return exactly `n_samples`: a random window of a longer waveform, a shorter one repeated from a random start.
 
-    Nothing is padded with zeros, so that neither length nor silence tells the classes apart.
+    Nothing is padded with zeros, so that neither length nor silence predicts the class.
     """
     if len(waveform) == 0:
         raise audio.EmptyAudio("there is nothing to crop")
@@ -243,19 +245,19 @@ def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
     return waveform[start : start + n_samples]
 
 
-def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5, class_temper: float = 0.0) -> np.ndarray:
+def balanced_weights(frame: pd.DataFrame, *, smoothing: float = 0.5, class_smoothing: float = 0.0) -> np.ndarray:
     """Return sampling weights, sum 1: classes equal; sources of a class and groups of a source nearly so.
 
     Parameters
     ----------
     frame : DataFrame
         Training rows with label, source and group_id.
-    temper : float
-        A source counts with (its groups)^temper within its class, a group with (its clips)^temper within its source:
-        0 makes them equal, so that a source with a single clip weighs as much as any; 1 leaves them as they are.
-    class_temper : float
-        A class counts with (its clips)^class_temper: above 0, a network does not cry wolf as if screams were as common
-        as normal sound.
+    smoothing : float
+        Exponent: a source counts with (its groups)^smoothing in its class, a group with (its clips)^smoothing in its
+        source. 0 makes them equal, 1 leaves them as they are.
+    class_smoothing : float
+        Exponent: a class counts with (its clips)^class_smoothing. At 0 a network predicts screams as if
+        they were as common as normal sound.
 
     Returns
     -------
@@ -264,11 +266,11 @@ def balanced_weights(frame: pd.DataFrame, *, temper: float = 0.5, class_temper: 
     rows = frame[["label", "source", "group_id"]]
     groups = rows.value_counts().rename("n_clips").reset_index()
     sources = groups.groupby(["label", "source"], as_index=False).agg(n_groups=("group_id", "size"))
-    sources["weight"] = _shares(sources["n_groups"] ** temper, sources["label"])
+    sources["weight"] = _shares(sources["n_groups"] ** smoothing, sources["label"])
     groups = groups.merge(sources[["label", "source", "weight"]], on=["label", "source"])
-    groups["weight"] *= _shares(groups["n_clips"] ** temper, groups["label"] + "\n" + groups["source"])
+    groups["weight"] *= _shares(groups["n_clips"] ** smoothing, groups["label"] + "\n" + groups["source"])
     weights = rows.merge(groups, how="left")  # keeps the rows' order
-    class_share = _shares(frame["label"].value_counts() ** class_temper, pd.Series("all", frame["label"].unique()))
+    class_share = _shares(frame["label"].value_counts() ** class_smoothing, pd.Series("all", frame["label"].unique()))
     return (weights["weight"] / weights["n_clips"]).to_numpy() * frame["label"].map(class_share).to_numpy()
 
 

@@ -27,7 +27,7 @@ class ClipSampler:
         Chance of drawing each clip, up to a factor.
     batch_size : int
     n_clips_per_epoch : int
-        Clips drawn an epoch, with replacement; whole batches only.
+        Clips drawn per epoch, with replacement; whole batches only.
     transform : callable, optional
         (waveform, generator) -> waveform: crop and augmentation.
     seed : int
@@ -42,7 +42,7 @@ class ClipSampler:
     seed: int = 0
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
+        """Return the number of batches per epoch."""
         return max(1, self.n_clips_per_epoch // self.batch_size)
 
     def draw(self, epoch: int, number: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -56,7 +56,7 @@ class ClipSampler:
         return clips, self.class_ids[rows]
 
 
-def changed_twins(
+def augmented_pairs(
     waveforms: Sequence[np.ndarray],
     class_ids: np.ndarray,
     weights: np.ndarray,
@@ -67,9 +67,9 @@ def changed_twins(
     n_clips_per_epoch: int,
     seed: int,
 ) -> ClipSampler:
-    """Return batches of crops, each beside its twin: the same sound, often changed by a room, a microphone or a codec.
+    """Return batches of crops, each beside an augmented copy of itself.
 
-    For training with two tasks: the class of the twin, and what a frozen network makes of the crop unchanged.
+    For training with two tasks: the class of the copy, and the frozen network's features of the crop as it is.
 
     Parameters
     ----------
@@ -78,47 +78,19 @@ def changed_twins(
     n_samples : int
         Length of a crop; a shorter clip is repeated.
     p_changed : float
-        Chance that a twin is changed at all.
+        Chance that a copy is changed at all.
 
     Returns
     -------
     ClipSampler
-        Whose clips are (2, n_samples): the crop, then its twin.
+        Whose clips are (2, n_samples): the crop, then its copy.
     """
     background = [clip for clip, label in zip(waveforms, class_ids, strict=True) if label == config.CLASS_ID["normal"]]
 
-    def twins(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def pair(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         crop = augment.random_crop(clip, n_samples, rng)
-        changed = rng.random() < p_changed
-        twin = augment.augment(crop, rng, background=background, settings=augment.RECORDING) if changed else crop
-        return np.stack([crop, twin])
+        if rng.random() >= p_changed:
+            return np.stack([crop, crop])
+        return np.stack([crop, augment.augment(crop, rng, background=background, settings=augment.RECORDING)])
 
-    return ClipSampler(waveforms, class_ids, weights, batch_size, n_clips_per_epoch, twins, seed)
-
-
-def mixup(
-    clips: Sequence[np.ndarray], targets: np.ndarray, rng: np.random.Generator, *, alpha: float
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Mix every clip of a batch with another one, and their targets alike (Zhang et al. 2018, mixup).
-
-    Parameters
-    ----------
-    clips : sequence of ndarray, each (n_samples,)
-        All of one length.
-    targets : ndarray, (n_clips, n_classes)
-        One-hot or soft labels.
-    rng : Generator
-    alpha : float
-        Of Beta(alpha, alpha), from which each share is drawn; 0 changes nothing, small values change little.
-
-    Returns
-    -------
-    list of ndarray, each (n_samples,), and ndarray, (n_clips, n_classes)
-    """
-    if not alpha:
-        return list(clips), targets
-    share = rng.beta(alpha, alpha, size=len(clips)).astype(np.float32)
-    share = np.maximum(share, 1 - share)  # the clip itself stays the louder one
-    partners = rng.permutation(len(clips))
-    mixed = [a * clip + (1 - a) * clips[other] for a, clip, other in zip(share, clips, partners, strict=True)]
-    return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[partners]
+    return ClipSampler(waveforms, class_ids, weights, batch_size, n_clips_per_epoch, pair, seed)

@@ -17,7 +17,7 @@ from lib import config, evaluation
 MODEL_NAMES = ("yamnet", "wav2vec2")
 RULES = ("average", "weighted", "vote", "calibrated", "meta")  # simplest first
 FITTED_RULES = ("weighted", "calibrated", "meta")
-ALL_ROWS = "all together"  # condition of `duels` that holds every row
+ALL_ROWS = "all together"  # condition of `pairwise_comparisons` that holds every row
 N_CLASSES = len(config.CLASS_NAMES)
 SMALLEST_PROBABILITY = 1e-6  # keeps logarithms finite
 WEIGHT_STEPS = 20  # weights are tried in steps of 1/20
@@ -71,8 +71,8 @@ def vote(probabilities: Probabilities) -> np.ndarray:
     return (stacked * side[:, :, None]).sum(axis=0) / side.sum(axis=0)[:, None]
 
 
-def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return probabilities (n_clips, 3) with their logits divided by `temperature`; above 1 they become less sure.
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities (n_clips, 3) with their logits divided by `temperature`; above 1 they become less confident.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2 (temperature scaling).
     """
@@ -85,7 +85,7 @@ def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
     rows = np.arange(len(class_ids)), np.asarray(class_ids)
 
     def loss(log_temperature: float) -> float:
-        true = temper(probabilities, float(np.exp(log_temperature)))[rows]
+        true = apply_temperature(probabilities, float(np.exp(log_temperature)))[rows]
         return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
 
     found = optimize.minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
@@ -98,7 +98,7 @@ def calibrated(probabilities: Probabilities, temperatures: Sequence[float]) -> n
     if temperatures.shape != (len(MODEL_NAMES),) or not (temperatures > 0).all():
         raise ValueError(f"temperatures are {temperatures.tolist()}, expected {len(MODEL_NAMES)} above 0.")
     pairs = zip(stack(probabilities), temperatures, strict=True)
-    return np.mean([temper(rows, temperature) for rows, temperature in pairs], axis=0)
+    return np.mean([apply_temperature(rows, temperature) for rows, temperature in pairs], axis=0)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def meta_features(probabilities: Probabilities) -> np.ndarray:
-    """Return what the meta-classifier sees: log-probabilities (n_clips, n_models * 3), model by model."""
+    """Return what the meta-classifier is given: log-probabilities (n_clips, n_models * 3), model by model."""
     logs = np.log(np.clip(stack(probabilities), SMALLEST_PROBABILITY, 1.0))
     return np.concatenate(list(logs), axis=1)
 
@@ -173,7 +173,7 @@ def out_of_fold(
     """Return a rule's probabilities (n_clips, 3), each row from parameters fitted without that row's group.
 
     A rule without parameters is simply applied. Folds keep groups whole and class shares alike; with `n_folds` None
-    every group is a fold of its own (families of sources, which are few).
+    every group is a fold of its own (corpus groups, which are few).
 
     Raises
     ------
@@ -213,7 +213,7 @@ def folds(
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, groups))
 
 
-def duels(
+def pairwise_comparisons(
     candidates: Mapping[str, np.ndarray],
     class_ids: np.ndarray,
     groups: Sequence[str],
@@ -231,7 +231,7 @@ def duels(
     class_ids, groups
         Of the same clips.
     conditions : sequence of str, optional
-        What each row was heard in, where clips were heard in more than one.
+        The condition of each row ("noise, 0 dB"), where clips are scored under more than one.
     n_bootstrap, seed : int
         Resamples of groups.
 
@@ -242,9 +242,9 @@ def duels(
         (95 % over groups; None with too few of them).
     """
     class_ids, groups = np.asarray(class_ids), np.asarray(groups)
-    heard, rows = np.asarray([] if conditions is None else conditions), []
-    for condition in (ALL_ROWS, *np.unique(heard)):
-        here = np.full(len(class_ids), True) if condition == ALL_ROWS else heard == condition
+    named, rows = np.asarray([] if conditions is None else conditions), []
+    for condition in (ALL_ROWS, *np.unique(named)):
+        here = np.full(len(class_ids), True) if condition == ALL_ROWS else named == condition
         truth, options = (class_ids[here], groups[here]), {"n_bootstrap": n_bootstrap, "seed": seed}
         for rule, other in permutations([name for name in RULES if name in candidates], 2):
             gain = evaluation.paired_difference(candidates[other][here], candidates[rule][here], *truth, **options)
@@ -254,16 +254,16 @@ def duels(
 
 
 def choose_rule(table: Sequence[Mapping]) -> str:
-    """Return the simplest rule that no other clearly beats, on all rows or under any one condition.
+    """Return the simplest rule that no other significantly beats, on all rows or under any one condition.
 
-    "Clearly": the 95 % interval of the paired difference over groups lies above 0. Rules are tried in the order of
-    `RULES`, simplest first, so a rule with parameters has to earn them. Where each is beaten under some condition, all
-    rows together decide.
+    Significantly: the 95 % interval of the paired difference over groups lies above 0. Rules are tried in the order of
+    `RULES`, simplest first, so a rule with parameters has to be significantly
+    better. Where each is beaten under some condition, all rows together decide.
 
     Parameters
     ----------
     table : sequence of mapping
-        From `duels`, of two rules or more.
+        From `pairwise_comparisons`, of two rules or more.
     """
     beaten = [row for row in table if (row["low"] or 0) > 0]
     on_all_rows, anywhere = {row["rule"] for row in beaten if row["condition"] == ALL_ROWS}, {r["rule"] for r in beaten}

@@ -14,7 +14,7 @@ N_CLASSES = len(config.CLASS_NAMES)
 N_BOOTSTRAP = 1000
 INTERVAL_PERCENT = 95.0
 
-MIN_GROUPS = 5  # with fewer, a bootstrap over groups says nothing of the spread: no interval is given
+MIN_GROUPS = 5  # with fewer, a bootstrap over groups shows nothing of the spread: no interval is given
 
 Interval = dict[str, float | None]
 
@@ -159,19 +159,23 @@ def paired_difference(
     return {**interval(value, spread, n_groups=len(both)), "p_above_zero": float((spread > 0).mean())}
 
 
-def earned_stage(
-    answers: Mapping[str, Mapping[str, np.ndarray]], class_ids: np.ndarray, groups: Sequence[str], *, seed: int = 0
+def choose_stage(
+    by_condition: Mapping[str, Mapping[str, np.ndarray]],
+    class_ids: np.ndarray,
+    groups: Sequence[str],
+    *,
+    seed: int = 0,
 ) -> tuple[str, dict[str, Interval]]:
-    """Choose between stages of training: a later one has to earn its place by clearly beating the one kept so far.
+    """Choose between stages of training: a later one is kept if it is significantly better than the one kept so far.
 
-    Clearly: the whole interval of the paired difference in macro F1 lies above zero. All conditions count alike: their
-    answers are scored together, and a group is resampled with all of them.
+    Significantly: the whole interval of the paired difference in macro F1 is above zero. All conditions count alike:
+    their predictions are scored together, and a group is resampled with all of them.
 
     Parameters
     ----------
-    answers : mapping of condition to mapping of stage to ndarray (n_clips, 3)
-        What the same clips were heard in ("as recorded", "noise, 0 dB"), and what each stage answered; stages in the
-        order of training.
+    by_condition : mapping of condition to mapping of stage to ndarray (n_clips, 3)
+        Probabilities of the same clips under each condition ("as recorded", "noise, 0 dB"), stages in the order of
+        training.
     class_ids : ndarray of int, shape (n_clips,)
     groups : sequence of str, length n_clips
 
@@ -180,9 +184,9 @@ def earned_stage(
     (str, dict)
         The stage, and every later stage's difference to the one kept before it.
     """
-    stages = list(next(iter(answers.values())))
-    pooled = {stage: np.concatenate([given[stage] for given in answers.values()]) for stage in stages}
-    rows = np.tile(class_ids, len(answers)), np.tile(np.asarray(groups), len(answers))
+    stages = list(next(iter(by_condition.values())))
+    pooled = {stage: np.concatenate([given[stage] for given in by_condition.values()]) for stage in stages}
+    rows = np.tile(class_ids, len(by_condition)), np.tile(np.asarray(groups), len(by_condition))
     kept, gains = stages[0], {}
     for stage in stages[1:]:
         gains[stage] = paired_difference(pooled[stage], pooled[kept], *rows, seed=seed)
@@ -335,7 +339,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def macro_f1_table(scores: Mapping[str, Mapping[str, dict]]) -> list[dict]:
-    """Return one row a model and split of metrics.json, ready for a DataFrame: n, macro F1 and each class's F1."""
+    """Return one row per model and split of metrics.json, ready for a DataFrame: n, macro F1 and each class's F1."""
     rows = []
     for model, splits in scores.items():
         for split, result in splits.items():

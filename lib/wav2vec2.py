@@ -1,13 +1,12 @@
-"""Wav2Vec2 for three classes: compact configuration, base weights, padding the network cannot see.
+"""Wav2Vec2 for three classes: compact configuration, base weights, batches whose padding has no effect.
 
-The detector imports PyTorch and transformers here alone; lib.studies.pretraining and lib.studies.attention train with them.
+The lesson imports PyTorch and transformers here alone.
 """
 
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,17 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from lib import config, feature_cache
+from lib import config
 from lib.waveforms import as_waveform
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
 transformers.utils.logging.disable_progress_bar()
 
 PRETRAINED_NAME = "facebook/wav2vec2-base"
-PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.studies.pretraining; has met no label
+PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.studies.pretraining, without labels
 PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = config.CHECKPOINT_FILES["wav2vec2"]
-POOLINGS = "mean_maximum"  # of `pool`; names a folder of the cache
+POOLINGS = "mean_maximum"  # of `pool`; names a folder of frozen_features' cache
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
 # Of transformers' configuration: all off, for dropout takes a third of a step on a CPU; augmentation does its work.
@@ -148,8 +147,8 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
     ----------
     name : str
         "initial": the compact configuration with initial weights. "pretrained": the same, pretrained by this project
-        (lib.studies.pretraining). "auto": facebook/wav2vec2-base where a GPU is there and it is cached or reachable, else
-        the project's own, else initial weights. Anything else: a name or folder for `from_pretrained`.
+        (lib.studies.pretraining). "auto": facebook/wav2vec2-base where there is a GPU and the checkpoint is cached or
+        reachable, else the project's own, else initial weights. Anything else: a name or folder for `from_pretrained`.
 
     Raises
     ------
@@ -173,7 +172,7 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
 def _pretrained_dir() -> str:
     if not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
         raise config.MissingCheckpointError(
-            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after notebook 02)."
+            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after 02)."
         )
     return str(PRETRAINED_DIR)
 
@@ -185,7 +184,7 @@ def _choose_base() -> str:
 
 
 def _available(name: str) -> bool:
-    """Say whether a checkpoint lies in the Hugging Face cache or its hub answers."""
+    """Return whether a checkpoint is in the Hugging Face cache or its hub can be reached."""
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return True
     if constants.HF_HUB_OFFLINE:
@@ -198,8 +197,8 @@ def _available(name: str) -> bool:
     return True
 
 
-def sees_padding(model: ClipClassifier | Wav2Vec2Model) -> bool:
-    """Say whether padding leaks into valid frames: group norm (facebook/wav2vec2-base) averages over time."""
+def padding_leaks(model: ClipClassifier | Wav2Vec2Model) -> bool:
+    """Return whether padding changes valid frames: group norm (facebook/wav2vec2-base) averages over time."""
     return model.config.feat_extract_norm == "group"
 
 
@@ -243,8 +242,8 @@ def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
 def _batches(
     model: ClipClassifier | Wav2Vec2Model, waveforms: Sequence[np.ndarray], batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Yield the rows of each batch and what `collate` makes of them; a network that sees padding is given none."""
-    size = 1 if sees_padding(model) else batch_size
+    """Yield the rows of each batch and what `collate` makes of them; a network that padding leaks into gets none."""
+    size = 1 if padding_leaks(model) else batch_size
     for batch in buckets([len(waveform) for waveform in waveforms], size):
         yield batch, collate([waveforms[i] for i in batch], model.device)
 
@@ -265,7 +264,7 @@ def logits(model: ClipClassifier, waveforms: Sequence[np.ndarray], *, batch_size
 
 
 @torch.inference_mode()
-def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 16) -> np.ndarray:
+def pooled(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 16) -> np.ndarray:
     """Return mean and maximum over each clip's frames (n_clips, 2 * hidden_size), of a network without head."""
     backbone.eval()
     rows = np.empty((len(waveforms), 2 * backbone.config.hidden_size), dtype=np.float32)
@@ -274,21 +273,14 @@ def pooled_frames(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, b
     return rows
 
 
-def cached_frames(
-    backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, cache_dir: Path, progress: Callable = iter
-) -> np.ndarray:
-    """Return `pooled_frames`, computing only those that `cache_dir` does not hold yet.
-
-    `progress` wraps the blocks of clips (tqdm, say).
-    """
-    weights = {name: value.cpu().numpy() for name, value in backbone.state_dict().items()}
-    folder = feature_cache.folder_of("wav2vec2", weights, POOLINGS, cache_dir=cache_dir)
-    return feature_cache.cached(partial(pooled_frames, backbone), waveforms, folder=folder, progress=progress)
+def weights(backbone: Wav2Vec2Model) -> dict[str, np.ndarray]:
+    """Return all weights by name, for `frozen_features.of_clips` to tell networks apart."""
+    return {name: value.cpu().numpy() for name, value in backbone.state_dict().items()}
 
 
 @torch.no_grad()
 def set_head(model: ClipClassifier, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Give the head weights (n_classes, 2 * hidden_size) and biases (n_classes,) that were fitted elsewhere.
+    """Set the head's weights (n_classes, 2 * hidden_size) and biases (n_classes,), of `frozen_features.fit_head`.
 
     Raises
     ------
@@ -297,7 +289,7 @@ def set_head(model: ClipClassifier, kernel: np.ndarray, bias: np.ndarray) -> Non
     """
     for parameter, values in ((model.classifier.weight, kernel), (model.classifier.bias, bias)):
         if parameter.shape != np.shape(values):
-            raise ValueError(f"The head wants {tuple(parameter.shape)}, not {np.shape(values)}.")
+            raise ValueError(f"the head has shape {tuple(parameter.shape)}, not {np.shape(values)}")
         parameter.copy_(torch.as_tensor(values))
 
 

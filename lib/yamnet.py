@@ -9,7 +9,6 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep device probing out of notebook pages
@@ -19,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logsumexp
 
-from lib import config, feature_cache
+from lib import config
 from lib.batches import ClipSampler
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
-from lib.feature_cache import weights_sha256
+from lib.frozen_features import CLIPS_PER_BLOCK, weights_sha256
 from lib.waveforms import as_waveform
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
@@ -40,17 +39,16 @@ MEL_LOW_HZ, MEL_HIGH_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.001
 PATCH_FRAMES = 96
 EMBEDDING_SIZE = 1024
-CLIPS_PER_BLOCK = 32  # embedded together
-POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of the cache
+POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of frozen_features' cache
 N_AUDIOSET_CLASSES = 521
 MAX_PATCHES_PER_BATCH = 64
-# AudioSet's classes that bear on the question: what a cry or a scream is, and what is taken for one.
-VOICES = (
+# The AudioSet classes that matter here: what a cry or a scream is called there, and what is mistaken for one.
+AUDIOSET_CLASSES = (
     "Baby cry, infant cry", "Crying, sobbing", "Whimper", "Wail, moan", "Screaming", "Shout", "Yell", "Bellow", "Whoop",
     "Children shouting", "Squeal", "Groan", "Grunt", "Speech", "Child speech, kid speaking", "Singing", "Music",
     "Laughter", "Baby laughter", "Giggle", "Cat", "Meow", "Caterwaul",
 )  # fmt: skip
-N_FEATURES = EMBEDDING_SIZE + len(VOICES)
+N_FEATURES = EMBEDDING_SIZE + len(AUDIOSET_CLASSES)
 
 # MobileNet v1 (Howard et al. 2017, table 1): (stride, n_filters) of the 13 depthwise separable layers.
 SEPARABLE_LAYERS = (
@@ -62,11 +60,12 @@ CONVOLUTION = {"padding": "same", "use_bias": False, "kernel_initializer": "he_n
 
 
 class HubUnavailableError(RuntimeError):
-    """YAMNet's published weights can be had neither from TF-Hub nor from its cache."""
+    """YAMNet's published weights are available neither from TF-Hub nor from its cache."""
 
 
-@keras.saving.register_keras_serializable(package="cry_scream_detector")
-class LogMel(keras.layers.Layer):
+# Registered names and the layer "voices" are those of the released checkpoint.
+@keras.saving.register_keras_serializable(package="cry_scream_detector", name="LogMel")
+class PatchLogMel(keras.layers.Layer):
     """Patches of samples (n_patches, 15600) to log-mel (n_patches, 96, 64), as YAMNet's own front end computes it."""
 
     def build(self, _input_shape: tuple) -> None:
@@ -114,26 +113,26 @@ class PoolByClip(keras.layers.Layer):
         return tf.concat([mean, maximum, maximum + tf.math.log(tf.math.segment_mean(below, clip_index))], axis=1)
 
 
-@keras.saving.register_keras_serializable(package="cry_scream_detector")
-class SplitVoices(keras.layers.Layer):
-    """Pooled features (n_clips, 3 * 1047) to those of the embedding (n_clips, 2048) and of the voices (n_clips, 69)."""
+@keras.saving.register_keras_serializable(package="cry_scream_detector", name="SplitVoices")
+class SplitFeatures(keras.layers.Layer):
+    """Pooled features (n_clips, 3 * 1047) to those of the embedding (n_clips, 2048) and of the scores (n_clips, 69)."""
 
     def call(self, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Part the columns of every kind of pooling alike."""
-        return split_voices(pooled, concatenate=keras.ops.concatenate)
+        """Split the columns of every kind of pooling alike."""
+        return split_features(pooled, concatenate=keras.ops.concatenate)
 
 
-def split_voices(pooled: np.ndarray, *, concatenate: Callable = np.concatenate) -> tuple[np.ndarray, np.ndarray]:
-    """Part the pooled features of `with_voices` (n_clips, 3 * 1047).
+def split_features(pooled: np.ndarray, *, concatenate: Callable = np.concatenate) -> tuple[np.ndarray, np.ndarray]:
+    """Split the pooled features of `with_class_scores` (n_clips, 3 * 1047).
 
     Returns
     -------
     tuple
-        Mean and maximum of the embedding (n_clips, 2048); mean, maximum and log-mean-exp of the voices (n_clips, 69).
+        Mean and maximum of the embedding (n_clips, 2048); mean, maximum and log-mean-exp of the scores (n_clips, 69).
     """
     parts = [pooled[:, start : start + N_FEATURES] for start in range(0, 3 * N_FEATURES, N_FEATURES)]
-    embedding, voices = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
-    return concatenate(embedding, axis=1), concatenate(voices, axis=1)
+    embedding, scores = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
+    return concatenate(embedding, axis=1), concatenate(scores, axis=1)
 
 
 def _random_run(log_mel: tf.Tensor, *, axis: int, max_length: int) -> tf.Tensor:
@@ -146,7 +145,7 @@ def _random_run(log_mel: tf.Tensor, *, axis: int, max_length: int) -> tf.Tensor:
     return tf.expand_dims((place >= start) & (place < start + length), 3 - axis)
 
 
-def patch_windows(waveform: np.ndarray) -> np.ndarray:
+def cut_patches(waveform: np.ndarray) -> np.ndarray:
     """Cut a waveform into YAMNet's patches of samples.
 
     A waveform shorter than one patch is repeated until it fills one; a tail that no full hop covers gets one
@@ -177,7 +176,7 @@ def patch_windows(waveform: np.ndarray) -> np.ndarray:
 
 def clip_batch(waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the classifier's input: all patches of some clips (n_patches, 15600) and each patch's clip index."""
-    windows = [patch_windows(waveform) for waveform in waveforms]
+    windows = [cut_patches(waveform) for waveform in waveforms]
     clip_index = np.repeat(np.arange(len(windows)), [len(w) for w in windows]).astype(np.int32)
     return {"windows": np.concatenate(windows), "clip_index": clip_index}
 
@@ -185,7 +184,7 @@ def clip_batch(waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def build_backbone() -> keras.Model:
     """Build YAMNet with random weights: windows (n_patches, 15600) to embeddings (n_patches, 1024)."""
     windows = keras.Input((PATCH_SAMPLES,), name="windows")
-    net = LogMel(name="log_mel")(windows)
+    net = PatchLogMel(name="log_mel")(windows)
     net = MaskLogMel(name="mask_log_mel")(net)
     net = keras.layers.Reshape((PATCH_FRAMES, N_MELS, 1), name="patch")(net)
     net = keras.layers.Conv2D(32, 3, strides=2, name="layer1_conv", **CONVOLUTION)(net)
@@ -214,14 +213,14 @@ def _separable(net: keras.KerasTensor, *, name: str, stride: int, n_filters: int
 
 @dataclass(frozen=True)
 class BaseYamnet:
-    """A backbone and where its weights come from; from the hub with its AudioSet head, else perhaps with its voices."""
+    """A backbone, where its weights come from, and what is known of its AudioSet head."""
 
     backbone: keras.Model
     description: str
     audioset_kernel: np.ndarray | None = None  # (1024, 521)
     audioset_bias: np.ndarray | None = None  # (521,)
     audioset_names: tuple[str, ...] = ()
-    voices: tuple[np.ndarray, np.ndarray] | None = None  # kernel (1024, 23) and bias (23,) of VOICES
+    class_scores: tuple[np.ndarray, np.ndarray] | None = None  # kernel (1024, 23) and bias (23,) of AUDIOSET_CLASSES
 
     def audioset_scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Return AudioSet scores (n_patches, 521) of embeddings (n_patches, 1024)."""
@@ -229,21 +228,21 @@ class BaseYamnet:
             raise HubUnavailableError(f"{self.description} carry no AudioSet head: only the hub's weights do.")
         return expit(embeddings @ self.audioset_kernel + self.audioset_bias)
 
-    def with_voices(self) -> keras.Model:
-        """Return a copy of the backbone that also says how much each patch sounds like the AudioSet classes `VOICES`.
+    def with_class_scores(self) -> keras.Model:
+        """Return a copy of the backbone that also scores each patch for the AudioSet classes `AUDIOSET_CLASSES`.
 
         Returns
         -------
         keras.Model
             Windows (n_patches, 15600) to the embedding and 23 logits (n_patches, 1047). The logits' weights are
-            YAMNet's own and stay frozen; where they are not at hand they are random.
+            YAMNet's own and stay frozen; where they are not available they are random.
         """
-        twin = copy(self.backbone)
-        layer = keras.layers.Dense(len(VOICES), name="voices", trainable=False)
-        features = keras.layers.Concatenate(name="features")([twin.output, layer(twin.output)])
-        if self.voices is not None:
-            layer.set_weights(self.voices)
-        return keras.Model(twin.input, features, name="yamnet")
+        backbone = copy(self.backbone)
+        layer = keras.layers.Dense(len(AUDIOSET_CLASSES), name="voices", trainable=False)
+        features = keras.layers.Concatenate(name="features")([backbone.output, layer(backbone.output)])
+        if self.class_scores is not None:
+            layer.set_weights(self.class_scores)
+        return keras.Model(backbone.input, features, name="yamnet")
 
 
 def load_hub() -> object:
@@ -309,7 +308,7 @@ def from_hub() -> BaseYamnet:
     Raises
     ------
     HubUnavailableError
-        If the hub can be had neither from its cache nor from the network.
+        If the hub is available neither from its cache nor from the network.
     """
     module = load_hub()
     variables = {v.name.split(":")[0]: v.numpy() for v in module._yamnet.variables}
@@ -318,10 +317,10 @@ def from_hub() -> BaseYamnet:
     rebuilt = weights_sha256(variables) == REBUILT_WEIGHTS_SHA256
     class_map = Path(module.class_map_path().numpy().decode()).read_text(encoding="utf-8").splitlines()
     names = tuple(line.split(",", 2)[2].strip('"') for line in class_map[1:])
-    columns = [names.index(name) for name in VOICES]
+    columns = [names.index(name) for name in AUDIOSET_CLASSES]
     kernel, bias = variables["dense/kernel"], variables["dense/bias"]
     description = "rebuilt YAMNet weights (TFHUB_CACHE_DIR)" if rebuilt else "google/yamnet/1"
-    return BaseYamnet(backbone, description, kernel, bias, names, voices=(kernel[:, columns], bias[columns]))
+    return BaseYamnet(backbone, description, kernel, bias, names, class_scores=(kernel[:, columns], bias[columns]))
 
 
 def load_base(released_dir: Path = config.MODELS_DIR / config.RELEASED_DIRS["yamnet"]) -> BaseYamnet:
@@ -332,14 +331,14 @@ def load_base(released_dir: Path = config.MODELS_DIR / config.RELEASED_DIRS["yam
         if (released_dir / CHECKPOINT_FILE).is_file():
             network, base = load(released_dir).get_layer("yamnet"), config.read_record(released_dir).get("base_weights")
             backbone = keras.Model(network.input, network.get_layer("embedding").output, name="yamnet")
-            voices = [tuple(layer.get_weights()) for layer in network.layers if layer.name == "voices"]
+            scores = [tuple(layer.get_weights()) for layer in network.layers if layer.name == "voices"]
             description = f"models/{released_dir.name} ({base or 'unknown weights'}, fine-tuned)"
-            return BaseYamnet(backbone, description, voices=voices[0] if voices else None)
+            return BaseYamnet(backbone, description, class_scores=scores[0] if scores else None)
         return BaseYamnet(build_backbone(), "random YAMNet weights (neither TF-Hub nor a released checkpoint found)")
 
 
 def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return what a backbone makes of each clip's patches, a list of (n_patches, 1024), or 1047 with voices."""
+    """Return the features of each clip's patches, a list of (n_patches, 1024), or 1047 with class scores."""
     batch = clip_batch(waveforms)
     starts = range(0, len(batch["windows"]), MAX_PATCHES_PER_BATCH)
     parts = [backbone.predict_on_batch(batch["windows"][start : start + MAX_PATCHES_PER_BATCH]) for start in starts]
@@ -364,39 +363,32 @@ def pooled(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> np.ndarray
     return np.concatenate([pool(embeddings(backbone, waveforms[start : start + CLIPS_PER_BLOCK])) for start in starts])
 
 
-def cached_pooled(
-    backbone: keras.Model, waveforms: Sequence[np.ndarray], *, cache_dir: Path, progress: Callable = iter
-) -> np.ndarray:
-    """Return pooled features (n_clips, 3 n), computing only those that `cache_dir` does not hold yet.
-
-    `progress` wraps the blocks of clips (tqdm, say).
-    """
-    weights = {v.path: v.numpy() for v in backbone.weights}
-    folder = feature_cache.folder_of("yamnet", weights, POOLINGS, cache_dir=cache_dir)
-    return feature_cache.cached(partial(pooled, backbone), waveforms, folder=folder, progress=progress)
+def weights(backbone: keras.Model) -> dict[str, np.ndarray]:
+    """Return all weights by name, for `frozen_features.of_clips` to tell networks apart."""
+    return {v.path: v.numpy() for v in backbone.weights}
 
 
-def build_head(of_embedding: Linear, of_voices: Linear) -> keras.Model:
-    """Build two linear heads, whose mean is the answer.
+def build_head(of_embedding: Linear, of_scores: Linear) -> keras.Model:
+    """Build two linear heads, whose probabilities are averaged.
 
     Parameters
     ----------
-    of_embedding, of_voices : (ndarray, ndarray)
-        Weights (2048, 3) and (69, 3) of what `split_voices` returns, and biases (3,).
+    of_embedding, of_scores : (ndarray, ndarray)
+        Weights (2048, 3) and (69, 3) of what `split_features` returns, and biases (3,).
 
     Returns
     -------
     keras.Model
-        Pooled features of `with_voices` (n_clips, 3 * 1047) to probabilities (n_clips, 3).
+        Pooled features of `with_class_scores` (n_clips, 3 * 1047) to probabilities (n_clips, 3).
     """
     pooled = keras.Input((3 * N_FEATURES,), name="pooled")
-    answers = []
-    weights = {"of_embedding": of_embedding, "of_voices": of_voices}
-    for part, (name, values) in zip(SplitVoices(name="split_voices")(pooled), weights.items(), strict=True):
+    probabilities = []
+    heads = {"of_embedding": of_embedding, "of_voices": of_scores}
+    for part, (name, values) in zip(SplitFeatures(name="split_voices")(pooled), heads.items(), strict=True):
         layer = keras.layers.Dense(len(config.CLASS_NAMES), activation="softmax", name=name)
-        answers.append(layer(part))
+        probabilities.append(layer(part))
         layer.set_weights(values)
-    return keras.Model(pooled, keras.layers.Average(name="mean")(answers), name="head")
+    return keras.Model(pooled, keras.layers.Average(name="mean")(probabilities), name="head")
 
 
 def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
@@ -409,9 +401,9 @@ def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
 
 def copy(model: keras.Model) -> keras.Model:
     """Return a second, uncompiled network with the same weights; training one leaves the other alone."""
-    twin = type(model).from_config(_uncompiled(model.get_config()))  # unlike clone_model, which keeps the optimiser
-    twin.set_weights(model.get_weights())
-    return twin
+    second = type(model).from_config(_uncompiled(model.get_config()))  # unlike clone_model, which keeps the optimiser
+    second.set_weights(model.get_weights())
+    return second
 
 
 def _uncompiled(settings: object) -> object:
@@ -421,8 +413,8 @@ def _uncompiled(settings: object) -> object:
     return [_uncompiled(value) for value in settings] if isinstance(settings, list) else settings
 
 
-def between(first: keras.Model, second: keras.Model, *, share: float) -> keras.Model:
-    """Return a network of the same design whose weights lie `share` of the way from the first's to the second's."""
+def interpolate_weights(first: keras.Model, second: keras.Model, *, share: float) -> keras.Model:
+    """Return a network of the same design with weights `share` of the way from the first's to the second's."""
     middle, pairs = copy(first), zip(first.get_weights(), second.get_weights(), strict=True)
     middle.set_weights([(1 - share) * start + share * end for start, end in pairs])
     return middle
@@ -437,15 +429,15 @@ def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
         layer.trainable = bool(number) and int(number[1]) >= first_layer and not is_batch_norm
 
 
-class ChangedClips(keras.utils.PyDataset):
-    """Feeds `fit` of `with_features` with changed clips, their labels, and what a teacher hears in them unchanged.
+class AugmentedBatches(keras.utils.PyDataset):
+    """Batches for `with_features`: augmented crops, their labels, and the teacher's features of the plain crops.
 
     Parameters
     ----------
     sampler : ClipSampler
-        Its transform returns a clip and its changed twin, (2, n_samples).
+        Of `lib.batches.augmented_pairs`: each clip is (2, n_samples), a crop and its augmented copy.
     teacher : keras.Model
-        A backbone with voices, which stays as it is.
+        A frozen backbone with class scores.
     moving : bool
         Whether another epoch draws other clips.
     """
@@ -455,15 +447,15 @@ class ChangedClips(keras.utils.PyDataset):
         self.sampler, self.teacher, self.moving, self.epoch = sampler, teacher, moving, 0
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
+        """Return the number of batches per epoch."""
         return len(self.sampler)
 
     def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return patches and clip index; one-hot labels (n_clips, 3) and the teacher's features (n_patches, 1047)."""
         pairs, class_ids = self.sampler.draw(self.epoch, number)
-        heard = self.teacher.predict_on_batch(clip_batch([clip for clip, _ in pairs])["windows"])
+        features = self.teacher.predict_on_batch(clip_batch([crop for crop, _ in pairs])["windows"])
         labels = np.eye(len(config.CLASS_NAMES), dtype=np.float32)[class_ids]
-        return clip_batch([changed for _, changed in pairs]), {"probabilities": labels, "features": heard}
+        return clip_batch([copy for _, copy in pairs]), {"probabilities": labels, "features": features}
 
     def on_epoch_end(self) -> None:
         """Move on to the next epoch's draws."""
@@ -482,14 +474,14 @@ def with_features(classifier: keras.Model) -> keras.Model:
 def feature_error(spread: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return a loss by patch: squared error of features over their `spread` (1047,).
 
-    The mean over the embedding and the mean over the voices count alike.
+    The mean over the embedding and the mean over the class scores count alike.
     """
-    n_voices = N_FEATURES - EMBEDDING_SIZE
-    share = np.concatenate([np.full(EMBEDDING_SIZE, 0.5 / EMBEDDING_SIZE), np.full(n_voices, 0.5 / n_voices)])
+    n_scores = N_FEATURES - EMBEDDING_SIZE
+    share = np.concatenate([np.full(EMBEDDING_SIZE, 0.5 / EMBEDDING_SIZE), np.full(n_scores, 0.5 / n_scores)])
     weight = tf.constant(share / np.square(spread), tf.float32)
 
-    def error(heard: tf.Tensor, guessed: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(guessed - heard) * weight, axis=-1)
+    def error(wanted: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.square(predicted - wanted) * weight, axis=-1)
 
     return error
 

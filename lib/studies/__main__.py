@@ -49,7 +49,7 @@ def their_way(inputs: Inputs) -> Findings:
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
     backbone = yamnet.load_base().backbone
     by_id = dict(zip(rows["clip_id"], waveforms, strict=True))
-    copies = augment.copies(by_id, n_changed=N_COPIES, n_noisy=0)
+    copies = augment.augmented_copies(by_id, n_changed=N_COPIES, n_noisy=0)
     patches, *others = [yamnet.embeddings(backbone, list(version.values())) for version in (by_id, *copies)]
     networks = {
         name: _answer_table(inputs, {"validation": inputs.validation_answers, "test": inputs.test_answers}, name)

@@ -54,7 +54,7 @@ def probe(rows: pd.DataFrame, embeddings: Sequence[np.ndarray], *, families: np.
         met = families != name
         known = patches[met][valid[met]]
         scaled = (patches - known.mean(dim=0)) / (known.std(dim=0) + 1e-3)
-        weights = augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5)
+        weights = augment.balanced_weights(rows[met], smoothing=0.75, class_smoothing=0.5)
         head = _fit(scaled[met], valid[met], class_ids[met], weights=weights, seed=seed)
         with torch.inference_mode():
             answers[~met] = torch.softmax(head(scaled[~met], valid[~met]), dim=1).numpy()

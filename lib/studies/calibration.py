@@ -222,7 +222,7 @@ def _walk(given: Given, fitted: Mapping[str, np.ndarray]) -> list[tuple[str, str
 
 
 def _states(values: np.ndarray, temperature: float) -> dict[str, np.ndarray]:
-    return {"before": values, "after": ensemble.temper(values, temperature)}
+    return {"before": values, "after": ensemble.apply_temperature(values, temperature)}
 
 
 def _all_bins(values: np.ndarray, ids: np.ndarray) -> pd.DataFrame:

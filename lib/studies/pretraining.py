@@ -37,7 +37,7 @@ CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
 FRAME_SAMPLES = 640  # one frame of the compact network
 PATCH_HOP_FRAMES = PATCH_HOP_SAMPLES // FRAME_SAMPLES  # 12
 PATCH_FRAMES = 22  # those whose receptive field (1,916 samples) lies within the patch
-TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet voices (lib.yamnet.VOICES)
+TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet voices (lib.yamnet.AUDIOSET_CLASSES)
 TEACHER_LIMIT = 5.0  # standard deviations: a rare burst of one unit must not rule the loss
 MASK_SHARE, MASK_FRAMES = 0.5, 5  # of the masked and the contrastive objective: 0.2 s spans
 N_NEGATIVES = 50
@@ -301,7 +301,7 @@ def load_sound(split: str, *, n_versions: int = 0, seed: int = 7) -> tuple[Sound
     clips = manifest.load_waveforms(frame)
     waveforms = [tile(waveform) for waveform in [*clips, *versions(clips, n_versions, seed=seed)]]
     teacher = yamnet.from_hub()
-    backbone, block = teacher.with_voices(), yamnet.CLIPS_PER_BLOCK
+    backbone, block = teacher.with_class_scores(), yamnet.CLIPS_PER_BLOCK
     blocks = [waveforms[start : start + block] for start in range(0, len(waveforms), block)]
     embeddings = [patches for clips in blocks for patches in yamnet.embeddings(backbone, clips)]
     return prepare(pd.concat([frame] * (1 + n_versions)), waveforms, embeddings), teacher.description

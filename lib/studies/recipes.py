@@ -105,7 +105,7 @@ def findings(
     patches : sequence of ndarray, each (n_patches, 1024)
         YAMNet's embeddings of each clip, in the rows' order.
     copies : sequence of such sequences
-        The same of changed copies of the clips (`lib.augment.changed_copy`), one sequence a copy.
+        The same of changed copies of the clips (`lib.augment.augmented_copy`), one sequence a copy.
     networks : mapping of str to DataFrame
         Model name to `lib.probabilities.COLUMNS`, for clips that neither network was trained on.
     n_repeats : int

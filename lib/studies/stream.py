@@ -98,7 +98,7 @@ class FrameStream:
         """End the stream; return its last frames.
 
         Samples that no patch has heard get one more patch that ends with the stream; a stream shorter than one patch
-        is repeated until it fills one. `lib.yamnet.patch_windows` does the same.
+        is repeated until it fills one. `lib.yamnet.cut_patches` does the same.
         """
         if not self._n_patches and len(self._held):
             self._heard += list(self._scorer.hear(np.resize(self._held, (1, PATCH_SAMPLES))))

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import audio, augment, config, evaluation, manifest, preprocess, probabilities, splits
+from lib import audio, augment, config, evaluation, frozen_features, manifest, preprocess, probabilities, splits
 from lib.noise import CLEAN, in_noise
 from lib.reporting import build, steps
 from lib.studies import attention
@@ -158,7 +158,7 @@ def probe(
     for name in np.unique(families):
         met = families != name
         weights = np.zeros(len(rows))
-        weights[met] = augment.balanced_weights(rows[met], temper=0.75, class_temper=0.5)
+        weights[met] = augment.balanced_weights(rows[met], smoothing=0.75, class_smoothing=0.5)
         parts = [(version[met], class_ids[met], weights[met]) for version in training]
         if mixture is not None:
             both = met & met[mixture.partners]
@@ -195,11 +195,11 @@ def ablation() -> pd.DataFrame:
     from lib import yamnet
 
     rows, waveforms = development_clips()
-    backbone, cache_dir = yamnet.from_hub().with_voices(), config.BUILD_DIR / "cache"
+    backbone = yamnet.from_hub().with_class_scores()
 
     def pooled(name: str, versions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         build.say(f"{name}: {len(versions)} clips")
-        return yamnet.split_voices(yamnet.cached_pooled(backbone, versions, cache_dir=cache_dir))
+        return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, versions))
 
     plain, voices = pooled("as they are", waveforms)
     copies = {
@@ -251,20 +251,20 @@ def options() -> pd.DataFrame:
     from lib import yamnet
 
     rows, waveforms = development_clips()
-    backbone, answers = yamnet.from_hub().with_voices(), {}
+    backbone, answers = yamnet.from_hub().with_class_scores(), {}
     for name, settings in OPTIONS.items():
         build.say(f"{name}: {len(rows)} clips")
         change = partial(preprocess.process_waveform, options=preprocess.Options(**settings))
         changed = _in_processes(change, [(waveform,) for waveform in waveforms])
-        pooled = yamnet.cached_pooled(backbone, changed, cache_dir=config.BUILD_DIR / "cache")
-        embedded, voices = yamnet.split_voices(pooled)
+        pooled = frozen_features.of_clips(yamnet, backbone, changed)
+        embedded, voices = yamnet.split_features(pooled)
         answers[name] = (probe(rows, [embedded], embedded) + probe(rows, [voices], voices, c=VOICES_C)) / 2
     return compare(rows, answers, "option")
 
 
 def augment_variants() -> dict[str, augment.AugmentConfig]:
     """Return the settings of a changed copy, whole and without each of its pieces."""
-    whole = replace(augment.ALONE, p_pitch_tempo=0.1, p_shift=0.5)
+    whole = replace(augment.WITHOUT_BACKGROUND, p_pitch_tempo=0.1, p_shift=0.5)
     pieces = [field.name for field in fields(whole) if field.name.startswith("p_") and getattr(whole, field.name) > 0]
     lacking = {f"without {name[2:].replace('_', ' ')}": replace(whole, **{name: 0.0}) for name in pieces}
     return {"full recipe": whole} | lacking
@@ -275,7 +275,7 @@ def _keyed(rows: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> list[tuple[np
 
 
 def _copy(waveform: np.ndarray, key: str, settings: augment.AugmentConfig) -> np.ndarray:
-    return augment.changed_copy(waveform, key=key, settings=settings)
+    return augment.augmented_copy(waveform, key=key, settings=settings)
 
 
 def _in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:
@@ -302,7 +302,7 @@ def pretraining() -> pd.DataFrame:
     answers = {}
     for name, make in networks.items():
         build.say(name)
-        features = wav2vec2.pooled_frames(make(), middles)
+        features = wav2vec2.pooled(make(), middles)
         answers[name] = probe(rows, [features], features)
     return compare(rows, answers, "pretraining")
 

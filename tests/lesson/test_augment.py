@@ -200,17 +200,17 @@ def rows(*groups):
     return pd.DataFrame(expanded, columns=["label", "source", "group_id"])
 
 
-def test_weights_are_equal_over_classes_sources_and_groups_without_temper():
+def test_weights_are_equal_over_classes_sources_and_groups_without_smoothing():
     frame = rows(("crying", "a", "g1", 9), ("crying", "a", "g2", 1), ("crying", "b", "g3", 5), ("normal", "a", "g4", 2))
-    weights = pd.Series(augment.balanced_weights(frame, temper=0))
+    weights = pd.Series(augment.balanced_weights(frame, smoothing=0))
     assert weights.groupby(frame["label"]).sum().tolist() == pytest.approx([0.5, 0.5])
     by_group = weights.groupby(frame["group_id"]).sum()
     assert by_group[["g1", "g2", "g3"]].tolist() == pytest.approx([0.125, 0.125, 0.25])
 
 
-def test_temper_one_leaves_groups_and_clips_as_they_are():
+def test_smoothing_one_leaves_groups_and_clips_as_they_are():
     frame = rows(("crying", "a", "g1", 3), ("crying", "b", "g2", 3), ("crying", "b", "g3", 3), ("normal", "a", "g4", 1))
-    weights = augment.balanced_weights(frame.sample(frac=1, random_state=0), temper=1)
+    weights = augment.balanced_weights(frame.sample(frac=1, random_state=0), smoothing=1)
     assert sorted(weights) == pytest.approx([0.5 / 9] * 9 + [0.5])
 
 
@@ -239,10 +239,10 @@ def test_copies_are_changed_first_then_in_noise_and_the_same_in_every_run(rng):
     clips = {
         name: (np.sin(np.arange(n) * 0.3) * 0.1).astype(np.float32) for name, n in {"a": 16_000, "b": 9_000}.items()
     }
-    made = augment.copies(clips, n_changed=1, n_noisy=2)
+    made = augment.augmented_copies(clips, n_changed=1, n_noisy=2)
     assert len(made) == 3 and all({k: len(w) for k, w in copy.items()} == {"a": 16_000, "b": 9_000} for copy in made)
-    np.testing.assert_array_equal(made[0]["b"], augment.changed_copy(clips["b"], key="b 0"))
-    again = augment.copies(clips, n_changed=0, n_noisy=2)
+    np.testing.assert_array_equal(made[0]["b"], augment.augmented_copy(clips["b"], key="b 0"))
+    again = augment.augmented_copies(clips, n_changed=0, n_noisy=2)
     for copy, same in zip(made[1:], again, strict=True):
         for name, clip in clips.items():
             np.testing.assert_array_equal(copy[name], same[name])
@@ -251,4 +251,4 @@ def test_copies_are_changed_first_then_in_noise_and_the_same_in_every_run(rng):
             snr_db = 10 * np.log10(np.square(scale * clip).sum() / np.square(noise).sum())
             assert -0.5 < snr_db < 10.5
     assert not np.array_equal(made[1]["a"], made[2]["a"])
-    assert augment.copies(clips, n_changed=0, n_noisy=0) == []
+    assert augment.augmented_copies(clips, n_changed=0, n_noisy=0) == []

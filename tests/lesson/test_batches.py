@@ -1,11 +1,11 @@
-"""Training batches: the same again for the same seed, balanced as the weights say, and mixed in pairs."""
+"""Training batches: the same again for the same seed, and balanced as the weights say."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lib import config
-from lib.batches import ClipSampler, changed_twins, mixup
+from lib.batches import ClipSampler, augmented_pairs
 
 
 def sampler(seed=0):
@@ -27,52 +27,33 @@ def test_clips_are_drawn_by_their_weights():
     assert abs((drawn == 0).mean() - 0.7) < 0.05
 
 
-def test_mixup_mixes_sound_and_target_by_one_share(rng):
-    values, targets = np.arange(30.0), np.eye(30)
-    clips = [np.full(8, value, dtype=np.float32) for value in values]
-    mixed, soft = mixup(clips, targets, rng, alpha=1.0)
-    np.testing.assert_allclose(
-        [clip[0] for clip in mixed], soft @ values, rtol=1e-5, atol=1e-5
-    )  # the same share in both
-    np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
-    assert (soft.argmax(axis=1) == np.arange(30)).all()  # the clip itself stays the louder one
-    assert (soft.max(axis=1) < 1).mean() > 0.8
-
-
-def test_mixup_with_alpha_0_changes_nothing(rng):
-    clips, targets = [np.ones(4, dtype=np.float32), np.zeros(4, dtype=np.float32)], np.eye(2)
-    mixed, soft = mixup(clips, targets, rng, alpha=0)
-    np.testing.assert_array_equal(np.stack(mixed), np.stack(clips))
-    np.testing.assert_array_equal(soft, targets)
-
-
-def test_a_crop_stands_beside_a_twin_of_the_same_sound(rng):
+def test_a_crop_comes_beside_an_augmented_copy(rng):
     clips = [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in (8_000, 40_000)]
 
-    def twins(p_changed):
-        return changed_twins(
+    def pairs(p_changed):
+        return augmented_pairs(
             clips, np.arange(2), np.ones(2), n_samples=16_000, p_changed=p_changed,
             batch_size=6, n_clips_per_epoch=12, seed=3,
         )  # fmt: skip
 
-    same, changed = (np.stack(twins(p).draw(0, 1)[0]) for p in (0.0, 1.0))
-    assert len(twins(0.0)) == 2 and same.shape == (6, 2, 16_000)
+    same, changed = (np.stack(pairs(p).draw(0, 1)[0]) for p in (0.0, 1.0))
+    assert len(pairs(0.0)) == 2 and same.shape == (6, 2, 16_000)
     np.testing.assert_array_equal(same[:, 0], same[:, 1])
-    assert not any(np.array_equal(crop, twin) for crop, twin in changed)
-    np.testing.assert_array_equal(changed, np.stack(twins(1.0).draw(0, 1)[0]))
+    assert not any(np.array_equal(crop, copy) for crop, copy in changed)
+    np.testing.assert_array_equal(changed, np.stack(pairs(1.0).draw(0, 1)[0]))
 
 
-def test_only_normal_clips_are_heard_behind_a_twin(rng, monkeypatch):
-    class_ids, heard = np.array([config.CLASS_ID[label] for label in ("crying", "normal", "screaming")]), []
+def test_only_normal_clips_are_mixed_into_a_copy(rng, monkeypatch):
+    class_ids, used = np.array([config.CLASS_ID[label] for label in ("crying", "normal", "screaming")]), []
     clips = [np.full(100, row, dtype=np.float32) for row in range(3)]
 
     def changed(crop, _rng, *, background, settings):
-        heard.extend(float(clip[0]) for clip in background)
+        used.extend(float(clip[0]) for clip in background)
         return crop
 
     monkeypatch.setattr("lib.augment.augment", changed)
-    batches = changed_twins(
+    batches = augmented_pairs(
         clips, class_ids, np.ones(3), n_samples=50, p_changed=1.0, batch_size=4, n_clips_per_epoch=4, seed=0
     )
     batches.draw(0, 0)
-    assert set(heard) == {1.0}
+    assert set(used) == {1.0}

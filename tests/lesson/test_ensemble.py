@@ -139,7 +139,7 @@ def test_too_few_groups_for_the_folds_is_said(task):
 
 
 def chosen(candidates, class_ids, groups, **options):
-    return ensemble.choose_rule(ensemble.duels(candidates, class_ids, groups, **options))
+    return ensemble.choose_rule(ensemble.pairwise_comparisons(candidates, class_ids, groups, **options))
 
 
 def test_the_simplest_rule_wins_unless_another_is_clearly_better(task):
@@ -172,7 +172,8 @@ def test_duels_compare_every_pair_both_ways_under_every_condition(task):
     perfect, both = np.eye(3)[class_ids], np.array(["quiet", "noise"] * 90)
     worse = perfect.copy()
     worse[:40:2] = np.eye(3)[(class_ids + 1) % 3][:40:2]  # wrong in quiet alone
-    table = ensemble.duels({"vote": perfect, "average": worse}, class_ids, groups, conditions=both, n_bootstrap=200)
+    rules, options = {"vote": perfect, "average": worse}, {"conditions": both, "n_bootstrap": 200}
+    table = ensemble.pairwise_comparisons(rules, class_ids, groups, **options)
     gains = {(row["condition"], row["rule"], row["other"]): row for row in table}
     assert {condition for condition, _, _ in gains} == {ensemble.ALL_ROWS, "quiet", "noise"} and len(gains) == 6
     gain = gains["quiet", "average", "vote"]
@@ -215,16 +216,16 @@ def test_temperature_scaling_finds_how_much_too_sure_a_network_is(rng):
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     class_ids = (honest.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)  # labels drawn from these probabilities
     for too_sure in (0.5, 1.0, 3.0):
-        shouted = ensemble.temper(honest, 1 / too_sure)
+        shouted = ensemble.apply_temperature(honest, 1 / too_sure)
         found = ensemble.fit_temperature(shouted, class_ids)
         assert found == pytest.approx(too_sure, rel=0.05)
-        assert ensemble.temper(shouted, found) == pytest.approx(honest, abs=0.02)
+        assert ensemble.apply_temperature(shouted, found) == pytest.approx(honest, abs=0.02)
 
 
 def test_temperature_keeps_the_order_and_one_changes_nothing():
     rows = np.array([[0.7, 0.2, 0.1], [0.05, 0.05, 0.9]])
-    assert ensemble.temper(rows, 1.0) == pytest.approx(rows)
-    assert (ensemble.temper(rows, 4.0).argsort(axis=1) == rows.argsort(axis=1)).all()
+    assert ensemble.apply_temperature(rows, 1.0) == pytest.approx(rows)
+    assert (ensemble.apply_temperature(rows, 4.0).argsort(axis=1) == rows.argsort(axis=1)).all()
     with pytest.raises(ValueError, match="temperatures"):
         ensemble.calibrated({"yamnet": rows, "wav2vec2": rows}, [1.0, 0.0])
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
-from lib import config, wav2vec2
+from lib import config, frozen_features, wav2vec2
 
 # facebook/wav2vec2-base's layout, a thousandth of its size.
 TINY = {
@@ -118,15 +118,15 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
     group_norm_model.save_pretrained(tmp_path)
     model, description = wav2vec2.load_base(str(tmp_path))
     assert description == str(tmp_path)
-    assert wav2vec2.sees_padding(model)
+    assert wav2vec2.padding_leaks(model)
     assert model.config.num_labels == 3  # the head is new
     clips = [noise(rng, n_samples) for n_samples in (20_000, 48_000)]
     together = wav2vec2.logits(model, clips, batch_size=2)
     alone = np.concatenate([wav2vec2.logits(model, [clip]) for clip in clips])
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    pooled = wav2vec2.pooled_frames(model.wav2vec2, clips)
+    pooled = wav2vec2.pooled(model.wav2vec2, clips)
     for clip, row in zip(clips, pooled, strict=True):
-        np.testing.assert_allclose(wav2vec2.pooled_frames(model.wav2vec2, [clip])[0], row, atol=1e-4)
+        np.testing.assert_allclose(wav2vec2.pooled(model.wav2vec2, [clip])[0], row, atol=1e-4)
 
 
 def test_auto_names_what_it_took(monkeypatch, model, tmp_path):
@@ -194,7 +194,7 @@ def load_as_with_a_gpu(name, *, out, pretrained_dir):
         "description": description,
         "seconds": seconds,
         "id2label": list(model.config.id2label.values()),
-        "sees_padding": wav2vec2.sees_padding(model),
+        "padding_leaks": wav2vec2.padding_leaks(model),
         "together": wav2vec2.predict(model, clips, batch_size=3).tolist(),
         "alone": [wav2vec2.predict(model, [clip])[0].tolist() for clip in clips],
     }
@@ -216,7 +216,7 @@ def load_offline(names, cache_dir, *, pretrained_dir=""):
         result = subprocess.run(
             [sys.executable, "-c", code, str(cache_dir), str(pretrained_dir), *names],
             env=os.environ | {name: str(value) for name, value in variables.items()},
-            cwd=config.PROJECT_DIR / "tests",
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=300,
@@ -245,7 +245,7 @@ def test_auto_and_the_name_take_the_cached_pretrained_network(from_cache):
     backbone = {name: value for name, value in published.items() if name.startswith("wav2vec2.")}
     for facts, weights in loaded:
         assert facts["description"] == "facebook/wav2vec2-base"
-        assert facts["sees_padding"]  # group norm
+        assert facts["padding_leaks"]  # group norm
         assert all(torch.equal(weights.pop(name), value) for name, value in backbone.items())
         assert {name.split(".")[0] for name in weights} == {"classifier"}  # no quantiser
 
@@ -277,7 +277,7 @@ def test_auto_does_without_hub_and_cache_in_good_time(model, tmp_path):
 
 def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
     monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path)
-    with pytest.raises(config.MissingCheckpointError, match=r"lib\.pretraining"):
+    with pytest.raises(config.MissingCheckpointError, match=r"lib\.studies\.pretraining"):
         wav2vec2.load_base("pretrained")
 
 
@@ -297,7 +297,7 @@ def test_frozen_parts_leave_the_backward_graph(rng):
 
 def test_the_head_reads_mean_and_maximum_of_the_valid_frames(model, rng):
     clips = [noise(rng, 20_000), noise(rng, 48_000)]
-    features = wav2vec2.pooled_frames(model.wav2vec2, clips)
+    features = wav2vec2.pooled(model.wav2vec2, clips)
     for clip, row in zip(clips, features, strict=True):
         with torch.inference_mode():
             frames = model.wav2vec2(**wav2vec2.collate([clip])).last_hidden_state[0].numpy()
@@ -310,7 +310,7 @@ def test_a_head_fitted_elsewhere_answers(rng):
     model, clips = wav2vec2.load_base("initial")[0], [noise(rng, 20_000), noise(rng, 48_000)]
     kernel, bias = rng.standard_normal((3, 512)), rng.standard_normal(3)
     wav2vec2.set_head(model, kernel, bias)
-    expected = wav2vec2.pooled_frames(model.wav2vec2, clips) @ kernel.T + bias
+    expected = wav2vec2.pooled(model.wav2vec2, clips) @ kernel.T + bias
     np.testing.assert_allclose(wav2vec2.logits(model, clips), expected, atol=1e-3)
     with pytest.raises(ValueError, match=r"\(3, 512\), not \(3, 256\)"):
         wav2vec2.set_head(model, kernel[:, :256], bias)
@@ -361,13 +361,15 @@ def test_permuted_classes_are_refused(model, tmp_path, file_name):
         wav2vec2.load(tmp_path)
 
 
-def test_cached_frames_are_read_again_and_another_network_has_its_own(rng, tmp_path):
+def test_cached_features_are_read_again_and_another_network_has_its_own(rng, tmp_path):
     first, other = (wav2vec2.initial_model().wav2vec2 for _ in range(2))
     clips = [rng.normal(0, 0.1, n).astype(np.float32) for n in (30_000, 17_000)]
-    kept = wav2vec2.cached_frames(first, clips, cache_dir=tmp_path)
-    np.testing.assert_allclose(kept, wav2vec2.pooled_frames(first, clips), atol=1e-4)
+    kept = frozen_features.of_clips(wav2vec2, first, clips, cache_dir=tmp_path)
+    np.testing.assert_allclose(kept, wav2vec2.pooled(first, clips), atol=1e-4)
     seen = []
-    again = wav2vec2.cached_frames(first, clips[::-1], cache_dir=tmp_path, progress=lambda b: seen.extend(b) or b)
+    again = frozen_features.of_clips(
+        wav2vec2, first, clips[::-1], cache_dir=tmp_path, progress=lambda b: seen.extend(b) or b
+    )
     assert seen == []
     np.testing.assert_array_equal(again, kept[::-1])
-    assert not np.allclose(wav2vec2.cached_frames(other, clips, cache_dir=tmp_path), kept, atol=1e-3)
+    assert not np.allclose(frozen_features.of_clips(wav2vec2, other, clips, cache_dir=tmp_path), kept, atol=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from lib import config, yamnet
+from lib import config, frozen_features, yamnet
 from lib.batches import ClipSampler
 
 WHOLE_HOPS = yamnet.PATCH_SAMPLES + 5 * yamnet.PATCH_HOP_SAMPLES  # a length that needs no padding in the hub either
@@ -32,7 +32,7 @@ def hub_module():
 
 
 def plain_head():
-    """A head with random weights on what PoolByClip makes of embeddings without voices."""
+    """A head with random weights on what PoolByClip makes of embeddings without class scores."""
     return keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
 
 
@@ -42,7 +42,7 @@ def noise(rng, n_samples):
 
 def test_patches_follow_the_hop_and_end_with_the_waveform(rng):
     waveform = noise(rng, WHOLE_HOPS + 1000)
-    windows = yamnet.patch_windows(waveform)
+    windows = yamnet.cut_patches(waveform)
     assert windows.shape == (7, yamnet.PATCH_SAMPLES)
     np.testing.assert_array_equal(windows[1], waveform[yamnet.PATCH_HOP_SAMPLES :][: yamnet.PATCH_SAMPLES])
     np.testing.assert_array_equal(windows[-1], waveform[-yamnet.PATCH_SAMPLES :])
@@ -51,7 +51,7 @@ def test_patches_follow_the_hop_and_end_with_the_waveform(rng):
 @pytest.mark.parametrize("n_samples", [1, 400, 4_800, yamnet.PATCH_SAMPLES - 1])
 def test_a_short_waveform_is_repeated_not_padded(rng, n_samples):
     waveform = noise(rng, n_samples) + 1.0  # nowhere zero
-    window = yamnet.patch_windows(waveform)
+    window = yamnet.cut_patches(waveform)
     assert window.shape == (1, yamnet.PATCH_SAMPLES)
     assert np.all(window != 0)
     np.testing.assert_array_equal(window[0], waveform[np.arange(yamnet.PATCH_SAMPLES) % n_samples])
@@ -60,7 +60,7 @@ def test_a_short_waveform_is_repeated_not_padded(rng, n_samples):
 @pytest.mark.parametrize("waveform", [np.empty(0, np.float32), np.zeros((2, 100), np.float32)])
 def test_what_is_no_waveform_is_refused(waveform):
     with pytest.raises(ValueError, match="n_samples"):
-        yamnet.patch_windows(waveform)
+        yamnet.cut_patches(waveform)
 
 
 def test_batch_of_n_equals_n_singles(classifier, rng):
@@ -93,8 +93,9 @@ def test_log_mean_exp_lies_between_mean_and_maximum_and_stands_great_numbers():
 @pytest.fixture(scope="module")
 def base(backbone):
     rng = np.random.default_rng(5)
-    kernel = rng.standard_normal((yamnet.EMBEDDING_SIZE, len(yamnet.VOICES))).astype(np.float32)
-    return yamnet.BaseYamnet(backbone, "random", voices=(kernel, np.arange(len(yamnet.VOICES), dtype=np.float32)))
+    kernel = rng.standard_normal((yamnet.EMBEDDING_SIZE, len(yamnet.AUDIOSET_CLASSES))).astype(np.float32)
+    bias = np.arange(len(yamnet.AUDIOSET_CLASSES), dtype=np.float32)
+    return yamnet.BaseYamnet(backbone, "random", class_scores=(kernel, bias))
 
 
 def two_headed(base, rng):
@@ -102,22 +103,22 @@ def two_headed(base, rng):
     heads = [
         (rng.normal(0, 0.05, (n, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)) for n in (2048, 69)
     ]
-    return yamnet.build_classifier(base.with_voices(), yamnet.build_head(*heads)), heads
+    return yamnet.build_classifier(base.with_class_scores(), yamnet.build_head(*heads)), heads
 
 
-def test_voices_are_the_audioset_logits_of_their_classes(base, rng):
+def test_class_scores_are_the_audioset_logits_of_their_classes(base, rng):
     clips = [noise(rng, 20_000), noise(rng, 50_000)]
     plain = yamnet.embeddings(base.backbone, clips)
-    of_embedding, of_voices = yamnet.split_voices(yamnet.pool(yamnet.embeddings(base.with_voices(), clips)))
+    of_embedding, of_scores = yamnet.split_features(yamnet.pool(yamnet.embeddings(base.with_class_scores(), clips)))
     np.testing.assert_allclose(of_embedding, yamnet.pool(plain)[:, :2048], atol=1e-5)
-    logits = [e @ base.voices[0] + base.voices[1] for e in plain]
-    np.testing.assert_allclose(of_voices, yamnet.pool(logits), rtol=1e-3, atol=1e-2)
+    logits = [e @ base.class_scores[0] + base.class_scores[1] for e in plain]
+    np.testing.assert_allclose(of_scores, yamnet.pool(logits), rtol=1e-3, atol=1e-2)
 
 
 def test_two_heads_answer_with_their_mean_and_keep_it_after_loading(base, rng, tmp_path):
     classifier, heads = two_headed(base, rng)
     clips = [noise(rng, 20_000), noise(rng, 50_000)]
-    parts = yamnet.split_voices(yamnet.pool(yamnet.embeddings(base.with_voices(), clips)))
+    parts = yamnet.split_features(yamnet.pool(yamnet.embeddings(base.with_class_scores(), clips)))
     mean = sum(softmax(part @ kernel + bias, axis=1) for part, (kernel, bias) in zip(parts, heads, strict=True)) / 2
     np.testing.assert_allclose(yamnet.predict(classifier, clips), mean, atol=1e-4)
     path = yamnet.save(classifier, tmp_path, record={})
@@ -127,7 +128,7 @@ def test_two_heads_answer_with_their_mean_and_keep_it_after_loading(base, rng, t
     np.testing.assert_allclose(yamnet.predict(again, clips), mean, atol=1e-4)
 
 
-def test_voices_stay_frozen_and_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
+def test_class_scores_stay_frozen_and_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
     classifier, _ = two_headed(base, rng)
     yamnet.set_trainable(classifier.get_layer("yamnet"))
     trained = [weight.path for weight in classifier.get_layer("yamnet").trainable_weights]
@@ -137,16 +138,16 @@ def test_voices_stay_frozen_and_come_back_from_a_released_checkpoint(base, rng, 
     monkeypatch.setattr(yamnet, "HUB_HANDLE", "https://hub.invalid/yamnet")
     released = yamnet.load_base(tmp_path)
     assert released.backbone.output_shape == (None, yamnet.EMBEDDING_SIZE)
-    np.testing.assert_array_equal(released.voices[0], base.voices[0])
+    np.testing.assert_array_equal(released.class_scores[0], base.class_scores[0])
 
 
 def test_cache_gives_the_same_rows_and_is_read_again(backbone, rng, tmp_path):
     clips = [noise(rng, 20_000) for _ in range(2)]
-    first = yamnet.cached_pooled(backbone, clips, cache_dir=tmp_path)
+    first = frozen_features.of_clips(yamnet, backbone, clips, cache_dir=tmp_path)
     files = sorted(tmp_path.rglob("*.npy"))
     assert len(files) == 2
     np.save(files[0], np.full(3072, 7.0, np.float32))
-    again = yamnet.cached_pooled(backbone, clips, cache_dir=tmp_path)
+    again = frozen_features.of_clips(yamnet, backbone, clips, cache_dir=tmp_path)
     assert (again == 7.0).all(axis=1).sum() == 1  # one row came from the file
     np.testing.assert_allclose(first, yamnet.pool(yamnet.embeddings(backbone, clips)), atol=1e-5)
 
@@ -170,12 +171,12 @@ def pairs(rng, *, changed):
     return ClipSampler(clips, np.array([0, 1, 0, 1]), np.ones(4), 4, 8, transform, seed=1)
 
 
-def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_voices(base, rng):
+def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_class_scores(base, rng):
     classifier, _ = two_headed(base, rng)
-    network, teacher = classifier.get_layer("yamnet"), base.with_voices()
+    network, teacher = classifier.get_layer("yamnet"), base.with_class_scores()
     yamnet.set_trainable(network, first_layer=13)
     before = {v.path: v.numpy() for v in network.weights}
-    batches = yamnet.ChangedClips(pairs(rng, changed=lambda crop, draw: crop + noise(draw, len(crop))), teacher)
+    batches = yamnet.AugmentedBatches(pairs(rng, changed=lambda crop, draw: crop + noise(draw, len(crop))), teacher)
     whole = yamnet.with_features(classifier)
     losses = {"probabilities": "categorical_crossentropy", "features": yamnet.feature_error(np.ones(1047))}
     whole.compile(optimizer=keras.optimizers.SGD(0.1), loss=losses, jit_compile=False)
@@ -183,13 +184,13 @@ def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_voices(base, 
     assert history["features_loss"][0] > 0 and np.isfinite(history["loss"]).all()
     moved = {v.path.split("/")[-2] for v in network.weights if not np.array_equal(before[v.path], v.numpy())}
     assert moved == {f"layer{n}_{kind}_conv" for n in (13, 14) for kind in ("depthwise", "pointwise")}
-    np.testing.assert_array_equal(teacher.get_weights()[1], base.with_voices().get_weights()[1])
+    np.testing.assert_array_equal(teacher.get_weights()[1], base.with_class_scores().get_weights()[1])
 
 
 def test_the_teacher_hears_the_clip_unchanged_and_the_student_its_twin(base, rng):
-    teacher = base.with_voices()
+    teacher = base.with_class_scores()
     sampler = pairs(rng, changed=lambda crop, _: np.zeros_like(crop))
-    batches = yamnet.ChangedClips(sampler, teacher)
+    batches = yamnet.AugmentedBatches(sampler, teacher)
     inputs, targets = batches[1]
     drawn, class_ids = sampler.draw(0, 1)
     assert not inputs["windows"].any()
@@ -200,20 +201,20 @@ def test_the_teacher_hears_the_clip_unchanged_and_the_student_its_twin(base, rng
 
 @pytest.mark.parametrize("moving", [True, False])
 def test_only_training_draws_other_clips_in_another_epoch(base, rng, moving):
-    batches = yamnet.ChangedClips(pairs(rng, changed=lambda crop, _: crop), base.with_voices(), moving=moving)
+    batches = yamnet.AugmentedBatches(pairs(rng, changed=lambda crop, _: crop), base.with_class_scores(), moving=moving)
     before = batches[0][0]["windows"]
     batches.on_epoch_end()
     assert np.array_equal(batches[0][0]["windows"], before) != moving
 
 
-def test_the_feature_error_counts_embedding_and_voices_alike_over_their_spread():
+def test_the_feature_error_counts_embedding_and_scores_alike_over_their_spread():
     spread = np.full(1047, 2.0)
     heard = np.zeros((1, 1047), np.float32)
-    of_embedding, of_voices = heard.copy(), heard.copy()
+    of_embedding, of_scores = heard.copy(), heard.copy()
     of_embedding[:, :1024] = 2.0
-    of_voices[:, 1024:] = 4.0
+    of_scores[:, 1024:] = 4.0
     error = yamnet.feature_error(spread)
-    np.testing.assert_allclose([error(heard, of_embedding)[0], error(heard, of_voices)[0]], [0.5, 2.0], rtol=1e-5)
+    np.testing.assert_allclose([error(heard, of_embedding)[0], error(heard, of_scores)[0]], [0.5, 2.0], rtol=1e-5)
 
 
 def test_a_network_with_features_shares_weights_and_answers_alike(base, rng):
@@ -291,7 +292,7 @@ def test_unfolded_batch_norms_are_copied_too(backbone):
 def assert_parity(base, module, waveform):
     scores, embeddings, log_mel = (tensor.numpy() for tensor in module(waveform))
     ours = yamnet.embeddings(base.backbone, [waveform])[0]
-    patches = base.backbone.get_layer("log_mel")(yamnet.patch_windows(waveform)).numpy()
+    patches = base.backbone.get_layer("log_mel")(yamnet.cut_patches(waveform)).numpy()
     n = len(ours)
     np.testing.assert_allclose(ours, embeddings[:n], atol=1e-3)  # embeddings reach 10 and more
     np.testing.assert_allclose(base.audioset_scores(ours), scores[:n], atol=1e-4)
@@ -308,7 +309,9 @@ def test_parity_with_the_hub_on_generated_clips(hub_module, rng):
         assert_parity(base, hub_module, waveform.astype(np.float32))
     assert base.audioset_names[0] == "Speech"
     column = base.audioset_names.index("Screaming")
-    np.testing.assert_array_equal(base.voices[0][:, yamnet.VOICES.index("Screaming")], base.audioset_kernel[:, column])
+    np.testing.assert_array_equal(
+        base.class_scores[0][:, yamnet.AUDIOSET_CLASSES.index("Screaming")], base.audioset_kernel[:, column]
+    )
     assert len(base.audioset_names) == yamnet.N_AUDIOSET_CLASSES
 
 
@@ -338,7 +341,7 @@ def test_between_two_networks_lie_their_means_and_both_stay(backbone):
     other = yamnet.copy(backbone)
     other.set_weights([weight + 2.0 for weight in backbone.get_weights()])
     before = backbone.get_weights()
-    middle = yamnet.between(backbone, other, share=0.25)
+    middle = yamnet.interpolate_weights(backbone, other, share=0.25)
     for weight, start, kept in zip(middle.get_weights(), before, backbone.get_weights(), strict=True):
         np.testing.assert_allclose(weight, start + 0.5, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(start, kept)

@@ -34,13 +34,13 @@ def test_labels_drawn_from_the_probabilities_leave_no_error_and_sharpened_ones_d
     probabilities, class_ids = drawn(20_000, rng)
     for what in (calibration.TOP, *config.CLASS_NAMES):
         assert calibration.ece(*calibration.events_of(probabilities, class_ids, what), binning=binning) < 0.02
-    sharp = ensemble.temper(probabilities, 1 / 3)
+    sharp = ensemble.apply_temperature(probabilities, 1 / 3)
     assert calibration.ece(*calibration.events_of(sharp, class_ids, calibration.TOP), binning=binning) > 0.1
 
 
 def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
     probabilities, class_ids = drawn(20_000, rng)
-    sharp = ensemble.temper(probabilities, 0.5)
+    sharp = ensemble.apply_temperature(probabilities, 0.5)
     assert ensemble.fit_temperature(sharp, class_ids) == pytest.approx(2.0, abs=0.08)
     given = {"validation": (frame(class_ids[:5000], own_groups(5000)), {"sharp": sharp[:5000]})}
     found = calibration.section(given, n_bootstrap=20)
@@ -92,7 +92,7 @@ def test_the_interval_of_the_error_covers_the_truth_about_as_often_as_it_says():
 
 def sharpened(rng, n):
     probabilities, class_ids = drawn(n, rng)
-    sharp = ensemble.temper(probabilities, 0.5)
+    sharp = ensemble.apply_temperature(probabilities, 0.5)
     return *calibration.events_of(sharp, class_ids, calibration.TOP), sharp, class_ids
 
 
@@ -115,7 +115,10 @@ def found():
     for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
         probabilities, class_ids = drawn(300, rng)
         rows = frame(class_ids, np.repeat(own_groups(100), 3))
-        given[split] = (rows, {"yamnet": ensemble.temper(probabilities, sharpness), "average": probabilities})
+        given[split] = (
+            rows,
+            {"yamnet": ensemble.apply_temperature(probabilities, sharpness), "average": probabilities},
+        )
     del given["left_out"][1]["average"]
     return calibration.section(given, n_bootstrap=60)
 

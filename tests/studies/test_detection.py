@@ -143,7 +143,7 @@ def test_the_grid_is_yamnets():
     assert (stream.PATCH_SAMPLES, stream.PATCH_HOP_SAMPLES) == (yamnet.PATCH_SAMPLES, yamnet.PATCH_HOP_SAMPLES)
     for n_samples in (9000, 15_600, 15_601, 60_000):
         samples = noise_stream(1, n_samples / SAMPLE_RATE_HZ)
-        np.testing.assert_array_equal(patches_of(samples), yamnet.patch_windows(samples))
+        np.testing.assert_array_equal(patches_of(samples), yamnet.cut_patches(samples))
 
 
 def test_a_frame_lies_where_its_sound_is():

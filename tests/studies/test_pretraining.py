@@ -34,7 +34,7 @@ def hop_and_field():
 
 @pytest.fixture(scope="module")
 def teacher_windows():
-    """`lib.yamnet.patch_windows` out of its own source, so that TensorFlow stays out of this file."""
+    """`lib.yamnet.cut_patches` out of its own source, so that TensorFlow stays out of this file."""
     tree = ast.parse((config.PROJECT_DIR / "lib" / "yamnet.py").read_text(encoding="utf-8"))
     constants = [
         node for node in tree.body
@@ -230,7 +230,7 @@ def test_a_split_is_read_tiled_and_heard_by_the_teacher(monkeypatch, rng, teache
         heard.extend(waveforms)
         return [teacher_windows(clip)[:, :4] for clip in waveforms]
 
-    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
+    teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
@@ -260,7 +260,7 @@ def test_versions_are_faster_or_slower_and_half_of_them_mixed(rng):
 def test_the_teacher_hears_the_versions_as_well(monkeypatch, rng, teacher_windows):
     clips = [noise(rng, CROP_SAMPLES), noise(rng, 2 * CROP_SAMPLES)]
     frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
-    teacher = types.SimpleNamespace(with_voices=lambda: None, description="some teacher")
+    teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(
         CLIPS_PER_BLOCK=2,
         from_hub=lambda: teacher,

@@ -64,7 +64,7 @@ def test_a_mixture_teaches_both_labels_by_their_shares(rows):
         labels[partners], list(config.CLASS_NAMES)
     )
     met = (rows["source"] != "d").to_numpy() & (rows["source"].to_numpy()[partners] != "d")
-    weights = augment.balanced_weights(rows[(rows["source"] != "d")], temper=0.75, class_temper=0.5)
+    weights = augment.balanced_weights(rows[(rows["source"] != "d")], smoothing=0.75, class_smoothing=0.5)
     kept = met[(rows["source"] != "d").to_numpy()]
     expected = np.average(taught[met], axis=0, weights=weights[kept])
     assert answers[-1] == pytest.approx(expected, abs=0.02)
@@ -137,9 +137,9 @@ def test_the_table_compares_with_its_first_row(rows):
 
 def test_a_changed_copy_is_the_same_in_every_run_and_another_for_another_key(rng):
     waveform = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
-    first, again = (augment.changed_copy(waveform, key="clip 0") for _ in range(2))
+    first, again = (augment.augmented_copy(waveform, key="clip 0") for _ in range(2))
     assert np.array_equal(first, again) and first.shape == waveform.shape
-    assert not np.array_equal(first, augment.changed_copy(waveform, key="clip 1"))
+    assert not np.array_equal(first, augment.augmented_copy(waveform, key="clip 1"))
 
 
 @pytest.mark.parametrize(("arguments", "wanted"), [([], ["left_out", "ablation"]), (["left-out"], ["left_out"])])

@@ -1,11 +1,15 @@
-"""The cache of features: what is missing is computed, clips of like length together; nothing else."""
+"""Cached features and the linear head that is fitted to them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from lib import feature_cache
+from lib import frozen_features
 
 
 def lengths(waveforms):
@@ -20,11 +24,11 @@ def test_only_what_is_missing_is_computed_in_blocks_of_like_length(rng, tmp_path
         blocks.append([len(waveform) for waveform in waveforms])
         return lengths(waveforms)
 
-    first = feature_cache.cached(compute, clips[:40], folder=tmp_path / "a")
+    first = frozen_features.cached(compute, clips[:40], folder=tmp_path / "a")
     np.testing.assert_array_equal(first, lengths(clips[:40]))
     assert [len(block) for block in blocks] == [32, 8] and sum(blocks, []) == sorted(sum(blocks, []))
     blocks.clear()
-    everything = feature_cache.cached(compute, clips, folder=tmp_path / "a")
+    everything = frozen_features.cached(compute, clips, folder=tmp_path / "a")
     np.testing.assert_array_equal(everything, lengths(clips))
     assert sorted(sum(blocks, [])) == sorted(len(clip) for clip in clips[40:])
     assert not list(tmp_path.rglob("*.part"))
@@ -39,13 +43,25 @@ def test_a_clip_that_fails_leaves_the_blocks_before_it(tmp_path):
         return lengths(waveforms)
 
     with pytest.raises(RuntimeError, match="no memory"):
-        feature_cache.cached(compute, clips, folder=tmp_path)
-    assert len(list(tmp_path.glob("*.npy"))) == feature_cache.CLIPS_PER_BLOCK
+        frozen_features.cached(compute, clips, folder=tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == frozen_features.CLIPS_PER_BLOCK
 
 
 def test_the_hash_of_weights_knows_names_values_and_no_order():
     weights = {"a": np.ones(3), "b": np.zeros((2, 2))}
-    same = feature_cache.weights_sha256(dict(reversed(weights.items())))
-    assert feature_cache.weights_sha256(weights) == same
+    same = frozen_features.weights_sha256(dict(reversed(weights.items())))
+    assert frozen_features.weights_sha256(weights) == same
     for other in ({"a": np.ones(3), "c": np.zeros((2, 2))}, {"a": np.ones(3) * 2, "b": np.zeros((2, 2))}):
-        assert feature_cache.weights_sha256(other) != same
+        assert frozen_features.weights_sha256(other) != same
+
+
+def test_the_head_predicts_as_the_regression_on_scaled_features(rng):
+    features = rng.normal(5.0, [1.0, 100.0, 0.01, 3.0], (60, 4))
+    class_ids, weights = np.arange(60) % 3, rng.uniform(0.5, 1.5, 60)
+    kernel, bias = frozen_features.fit_head(features, class_ids, weights, c=0.3)
+    assert kernel.shape == (3, 4) and bias.shape == (3,)
+    regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))
+    regression.fit(features, class_ids, logisticregression__sample_weight=weights)
+    np.testing.assert_allclose(
+        softmax(features @ kernel.T + bias, axis=1), regression.predict_proba(features), atol=1e-6
+    )

@@ -1,0 +1,119 @@
+"""What a frozen network computes of each clip, kept on disk, and the linear head that is fitted to it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from lib import config
+
+CLIPS_PER_BLOCK = 32  # computed together, then written
+
+
+def of_clips(
+    network: ModuleType,
+    model: object,
+    waveforms: Sequence[np.ndarray],
+    *,
+    cache_dir: Path = config.BUILD_DIR / "cache",
+    progress: Callable[[list], Iterable] = iter,
+) -> np.ndarray:
+    """Return the pooled features of a frozen network (n_clips, n_features), each clip computed once for all builds.
+
+    Parameters
+    ----------
+    network : module
+        `lib.yamnet` or `lib.wav2vec2`: its `pooled`, `weights` and `POOLINGS`.
+    model : object
+        A network of that module, without head.
+    waveforms : sequence of ndarray, each (n_samples,)
+    cache_dir : Path
+        A network with other weights, or another pooling, has a folder of its own in it.
+    progress : callable
+        Wraps the blocks of clips (tqdm, say).
+    """
+    name = network.__name__.rpartition(".")[2]
+    folder = Path(cache_dir) / name / weights_sha256(network.weights(model))[:16] / network.POOLINGS
+    return cached(partial(network.pooled, model), waveforms, folder=folder, progress=progress)
+
+
+def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
+    """Return one SHA-256 over names and values of all variables, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(variables):
+        digest.update(name.encode() + np.ascontiguousarray(variables[name], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def cached(
+    compute: Callable[[list[np.ndarray]], np.ndarray],
+    waveforms: Sequence[np.ndarray],
+    *,
+    folder: Path,
+    progress: Callable[[list], Iterable] = iter,
+) -> np.ndarray:
+    """Return features (n_clips, n_features), computing only those that `folder` does not hold yet.
+
+    Parameters
+    ----------
+    compute : callable
+        Some waveforms to their features (n, n_features); blocks hold clips of like length.
+    waveforms : sequence of ndarray, each (n_samples,)
+    folder : Path
+        Each file in it is named by its waveform's hash; whoever changes what a network is given, or how its features
+        are pooled, has to rename the pooling or clear the folder.
+    progress : callable
+        Wraps the blocks of clips (tqdm, say).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = [hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest() for waveform in waveforms]
+    paths = [folder / f"{digest}.npy" for digest in digests]
+    missing = [row for row, path in enumerate(paths) if not path.is_file()]
+    missing.sort(key=lambda row: len(waveforms[row]))
+    blocks = [missing[start : start + CLIPS_PER_BLOCK] for start in range(0, len(missing), CLIPS_PER_BLOCK)]
+    for block in progress(blocks):
+        for row, values in zip(block, compute([waveforms[row] for row in block]), strict=True):
+            _write(paths[row], values)
+    return np.stack([np.load(path) for path in paths])
+
+
+def fit_head(
+    features: np.ndarray, class_ids: np.ndarray, weights: np.ndarray, *, c: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a logistic regression on standardised features; the scaling goes into the head's weights.
+
+    Parameters
+    ----------
+    features : ndarray, (n_clips, n_features)
+        As the network gives them.
+    class_ids : ndarray of int, (n_clips,)
+    weights : ndarray, (n_clips,)
+        How much each clip counts, 1 on average.
+    c : float
+        Inverse strength of the L2 penalty.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Weights (n_classes, n_features) and biases (n_classes,) for features as they are.
+    """
+    scale, regression = StandardScaler(), LogisticRegression(C=c, max_iter=1000)
+    regression.fit(scale.fit_transform(features), class_ids, sample_weight=weights)
+    kernel = regression.coef_ / scale.scale_
+    return kernel, regression.intercept_ - kernel @ scale.mean_
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    """Write one row; a killed build leaves no half-written one."""
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, values)
+    partial.replace(path)

@@ -34,7 +34,7 @@ HOSTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: `state` is ok, note or fault; `next_step` says what mends a fault."""
+    """One line of the doctor: `state` is ok, note or fault; `next_step` says how to fix a fault."""
 
     state: str
     text: str
@@ -91,7 +91,7 @@ def check_cached() -> Iterator[Finding]:
             yield Finding("note", f"{variable} is not set ({what})")
         elif not Path(value).is_dir():
             yield Finding(
-                "fault", f"{variable} names {value}, which is no folder", f"unset {variable}, or mend its path"
+                "fault", f"{variable} names {value}, which is no folder", f"unset {variable}, or correct its path"
             )
         else:
             yield Finding("ok", f"{variable}: {_files_under(Path(value))} files")
@@ -118,7 +118,7 @@ def _check_models() -> Iterator[Finding]:
         )
 
 
-def _answers(host: str) -> bool:
+def _is_reachable(host: str) -> bool:
     request = urllib.request.Request(f"https://{host}/", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()
@@ -132,9 +132,9 @@ def _answers(host: str) -> bool:
 def check_reachable() -> Iterator[Finding]:
     """Each host that a set-up or a build may want, asked at the same time."""
     with ThreadPoolExecutor(len(HOSTS)) as pool:
-        answers = dict(zip(HOSTS, pool.map(_answers, HOSTS), strict=True))
+        reachable = dict(zip(HOSTS, pool.map(_is_reachable, HOSTS), strict=True))
     for host, (what, otherwise) in HOSTS.items():
-        if answers[host]:
+        if reachable[host]:
             yield Finding("ok", f"{host} answers ({what})")
         else:
             yield Finding("note", f"{host} does not answer ({what})", otherwise)

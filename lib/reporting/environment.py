@@ -110,7 +110,7 @@ def prepare() -> None:
     """Make sure that the packages of requirements.txt are there; safe to run twice.
 
     On Colab the missing ones are installed, and only those: what Colab brings (TensorFlow, PyTorch, NumPy, ...) stays
-    in the version that is there. Elsewhere nothing is ever installed.
+    in the version that is there. On other machines nothing is ever installed.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def keep_data_on_drive(folder: Path = Path("/content/drive/MyDrive/cry-scream-de
     Raises
     ------
     RuntimeError
-        If data/ already lies on the session's own disk.
+        If data/ is already on the session's own disk.
     """
     from google.colab import drive  # exists on Colab alone
 

@@ -84,7 +84,7 @@ def notebook_html(path: Path, *, code: bool) -> str:
 def localise(html: str, *, names: set[str]) -> BeautifulSoup:
     """Make a fragment ask for nothing outside the page, and point links between notebooks at their pages.
 
-    Remote images become their alternative text; scripts, frames and style sheets from elsewhere are dropped.
+    Remote images become their alternative text; scripts, frames and linked style sheets are dropped.
     """
     soup = BeautifulSoup(html, "html.parser")
     for node in soup.find_all(["script", "link", "iframe", "object", "embed"]):

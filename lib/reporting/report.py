@@ -31,7 +31,7 @@ FILES = {
     "chaos.json": "kills and faults of the service (notebook 07)",
     "run_info.json": "commit, data, parameters, versions, seconds, energy",
 }
-STUDY_FILES = ("studies.json", "product.json")
+STUDY_FILES = ("studies.json", "product.json", "chaos.json")
 _SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "templates")
 
 
@@ -159,7 +159,7 @@ def _fingerprint(plan: Plan) -> str:
     """Return a hash over everything that the report is made from."""
     here, folder = Path(__file__).resolve().parent, config.report_dir(plan.profile)
     made_from = [path for step in steps.STEPS for path in (plan.executed(step), plan.notebook(step))]
-    made_from += [folder / name for name in ("metrics.json", "chaos.json", "figures", "tables")]
+    made_from += [folder / name for name in ("metrics.json", "figures", "tables")]
     made_from += [here / name for name in _SOURCES]
     made_from += [plan.stamps_dir / f"{step.name}.json" for step in steps.STEPS]
     if plan.profile == steps.FULL:

@@ -107,7 +107,7 @@ def test_the_banner_says_what_the_numbers_rest_on(monkeypatch, tmp_path, record,
 
 
 def test_environment_and_steps_import_nothing_slow():
-    code = "import sys; from lib import environment, steps, build, report; print(sorted(set(sys.modules) & {%s}))"
+    code = "import sys; from lib.reporting import environment, steps, build, report; print(sorted(set(sys.modules) & {%s}))"
     slow = "'numpy', 'pandas', 'papermill', 'nbconvert', 'torch', 'tensorflow', 'nbformat', 'matplotlib'"
     result = subprocess.run(
         [sys.executable, "-c", code % slow], cwd=config.PROJECT_DIR, capture_output=True, text=True, check=True
@@ -116,7 +116,7 @@ def test_environment_and_steps_import_nothing_slow():
 
 
 def test_doctor_reports_every_section_and_names_a_next_step_for_each_fault(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "_answers", lambda host: host == "pypi.org")
+    monkeypatch.setattr(doctor, "_is_reachable", lambda host: host == "pypi.org")
     monkeypatch.setenv("AUDIO_MIRROR", "/no/such/folder")
     status = doctor.main()
     said = capsys.readouterr().out
@@ -131,7 +131,7 @@ def test_doctor_reports_every_section_and_names_a_next_step_for_each_fault(monke
 def test_doctor_runs_without_the_environment(tmp_path):
     # -S: no site-packages, as on a machine where set-up has not run.
     result = subprocess.run(
-        [sys.executable, "-S", "-c", "from lib import doctor; print(len(list(doctor.check_installed())))"],
+        [sys.executable, "-S", "-c", "from lib.reporting import doctor; print(len(list(doctor.check_installed())))"],
         cwd=config.PROJECT_DIR,
         capture_output=True,
         text=True,

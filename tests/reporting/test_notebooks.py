@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from lib.reporting import steps
 
 NAMES = [step.name for step in steps.STEPS]
 PATHS = [steps.NOTEBOOKS_DIR / f"{name}.ipynb" for name in NAMES]
-CODE_CELL_CAP = 25
+CODE_CELL_CAP, MAX_PARAMETERS = 20, 8
 PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
 SMALL = {
     "common": {"profile": "small", "seed": 7},
@@ -70,8 +69,7 @@ def test_it_is_valid_and_holds_no_outputs(path):
 def test_it_has_one_parameters_cell_of_literals(path):
     declared = steps.declared_parameters(path)  # raises unless one cell, literals only
     assert declared["profile"] == "quick" and isinstance(declared["seed"], int)
-    (cell,) = steps.parameters_cells(steps.read_notebook(path))
-    assert all(isinstance(node, ast.Assign | ast.AnnAssign) for node in ast.parse(steps.cell_source(cell)).body)
+    assert len(declared) <= MAX_PARAMETERS
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -95,6 +93,12 @@ def test_the_set_up_cell_is_the_same_in_all_and_names_the_repository():
 def test_no_code_cell_is_longer_than_the_cap(path):
     long = [source.splitlines()[0] for source in code_cells(path) if len(source.splitlines()) > CODE_CELL_CAP]
     assert long == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_its_prose_has_no_formula_that_needs_a_script(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    assert [cell for cell in cells if re.search(r"\$\$|(?<![`\w])\$[^$`\n]+\$|\\\(|\\\[", cell)] == []
 
 
 def test_a_badge_for_each_notebook_is_in_the_readme():

@@ -1,4 +1,4 @@
-"""The table in which networks hand their answers on: one row a clip, one column a class."""
+"""The table of predicted probabilities that one notebook or study writes and another reads: one row per clip."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pandas as pd
 
 from lib import config
 
-WHO = ("model", "stage", "kept", "condition")  # the further columns of study_left_out.csv
-COLUMNS = ("clip_id", "group_id", "source", "label", "scheme", "split", *config.CLASS_NAMES)
+CLIP_COLUMNS = ("clip_id", "group_id", "source", "label", "split")  # of the manifest
+COLUMNS = ("model", *CLIP_COLUMNS, "scheme", *config.CLASS_NAMES)
+WHO = ("stage", "kept", "condition")  # further columns of build/studies/tables/left_out.csv
 
 
-def table(frame: pd.DataFrame, probabilities: np.ndarray, *, scheme: str) -> pd.DataFrame:
-    """Return one row a clip: who it is, which scheme and split, and its probabilities.
+def table(frame: pd.DataFrame, probabilities: np.ndarray, *, model: str, scheme: str) -> pd.DataFrame:
+    """Return one row per clip with the probabilities that a model predicts.
 
     Parameters
     ----------
@@ -23,8 +24,10 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, scheme: str) -> pd.
         Manifest rows.
     probabilities : ndarray, shape (n_clips, 3)
         In the order of the rows and of CLASS_NAMES.
+    model : str
+        "yamnet", "wav2vec2" or a name of the ensemble's.
     scheme : str
-        "grouped" or "random": which split the network was trained on.
+        Of `lib.splits`: which split the model was trained on.
 
     Raises
     ------
@@ -36,68 +39,79 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, scheme: str) -> pd.
         raise ValueError(f"probabilities have shape {probabilities.shape} for {len(frame)} clips")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # NaN fails too
         raise ValueError("a row of probabilities is not finite or does not sum to 1")
-    kept = frame[["clip_id", "group_id", "source", "label", "split"]].reset_index(drop=True).assign(scheme=scheme)
-    classes = pd.DataFrame(probabilities, columns=list(config.CLASS_NAMES))
-    return pd.concat([kept, classes], axis=1)[list(COLUMNS)]
+    rows = frame[list(CLIP_COLUMNS)].reset_index(drop=True).assign(model=model, scheme=scheme)
+    return rows.assign(**dict(zip(config.CLASS_NAMES, probabilities.T, strict=True)))[list(COLUMNS)]
 
 
-def read_left_out(path: Path, clip_ids: Iterable[str]) -> pd.DataFrame:
-    """Read study_left_out.csv, if it is there and was made with the recordings at hand.
+def write(tables: Iterable[pd.DataFrame], path: Path) -> Path:
+    """Write tables below each other as CSV, sorted by model, scheme and clip, and return the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pd.concat(list(tables), ignore_index=True).sort_values(["model", "scheme", "clip_id"], kind="stable")
+    rows.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    return path
 
-    The report of the full build is in git, so the study may lie there before anything has run, and be that of other
-    audio: its clips are then not those of the manifest.
+
+def read(*paths: Path, scheme: str | None = None, split: str | None = None) -> pd.DataFrame:
+    """Read what `write` wrote, of one or more models.
 
     Parameters
     ----------
-    path : Path
-        May be missing.
-    clip_ids : iterable of str
-        Every clip of the manifest.
+    *paths : Path
+        Tables of the same columns.
+    scheme, split : str, optional
+        Keep the rows of one split scheme, of one split.
 
-    Returns
-    -------
-    DataFrame
-        `COLUMNS` and `WHO`; empty where the study cannot be used.
+    Raises
+    ------
+    FileNotFoundError
+        If a table is not there.
+    ValueError
+        If one lacks a column.
     """
-    table = pd.read_csv(path) if Path(path).is_file() else pd.DataFrame(columns=[*COLUMNS, *WHO])
-    return table if set(table["clip_id"]) == set(clip_ids) else table.iloc[:0]
+    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    if missing := set(COLUMNS) - set(rows):
+        raise ValueError(f"{', '.join(map(str, paths))}: no column {sorted(missing)}")
+    for name, wanted in (("scheme", scheme), ("split", split)):
+        rows = rows if wanted is None else rows[rows[name] == wanted]
+    return rows.reset_index(drop=True)
 
 
-def by_model(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Return the clips of study_left_out.csv, once for each condition, and what every network answered.
+def by_model(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Split a table of several models into its clips and each model's probabilities.
 
     Parameters
     ----------
-    table : DataFrame
-        `COLUMNS` and `WHO`, or some clips and conditions of it.
+    rows : DataFrame
+        `COLUMNS`, perhaps `WHO`, all models for the same clips.
 
     Returns
     -------
     (DataFrame, dict of str to ndarray (n_rows, 3))
-        clip_id, group_id, source, label, scheme and condition, sorted by condition and clip; probabilities by network
-        ("yamnet": the stage that each scheme kept) and by stage ("yamnet.A").
+        The clips (and conditions), sorted by condition and clip; probabilities by model, and where there are stages
+        ("yamnet": the one that was kept) by stage ("yamnet.A") too.
 
     Raises
     ------
     ValueError
-        If networks answered for different clips, or there is no row.
+        If models were given other clips, or there is no row.
     """
-    table = table.sort_values(["condition", "clip_id"], kind="stable")
-    if table.empty:
-        raise ValueError("no answer for any of these clips: the study was made with other recordings")
-    parts = {name: rows for name, rows in table[table["kept"]].groupby("model")}
-    parts |= {f"{name}.{stage}": rows for (name, stage), rows in table.groupby(["model", "stage"])}
-    keys = ["clip_id", "group_id", "source", "label", "scheme", "condition"]
+    if rows.empty:
+        raise ValueError("no probabilities of these clips")
+    keys = [name for name in (*CLIP_COLUMNS, "scheme", "condition") if name in rows]
+    rows = rows.sort_values(["condition" if "condition" in rows else "scheme", "clip_id"], kind="stable")
+    parts = {name: part for name, part in (rows[rows["kept"]] if "kept" in rows else rows).groupby("model")}
+    if "stage" in rows:
+        parts |= {f"{name}.{stage}": part for (name, stage), part in rows.groupby(["model", "stage"])}
     clips = next(iter(parts.values()))[keys].reset_index(drop=True)
-    if not all(rows[keys].reset_index(drop=True).equals(clips) for rows in parts.values()):
-        raise ValueError(f"{', '.join(parts)} did not answer for the same clips under the same conditions")
-    return clips, {name: rows[list(config.CLASS_NAMES)].to_numpy() for name, rows in parts.items()}
+    if not all(part[keys].reset_index(drop=True).equals(clips) for part in parts.values()):
+        raise ValueError(f"{', '.join(parts)} do not predict the same clips under the same conditions")
+    return clips, {name: part[list(config.CLASS_NAMES)].to_numpy() for name, part in parts.items()}
 
 
-def write(tables: list[pd.DataFrame], path: Path) -> Path:
-    """Write tables below each other as CSV, sorted by scheme and clip, and return the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pd.concat(tables, ignore_index=True).sort_values(["scheme", "clip_id"], kind="stable")
-    rows.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
-    return path
+def read_left_out(path: Path, clip_ids: Iterable[str]) -> pd.DataFrame:
+    """Read left_out.csv; empty where it is missing or was made with other recordings (until 06 does without)."""
+    if not Path(path).is_file():
+        return pd.DataFrame(columns=[*COLUMNS, *WHO])
+    rows = read(path)
+    return rows if set(rows["clip_id"]) == set(clip_ids) else rows.iloc[:0]

@@ -68,7 +68,7 @@ def seeds() -> pd.DataFrame:
     tables = []
     for profile in SEED_PROFILES:
         seed = steps.load_parameters(_parameters(profile))["03_yamnet"]["seed"]
-        tables.append(_answers("grouped", _trained(profile))[[*probabilities.COLUMNS, "model"]].assign(seed=seed))
+        tables.append(_answers("grouped", _trained(profile))[list(probabilities.COLUMNS)].assign(seed=seed))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -99,7 +99,9 @@ def _answers(scheme: str, models_dir: Path, *, noise: bool = False) -> pd.DataFr
             loaded = network.load(folder)
             who = {"model": model, "stage": stage, "kept": stage == kept}
             tables += [
-                probabilities.table(rows, network.predict(loaded, clips), scheme=scheme).assign(**who, condition=name)
+                probabilities.table(rows, network.predict(loaded, clips), model=model, scheme=scheme).assign(
+                    **who, condition=name
+                )
                 for name, clips in heard.items()
             ]
     return pd.concat(tables)

@@ -32,18 +32,11 @@ class Curve:
 
 def confusion(probabilities: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
     """Return counts (3, 3): true class by row, predicted class (largest probability) by column."""
-    probabilities, class_ids = _check(probabilities, class_ids)
-    return _count(class_ids, probabilities.argmax(axis=1))
+    return confusion_by_group(probabilities, class_ids, np.zeros(len(class_ids), dtype=int))[0].astype(int)
 
 
 def confusion_by_group(probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Return the counts of `confusion` for each group: (n_groups, 3, 3), groups in sorted order.
-
-    Parameters
-    ----------
-    probabilities : ndarray, shape (n_clips, 3)
-    class_ids : ndarray of int, shape (n_clips,)
-    groups : sequence of str, length n_clips
 
     Raises
     ------
@@ -79,9 +72,7 @@ def score(
     class_ids : ndarray of int, shape (n_clips,)
         True classes.
     groups : sequence of str, length n_clips
-    n_bootstrap : int
-        Number of resamples.
-    seed : int
+    n_bootstrap, seed : int
 
     Returns
     -------
@@ -290,33 +281,27 @@ def format_interval(figure: Mapping[str, float | None], *, digits: int = 3, sign
 
 def roc_curves(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[str, Curve]:
     """Return each class's ROC curve (x: false positive rate, y: recall); a class absent or alone has none."""
-    return _curves(probabilities, class_ids, _roc)
+    curves = {}
+    for label, (true, scores) in _one_against_rest(probabilities, class_ids).items():
+        x, y, _ = metrics.roc_curve(true, scores)
+        curves[label] = Curve(x, y, float(metrics.auc(x, y)), int(true.sum()), int((~true).sum()))
+    return curves
 
 
 def pr_curves(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[str, Curve]:
     """Return each class's precision-recall curve (x: recall, y: precision); the area is the average precision."""
-    return _curves(probabilities, class_ids, _pr)
-
-
-def _roc(true: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    false_positive_rate, recall, _ = metrics.roc_curve(true, scores)
-    return false_positive_rate, recall, float(metrics.auc(false_positive_rate, recall))
-
-
-def _pr(true: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    precision, recall, _ = metrics.precision_recall_curve(true, scores)
-    return recall[::-1], precision[::-1], float(metrics.average_precision_score(true, scores))
-
-
-def _curves(probabilities: np.ndarray, class_ids: np.ndarray, draw: object) -> dict[str, Curve]:
-    probabilities, class_ids = _check(probabilities, class_ids)
     curves = {}
-    for class_id, label in enumerate(config.CLASS_NAMES):
-        true = class_ids == class_id
-        if 0 < true.sum() < len(true):
-            x, y, area = draw(true, probabilities[:, class_id])
-            curves[label] = Curve(x, y, area, int(true.sum()), int((~true).sum()))
+    for label, (true, scores) in _one_against_rest(probabilities, class_ids).items():
+        y, x, _ = metrics.precision_recall_curve(true, scores)
+        area = float(metrics.average_precision_score(true, scores))
+        curves[label] = Curve(x[::-1], y[::-1], area, int(true.sum()), int((~true).sum()))
     return curves
+
+
+def _one_against_rest(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    probabilities, class_ids = _check(probabilities, class_ids)
+    pairs = {label: (class_ids == k, probabilities[:, k]) for k, label in enumerate(config.CLASS_NAMES)}
+    return {label: (true, scores) for label, (true, scores) in pairs.items() if 0 < true.sum() < len(true)}
 
 
 def _check(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -328,10 +313,6 @@ def _check(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray
     if not np.isin(class_ids, range(N_CLASSES)).all():
         raise ValueError(f"class ids are {sorted(set(class_ids.tolist()))}, expected 0 to {N_CLASSES - 1}")
     return probabilities, class_ids.astype(int)
-
-
-def _count(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return np.bincount(true * N_CLASSES + predicted, minlength=N_CLASSES**2).reshape(N_CLASSES, N_CLASSES)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

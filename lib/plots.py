@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from lib import config
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lib.evaluation import Curve
     from lib.waveforms import LogMel
 
@@ -102,7 +101,7 @@ def waveform(
 
 
 def log_mel(ax: Axes, mel: LogMel, *, colour_bar: bool = True) -> None:
-    """Draw a `lib.waveforms.LogMel` over time in seconds; mels are spaced evenly, ticks stand at round frequencies."""
+    """Draw a `lib.waveforms.LogMel` over time in seconds; mels are spaced evenly, ticks are at round frequencies."""
     n_mels, n_frames = mel.power_db.shape
     extent = (0, n_frames * mel.hop_seconds, -0.5, n_mels - 0.5)
     image = ax.imshow(mel.power_db, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-80, vmax=0)
@@ -112,69 +111,6 @@ def log_mel(ax: Axes, mel: LogMel, *, colour_bar: bool = True) -> None:
     ax.grid(visible=False)
     if colour_bar:
         ax.figure.colorbar(image, ax=ax, label="Power (dB, 0 at the peak)", pad=0.01)
-
-
-def class_counts(ax: Axes, counts: Mapping[str, int], *, unit: str = "clips") -> None:
-    """Draw one bar a class with its n; a class that is not in `counts` has n = 0."""
-    heights = [int(counts.get(label, 0)) for label in config.CLASS_NAMES]
-    bars = ax.bar(config.CLASS_NAMES, heights, color=[COLOURS[label] for label in config.CLASS_NAMES], width=0.65)
-    ax.bar_label(bars, labels=[f"n = {height:,}" for height in heights], padding=2, fontsize=8)
-    ax.set(xlabel="Class", ylabel=f"Number of {unit}")
-    ax.margins(y=0.12)
-    ax.grid(visible=False, axis="x")
-
-
-def stacked_counts(ax: Axes, table: pd.DataFrame, *, unit: str = "clips") -> None:
-    """Draw one bar a row (source, split, ...) stacked by class, with its n; columns are class names."""
-    names = [str(name) for name in table.index]
-    left = np.zeros(len(table))
-    for label in (label for label in config.CLASS_NAMES if label in table):
-        widths = table[label].to_numpy(float)
-        ax.barh(names, widths, left=left, color=COLOURS[label], label=label, height=0.7)
-        left += widths
-    for row, total in enumerate(left):
-        ax.annotate(f"n = {total:,.0f}", (total, row), xytext=(3, 0), textcoords="offset points", va="center", size=8)
-    ax.invert_yaxis()  # first row on top
-    ax.margins(x=0.14)
-    ax.set(xlabel=f"Number of {unit}")
-    ax.grid(visible=False, axis="y")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-
-
-def histogram_by_class(
-    ax: Axes, values: Mapping[str, np.ndarray], *, label: str, bins: int | Sequence[float] = 30, log_x: bool = False
-) -> None:
-    """Draw one outline a class: the share of its own clips in each bin, so that classes of unequal n compare.
-
-    Parameters
-    ----------
-    ax : Axes
-        Where to draw.
-    values : mapping of str to array
-        Class name to one value a clip.
-    label : str
-        Name and unit of the values, e.g. ``"Duration (seconds)"``.
-    bins : int or sequence of float
-        Number of bins over the common range, or their edges.
-    log_x : bool
-        Logarithmic axis and bins; values must be above 0.
-    """
-    present = {name: np.asarray(values[name], dtype=float) for name in config.CLASS_NAMES if len(values.get(name, ()))}
-    if isinstance(bins, int):
-        everything = np.concatenate(list(present.values()))
-        low, high = everything.min(), everything.max()
-        high = high if high > low else low + 1.0
-        bins = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
-    for name, data in present.items():
-        ax.hist(
-            data, bins=bins, weights=np.full(len(data), 1 / len(data)), histtype="step", linewidth=1.6,
-            color=COLOURS[name], linestyle=LINE_STYLES[name], label=f"{name} (n = {len(data):,})",
-        )  # fmt: skip
-    if log_x:
-        ax.set_xscale("log")
-    ax.set(xlabel=label, ylabel="Share of the class")
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.legend()
 
 
 def training_curves(
@@ -198,22 +134,19 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, *, title: str = "", show_y: b
     """Draw counts (3, 3), true class by row: colour is the share of the row, text its count and percentage."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        text = f"{int(count):,}\n{shares[row, column]:.0%}"
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    ticks = range(len(config.CLASS_NAMES))
-    ax.set_xticks(ticks, config.CLASS_NAMES, rotation=30, ha="right", rotation_mode="anchor")
+    texts = [f"{int(n):,}\n{share:.0%}" for n, share in zip(np.ravel(counts), shares.flat, strict=True)]
     rows = [f"{label}\n(n = {int(n):,})" for label, n in zip(config.CLASS_NAMES, totals[:, 0], strict=True)]
-    ax.set_yticks(ticks, rows if show_y else [""] * len(rows))
+    sns.heatmap(
+        shares, ax=ax, annot=np.reshape(texts, shares.shape), fmt="", annot_kws={"size": 8}, cmap="Blues", vmin=0,
+        vmax=1, cbar=False, square=True, xticklabels=config.CLASS_NAMES, yticklabels=rows if show_y else False,
+    )  # fmt: skip
+    ax.tick_params(axis="x", rotation=30)
+    ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="Predicted class", ylabel="True class" if show_y else "", title=title)
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
 
 
 def roc_curves(ax: Axes, curves: Mapping[str, Curve], *, title: str = "") -> None:
-    """Draw one ROC curve a class (against the other two), with its area and its n."""
+    """Draw one ROC curve per class (against the other two), with its area and its n."""
     _curves(ax, curves, area="AUC", drawstyle="default")  # straight over ties, as the trapezoids of its area are
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
     ax.set(xlabel="False positive rate", ylabel="True positive rate (recall)", title=title)
@@ -221,7 +154,7 @@ def roc_curves(ax: Axes, curves: Mapping[str, Curve], *, title: str = "") -> Non
 
 
 def pr_curves(ax: Axes, curves: Mapping[str, Curve], *, title: str = "") -> None:
-    """Draw one precision-recall curve a class, with average precision, n, and the share of the class as chance."""
+    """Draw one precision-recall curve per class, with average precision, n, and the share of the class as chance."""
     _curves(ax, curves, area="AP", drawstyle="steps-pre")  # a sum of rectangles, each as high as its right end
     for label, curve in curves.items():
         chance = curve.n_positive / max(curve.n_positive + curve.n_negative, 1)
@@ -244,7 +177,7 @@ def _curves(ax: Axes, curves: Mapping[str, Curve], *, area: str, drawstyle: str)
 def score_bars(
     ax: Axes, series: Mapping[str, Mapping[str, Mapping[str, float]]], *, label: str, n: Mapping[str, int] | None = None
 ) -> None:
-    """Draw horizontal bars with 95 % intervals: one row a name, one colour a series.
+    """Draw horizontal bars with 95 % intervals: one row per name, one colour per series.
 
     Parameters
     ----------

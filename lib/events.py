@@ -94,11 +94,18 @@ class EventSettings:
         off: float | Mapping[str, float],
         min_seconds: float | Mapping[str, float] = 0.0,
         merge_seconds: float | Mapping[str, float] = 0.0,
-        **others: float,
+        bridge_seconds: float = 15.0,
+        sustained_seconds: float = 30.0,
     ) -> EventSettings:
         """Return settings from numbers that hold for all labels, or mappings by label."""
-        both = (_by_label(value) for value in (on, off, min_seconds, merge_seconds))
-        return cls(*both, **others)
+        return cls(
+            on=_by_label(on),
+            off=_by_label(off),
+            min_seconds=_by_label(min_seconds),
+            merge_seconds=_by_label(merge_seconds),
+            bridge_seconds=bridge_seconds,
+            sustained_seconds=sustained_seconds,
+        )
 
 
 @dataclass

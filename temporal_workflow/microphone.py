@@ -75,6 +75,12 @@ async def record(
         while max_chunks is None or sequence < max_chunks:
             samples, _overflowed = await asyncio.to_thread(microphone.read, n_samples)
             waveform = np.clip(np.nan_to_num(samples[:, 0]), -1, 1).astype(np.float32)
-            place = {"sequence": sequence, "start_seconds": sequence * chunk_seconds}
-            yield await asyncio.to_thread(put_waveform, store, waveform, stream_id=stream_id, **place)
+            yield await asyncio.to_thread(
+                put_waveform,
+                store,
+                waveform,
+                stream_id=stream_id,
+                sequence=sequence,
+                start_seconds=sequence * chunk_seconds,
+            )
             sequence += 1

@@ -103,7 +103,7 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Clie
     RuntimeError
         If the server cannot be reached.
     """
-    options = {**ClientConfig.load_client_connect_config(), "target_host": settings.address}
+    options: dict[str, Any] = {**ClientConfig.load_client_connect_config(), "target_host": settings.address}
     return await Client.connect(
         **options,
         data_converter=data_converter(settings.key),

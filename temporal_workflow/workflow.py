@@ -90,13 +90,12 @@ class MonitorStreamWorkflow:
         while True:
             await workflow.wait_condition(self._progress.has_gap)
             awaited = self._progress.state.next_sequence
+
+            def is_closed(awaited: int = awaited) -> bool:
+                return self._progress.state.next_sequence != awaited or not self._progress.has_gap()
+
             try:
-                await workflow.wait_condition(
-                    lambda awaited=awaited: (
-                        self._progress.state.next_sequence != awaited or not self._progress.has_gap()
-                    ),
-                    timeout=timedelta(seconds=self._settings.gap_seconds),
-                )
+                await workflow.wait_condition(is_closed, timeout=timedelta(seconds=self._settings.gap_seconds))
             except TimeoutError:
                 self._progress.skip_gap(now=workflow.now().timestamp())
 

@@ -28,7 +28,7 @@ from temporal_workflow.settings import PITCH_CLASSIFIER, Settings, connect
 from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 
 LOG = logging.getLogger(__name__)
-RESTART_SECONDS = 0.2  # pause before a restart; doubled up to LONGEST_PAUSE while a child dies before it is ready
+RESTART_SECONDS = 0.2  # pause before a restart; it grows up to LONGEST_PAUSE while a child dies before it is ready
 LONGEST_PAUSE = 30.0
 READY = b'"message": "ready"'  # what a worker logs once it takes work
 WATCH_SECONDS = 0.1

@@ -47,7 +47,7 @@ def model_card(report: Results, models_dir: Path) -> str:
         rule=rule,
         records={name: _training(record) for name, record in records.items()},
         detector=_detector(models_dir),
-        headline=[[row.what, row.figure, row.n] for row in results.headline(report)] if report.product else [],
+        headline=_headline(report) if report.product else [],
         scores=_scores(report, list(MODEL_TITLES)),
         by_source=_accuracy(report, "source"),
         by_kind=_accuracy(report, "kind"),
@@ -66,6 +66,18 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
         folder=config.RELEASED_DIRS[name],
         record=_training(record),
         scores=_scores(report, [name]),
+    )
+
+
+def detector_card(report: Results, models_dir: Path) -> str:
+    """Return the card of the event detector, from its settings.json."""
+    records = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
+    return render(
+        "DETECTOR.md.j2",
+        **_shared(report, records),
+        detector=_detector(models_dir),
+        headline=_headline(report) if report.product else [],
+        limits=results.limits(report),
     )
 
 
@@ -101,7 +113,7 @@ def readme(text: str, report: Results) -> str:
     weights = "; ".join(f"{MODEL_TITLES[name]}: {said}" for name, said in report.info.get("base_weights", {}).items())
     block = render(
         "headline.md.j2",
-        rows=[[row.what, row.figure, row.n] for row in results.headline(report)],
+        rows=_headline(report),
         limits=results.limits(report),
         tier=report.info.get("data", {}).get("tier"),
         weights=weights or "not stated",
@@ -120,12 +132,14 @@ def write_committed() -> list[Path]:
 def write_model_cards(
     report: Results, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path = DOCS_DIR
 ) -> list[Path]:
-    """Write the card of both released networks and docs/MODEL_CARD.md; return what changed."""
+    """Write the cards of the released networks and of the detector, and docs/MODEL_CARD.md; return what changed."""
     paths = {name: models_dir / config.RELEASED_DIRS[name] for name in TITLES}
     texts = {
         path / "README.md": network_card(name, report, read_json(path / "training.json"))
         for name, path in paths.items()
     }
+    if _detector(models_dir):
+        texts[models_dir / "detector" / "README.md"] = detector_card(report, models_dir)
     return _write(texts | {docs_dir / "MODEL_CARD.md": model_card(report, models_dir)})
 
 
@@ -150,6 +164,10 @@ def _shared(report: Results, records: list[Mapping]) -> dict:
         splits = [[name, *(sizes[name, split] for split in manifest.SPLITS)] for name in config.CLASS_NAMES]
     is_rebuilt = any("rebuilt" in record.get("base_weights", "") for record in records)
     return {"splits": splits, "info": report.info, "energy_rows": _energy, "is_rebuilt": is_rebuilt}
+
+
+def _headline(report: Results) -> list[list[str]]:
+    return [[row.what, row.figure, row.n] for row in results.headline(report)]
 
 
 def _training(record: Mapping) -> dict:

@@ -1,4 +1,4 @@
-"""Copies a full build's checkpoints to models/ and writes their cards: `python -m lib.reporting.release`."""
+"""Copies a full build's networks, rule and detector to models/, with cards: `python -m lib.reporting.release`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lib import config
 from lib.reporting import cards, results
 
 LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
+DETECTOR = "detector"  # folder of the detector, in the build's models and in models/
 
 
 class ReleaseError(RuntimeError):
@@ -19,66 +20,61 @@ class ReleaseError(RuntimeError):
 
 
 def release(
-    build_models_dir: Path, report_dir: Path, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path = cards.DOCS_DIR
+    build_models_dir: Path,
+    report_dir: Path,
+    *,
+    models_dir: Path = config.MODELS_DIR,
+    docs_dir: Path = cards.DOCS_DIR,
 ) -> list[Path]:
-    """Copy both networks and the rule, and write three model cards.
+    """Copy both networks, the rule and the detector, where one was trained, and write the cards; return all paths.
 
     Nothing is copied before everything has been checked, so a refused release leaves models/ as it was.
 
     Parameters
     ----------
-    build_models_dir : Path
-        `build/<profile>/models`.
-    report_dir : Path
-        `reports/<profile>`, whose figures the cards quote.
+    build_models_dir, report_dir : Path
+        `build/<profile>/models`, and `reports/<profile>`, whose figures the cards quote.
     models_dir, docs_dir : Path
         Where to.
-
-    Returns
-    -------
-    list of Path
-        What was written.
 
     Raises
     ------
     ReleaseError
         If something is missing, too large, or was trained on generated audio.
     """
-    if not (report_dir / "metrics.json").is_file():
-        raise ReleaseError(f"{report_dir / 'metrics.json'} is missing: run notebook 06 (`./run_all.sh full`).")
+    for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
+        if not path.is_file():
+            raise ReleaseError(f"{path} is missing: run notebook {notebook} (`./run_all.sh full`).")
+    folders = {
+        build_models_dir / name / "released": models_dir / config.RELEASED_DIRS[name] for name in LARGEST_MEGABYTES
+    }
     for name in LARGEST_MEGABYTES:
-        _check(name, build_models_dir)
-    rule_path = build_models_dir / config.RULE_FILE
-    if not rule_path.is_file():
-        raise ReleaseError(f"{rule_path} is missing: run notebook 05 (`./run_all.sh full`).")
-    written = [_copy(name, build_models_dir, models_dir) for name in LARGEST_MEGABYTES]
-    written.append(Path(shutil.copyfile(rule_path, models_dir / config.RULE_FILE)))
+        _check(name, build_models_dir / name / "released")
+    if (build_models_dir / DETECTOR).is_dir():
+        folders[build_models_dir / DETECTOR] = models_dir / DETECTOR
+    for source, target in folders.items():
+        shutil.rmtree(target, ignore_errors=True)  # no file of an older release stays behind
+        shutil.copytree(source, target)
+    written = [path for target in folders.values() for path in sorted(target.iterdir())]
+    written.append(Path(shutil.copyfile(build_models_dir / config.RULE_FILE, models_dir / config.RULE_FILE)))
     return [*written, *cards.write_model_cards(results.read(report_dir), models_dir=models_dir, docs_dir=docs_dir)]
 
 
-def _check(name: str, build_models_dir: Path) -> None:
+def _check(name: str, folder: Path) -> None:
     """Raise ReleaseError if a network may not be released."""
-    limit_megabytes = LARGEST_MEGABYTES[name]
     try:
-        weights = config.require_checkpoint(build_models_dir / name / "released", name)
+        weights = config.require_checkpoint(folder, name)
     except (FileNotFoundError, config.ClassOrderError) as error:
         raise ReleaseError(str(error)) from error
-    if weights.stat().st_size > limit_megabytes * 1e6:
-        size = weights.stat().st_size / 1e6
-        raise ReleaseError(f"{weights} has {size:.1f} MB, the limit is {limit_megabytes}: too large for git.")
-    record = config.read_record(weights.parent)
-    if record.get("data_tier") not in ("mirror", "network"):
+    megabytes, limit = weights.stat().st_size / 1e6, LARGEST_MEGABYTES[name]
+    if megabytes > limit:
+        raise ReleaseError(f"{weights} has {megabytes:.1f} MB, the limit is {limit}: too large for git.")
+    tier = config.read_record(folder).get("data_tier", "unknown")
+    if tier not in results.REAL_TIERS:
         raise ReleaseError(
-            f"{weights} was trained on {record.get('data_tier', 'unknown')} audio: only networks trained on real "
-            "recordings are released (`./run_all.sh full --data real`)."
+            f"{weights} was trained on {tier} audio: only networks trained on real recordings are released "
+            "(`./run_all.sh full --data real`)."
         )
-
-
-def _copy(name: str, build_models_dir: Path, models_dir: Path) -> Path:
-    target = models_dir / config.RELEASED_DIRS[name]
-    shutil.rmtree(target, ignore_errors=True)  # no file of an older release stays behind
-    shutil.copytree(build_models_dir / name / "released", target)
-    return target / config.CHECKPOINT_FILES[name]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReleaseError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    for path in written:
-        sys.stdout.write(f"{path} ({path.stat().st_size / 1e6:.1f} MB)\n")
+    sys.stdout.write("".join(f"{path}\n" for path in written))
     return 0
 
 

@@ -52,22 +52,15 @@ def gpu_name() -> str:
     return result.stdout.splitlines()[0].strip() if result.returncode == 0 and result.stdout.strip() else "none"
 
 
-def training_facts(profile: str) -> dict[str, dict]:
-    """Return what each model's training wrote to training.json, by model and scheme; absent ones are left out."""
-    found: dict[str, dict] = {}
-    for name in MODEL_NAMES:
-        for path in sorted((config.build_dir(profile) / "models" / name).glob("*/training.json")):
-            found.setdefault(name, {})[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
 def base_weights(profile: str) -> dict[str, str]:
-    """Return the description of the weights that each model started from."""
-    facts = training_facts(profile)
-    return {
-        name: next((record["base_weights"] for record in schemes.values() if record.get("base_weights")), "not stated")
-        for name, schemes in facts.items()
-    }
+    """Return the description of the weights that each model started from, as its training.json states it."""
+    found = {}
+    for name in MODEL_NAMES:
+        records = sorted((config.build_dir(profile) / "models" / name).glob("*/training.json"))
+        stated = (json.loads(path.read_text(encoding="utf-8")).get("base_weights") for path in records)
+        if records:
+            found[name] = next(filter(None, stated), "not stated")
+    return found
 
 
 def ensemble_rule(profile: str) -> str | None:
@@ -90,8 +83,7 @@ def step_facts(plan: Plan) -> dict[str, dict]:
 def _energy(facts: dict[str, dict]) -> dict:
     """Sum the energy of the steps; say how it was measured, or why it was not."""
     measured = [step["energy_kwh"] for step in facts.values() if step["energy_kwh"] is not None]
-    methods = {step["energy_method"] for step in facts.values() if step["energy_method"]}
-    reasons = {step["energy_reason"] for step in facts.values() if step["energy_reason"]}
+    methods, reasons = ({step[f"energy_{kind}"] for step in facts.values()} - {""} for kind in ("method", "reason"))
     return {
         "kwh": round(sum(measured), 6) if measured else None,
         "n_steps_measured": len(measured),

@@ -102,7 +102,8 @@ def test_the_model_card_and_the_networks_cards(tmp_path):
     report, models = reports.write(tmp_path / "report"), reports.write_models(tmp_path / "models")
     written = cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs")
     texts = {path.parent.name: path.read_text(encoding="utf-8") for path in written}
-    assert set(texts) == {*config.RELEASED_DIRS.values(), "docs"}
+    assert set(texts) == {*config.RELEASED_DIRS.values(), "detector", "docs"}
+    golden.check(GOLDEN_DIR / "DETECTOR.md", texts["detector"])
     golden.check(GOLDEN_DIR / "MODEL_CARD.md", texts["docs"])
     golden.check(GOLDEN_DIR / "NETWORK.md", texts["yamnet_finetuned"])
     assert cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs") == []

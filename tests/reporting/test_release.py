@@ -8,15 +8,7 @@ import pytest
 
 from lib import config
 from lib.reporting import release
-
-FIGURE = {"value": 0.87654, "low": 0.8, "high": 0.9}
-RESULT = {
-    "n_clips": 1234,
-    "n_groups": 56,
-    "accuracy": FIGURE,
-    "macro_f1": FIGURE,
-    "per_class": {label: {"precision": FIGURE, "recall": FIGURE, "f1": FIGURE} for label in config.CLASS_NAMES},
-}
+from tests.reporting import reports
 
 
 @pytest.fixture
@@ -31,8 +23,9 @@ def build(tmp_path):
         config.describe_checkpoint(checkpoint_dir, record)
         (checkpoint_dir / weights_file).write_bytes(b"weights")
     (folders["build"] / "ensemble.json").write_text(json.dumps({"rule": "average"}))
-    metrics = {name: {"test": RESULT, "validation": RESULT} for name in ("yamnet", "wav2vec2", "average")}
-    (folders["report"] / "metrics.json").write_text(json.dumps(metrics))
+    (folders["report"] / "metrics.json").write_text(json.dumps(reports.METRICS))
+    (folders["build"] / "detector").mkdir()
+    (folders["build"] / "detector" / "settings.json").write_text(json.dumps({"version": "d1"}))
     return folders
 
 
@@ -48,24 +41,19 @@ def test_networks_rule_and_cards_are_written(build):
     assert all(path.is_file() for path in written)
     assert not stale.exists()
     assert (build["models"] / "wav2vec2_compact" / "labels.json").is_file()
+    assert json.loads((build["models"] / "detector" / "settings.json").read_text()) == {"version": "d1"}
+    assert {path.parent.name for path in written if path.name == "README.md"} == {
+        *config.RELEASED_DIRS.values(),
+        "detector",
+    }
     assert json.loads((build["models"] / "ensemble.json").read_text()) == {"rule": "average"}
 
 
-def test_cards_quote_the_metrics_and_name_the_weights(build):
-    run(build)
-    card = (build["models"] / "yamnet_finetuned" / "README.md").read_text()
-    assert "0.877 [0.800, 0.900]" in card
-    assert "1,234" in card
-    assert "rebuilt YAMNet weights" in card
-    assert "Not a safety device" in card
-    assert "average" in (build["docs"] / "MODEL_CARD.md").read_text()
-
-
 def test_a_figure_without_a_value_is_called_so(build):
-    path = build["report"] / "metrics.json"
-    path.write_text(path.read_text().replace("0.87654", "null"))
+    metrics = {"yamnet": {"test": reports.scores(0.6) | {"macro_f1": reports.figure(None)}}}
+    (build["report"] / "metrics.json").write_text(json.dumps(metrics))
     run(build)
-    assert "no value" in (build["docs"] / "MODEL_CARD.md").read_text()
+    assert "| 1,234 | 56 | no value | 0.600 [0.500, 0.650] |" in (build["docs"] / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("tier", ["synthetic", None])

@@ -1,25 +1,27 @@
 """The one door for audio: files in, waveforms out, and back.
 
 A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 16 kHz unless a rate is given. Files
-are read by `lib.decoding.decoding`, waveforms changed by `lib.waveforms`; what others need of both is found here.
+are decoded by `lib.decoding`, waveforms changed by `lib.waveforms`; what others need of both is found here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 from lib.config import SAMPLE_RATE_HZ
-from lib.decoding import decoding
-from lib.decoding.audio_errors import (
+from lib.decoding.channels import mono_blocks, to_mono
+from lib.decoding.decode import Decoding
+from lib.decoding.errors import (
     AudioError,
     DamagedAudio,
     DecodeTimeout,
@@ -32,23 +34,21 @@ from lib.decoding.audio_errors import (
     TooShort,
     TruncatedAudio,
     UnsupportedFormat,
+    printable,
 )
-from lib.decoding.decoding import AudioInfo
 from lib.waveforms import (
     MIN_SECONDS,
-    amplitude,
     bandwidth_hz,
-    cancelled_by,
     check_waveform,
     equalise_level,
     remove_dc,
     resample,
     segment_bounds,
-    to_mono,
     within_full_scale,
 )
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "AudioError",
     "AudioInfo",
     "DamagedAudio",
@@ -58,7 +58,8 @@ __all__ = [
     "MissingAudio",
     "NonFiniteAudio",
     "NotAudio",
-    "QualityReport",
+    "Recording",
+    "Stream",
     "TooLong",
     "TooShort",
     "TruncatedAudio",
@@ -67,86 +68,139 @@ __all__ = [
     "check_waveform",
     "encode_flac",
     "equalise_level",
-    "examine",
+    "expand",
     "inspect",
     "load",
+    "read",
     "read_pcm16",
     "remove_dc",
     "resample",
     "segment_bounds",
     "sha256_of_samples",
+    "stream",
     "to_mono",
     "write_pcm16",
 ]
 
-MAX_SECONDS = 3600.0  # longest recording read unless asked otherwise
-MAX_PEAK = 2.0**31  # integers written as floats reach this; more is damage
-OUTLIER_SHARE, OUTLIER_DB = 0.001, 60.0  # floats over full scale: all but 0.1 % this far below the peak is damage
+AUDIO_SUFFIXES = frozenset(
+    ".3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .caf .eac3 .flac .flv .m4a .m4b .m4v .mka "
+    ".mkv .mov .mp2 .mp3 .mp4 .mpc .mpeg .mpg .mts .oga .ogg .ogv .opus .qt .rf64 .snd .spx .ts .tta .w64 .wav .wave "
+    ".weba .webm .wma .wmv .wv".split()
+)
+MAX_SECONDS = 4 * 3600.0  # longest recording that `load` and `read` hold in memory unless asked otherwise: 0.9 GB
+MAX_STREAM_SECONDS = 366 * 86_400.0
 PCM16_SCALE = 32768
-CLIPPED_RUN = 3  # samples in a row at the extreme value
-CLIPPED_FROM = 0.1  # extremes below this amplitude are silence or faint noise, not clipping
 
 
 @dataclass(frozen=True)
-class QualityReport:
-    """What a recording is like, measured on its samples at their own rate.
+class AudioInfo:
+    """What a recording is, as its header says.
 
     Attributes
     ----------
-    info : AudioInfo
-        What it is.
-    peak_db, rms_db : float
-        Levels in dB relative to full scale; minus infinity for digital silence.
-    dc_offset : float
-        Mean of the mono mix; full scale is 1.
-    clipped_fraction : float
-        Share of samples in runs of 3 or more at the highest or lowest value.
-    bandwidth_hz : float
-        Frequency below which 99 % of the energy lies.
-    cancels : bool
-        The channels cancel, so that the loudest one stands for all.
+    duration_seconds : float
+    sample_rate_hz, channels : int
+    container, codec : str
+        For example "WAV" and "PCM_16".
     """
 
-    info: AudioInfo
-    peak_db: float
-    rms_db: float
-    dc_offset: float
-    clipped_fraction: float
-    bandwidth_hz: float
-    cancels: bool
-
-    @property
-    def remarks(self) -> list[str]:
-        """What somebody should know before trusting the recording, in plain words; often nothing."""
-        found = {
-            "digital silence": self.peak_db == -math.inf,
-            "its channels cancel: the loudest one is used": self.cancels,
-            f"{100 * self.clipped_fraction:.1f} % of its samples are clipped": self.clipped_fraction > 0.001,
-            f"its DC offset is {self.dc_offset:+.2f}": abs(self.dc_offset) > 0.05,
-            f"its peak is {self.peak_db:+.1f} dB over full scale": self.peak_db > 0.1,
-        }
-        return [remark for remark, applies in found.items() if applies]
+    duration_seconds: float
+    sample_rate_hz: int
+    channels: int
+    container: str
+    codec: str
 
 
-def inspect(path: str | os.PathLike[str]) -> AudioInfo:
-    """Read what a recording's header says, after the checks that need no decoding.
+@dataclass(frozen=True)
+class Recording:
+    """A recording in memory: its waveform, and in plain words what somebody should know before trusting it."""
+
+    waveform: np.ndarray
+    remarks: list[str]
+
+
+class Stream:
+    """The waveform of a recording of any length in blocks of about 10 s: iterate over it, once or more.
+
+    Together the blocks are what `load` returns, but for content over full scale: that is turned down from where it
+    occurs on. Errors are those of `load`; some are known only at the end.
+
+    Attributes
+    ----------
+    remarks : list of str
+        What somebody should know before trusting the recording, in plain words; complete after the last block.
+    """
+
+    def __init__(self, path: Path, *, sample_rate_hz: int, max_seconds: float) -> None:
+        self.path, self.sample_rate_hz, self.max_seconds = path, sample_rate_hz, max_seconds
+        self.remarks: list[str] = []
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        peak = np.float32(1)
+        for block in self.unscaled():
+            peak = max(peak, np.abs(block).max())
+            yield block / peak if peak > 1 else block
+
+    def unscaled(self) -> Iterator[np.ndarray]:
+        """Yield the blocks with whatever is over full scale."""
+        decoding = Decoding(self.path, max_seconds=self.max_seconds)
+        self.remarks = decoding.remarks
+        yield from (block for block in _resampled(decoding, self.sample_rate_hz) if len(block))
+
+
+def _resampled(decoding: Decoding, to_hz: int) -> Iterator[np.ndarray]:
+    n_samples, waiting, rate_hz, resampler = 0, None, 0, None
+    for block in mono_blocks(decoding):
+        if waiting is None:
+            rate_hz = decoding.head.sample_rate_hz
+            resampler = soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
+        elif rate_hz != to_hz:
+            yield resampler.resample_chunk(waiting)
+        else:
+            yield waiting
+        n_samples, waiting = n_samples + len(block), block
+    if n_samples < MIN_SECONDS * rate_hz:
+        raise TooShort(f"it lasts {n_samples / rate_hz:.3f} s, the minimum is {MIN_SECONDS} s", decoding.path)
+    yield waiting if rate_hz == to_hz else resampler.resample_chunk(waiting, last=True)
+
+
+def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Stream:
+    """Return a recording of any length as blocks, in bounded memory.
 
     Parameters
     ----------
     path : path-like
-        Recording in any supported container.
+        Recording in any container that FFmpeg reads.
+    sample_rate_hz : int
+        Rate of the blocks in hertz.
 
     Returns
     -------
-    AudioInfo
-        Duration in seconds, rate in hertz, channels, container and codec.
+    Stream
+        Iterate over it for blocks, ndarray of float32, shape (n_samples,), mono, finite, in [-1, 1].
 
-    Raises
-    ------
-    AudioError
-        One of its named subclasses.
+    Examples
+    --------
+    >>> from lib import audio
+    >>> blocks = audio.stream("night.m4a")
+    >>> sum(len(block) for block in blocks) / 16_000, blocks.remarks  # doctest: +SKIP
+    (36000.0, [])
     """
-    return decoding.inspect(Path(path), max_seconds=MAX_SECONDS)
+    return Stream(Path(path), sample_rate_hz=sample_rate_hz, max_seconds=MAX_STREAM_SECONDS)
+
+
+def read(
+    path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ, max_seconds: float = MAX_SECONDS
+) -> Recording:
+    """Read a recording as a waveform with remarks; parameters and errors are those of `load`.
+
+    Returns
+    -------
+    Recording
+    """
+    source = Stream(Path(path), sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+    waveform = within_full_scale(np.concatenate(list(source.unscaled())))
+    return Recording(waveform, source.remarks)
 
 
 def load(
@@ -157,11 +211,11 @@ def load(
     Parameters
     ----------
     path : path-like
-        Recording in any supported container.
+        Recording in any container that FFmpeg reads.
     sample_rate_hz : int
         Rate of the result in hertz.
     max_seconds : float
-        Longest recording accepted.
+        Longest recording accepted; `stream` reads any.
 
     Returns
     -------
@@ -171,58 +225,66 @@ def load(
     Raises
     ------
     AudioError
-        One of its named subclasses: the recording is missing, not audio, unsupported, truncated, damaged, empty,
-        too short, too long, not finite, or takes too long to decode.
+        One of its named subclasses: the recording is missing, not audio, unsupported, damaged, empty, less than half
+        there, too short, too long, not finite, or takes too long to decode.
     """
-    samples, rate_hz = _load_samples(Path(path), max_seconds)
-    return within_full_scale(resample(to_mono(samples), rate_hz, sample_rate_hz))
+    return read(path, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds).waveform
 
 
-def _load_samples(path: Path, max_seconds: float) -> tuple[np.ndarray, float]:
-    """Decode and hold the samples themselves to account: enough of them, finite, and of one scale."""
-    decoded = decoding.decode(path, min_seconds=MIN_SECONDS, max_seconds=max_seconds)
-    samples, rate_hz = decoded.samples, decoded.sample_rate_hz
-    magnitudes = np.abs(samples)
-    peak = magnitudes.max()
-    if not np.isfinite(peak):
-        raise NonFiniteAudio(f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite", path)
-    if peak > MAX_PEAK:
-        raise DamagedAudio(f"its samples reach {peak:.3g}; full scale is 1", path)
-    if peak > 1 and np.quantile(magnitudes, 1 - OUTLIER_SHARE) < peak * amplitude(-OUTLIER_DB):
-        raise DamagedAudio(f"a few samples reach {peak:.3g}, far over full scale and over all others", path)
-    return samples, rate_hz
-
-
-def examine(path: str | os.PathLike[str], *, max_seconds: float = MAX_SECONDS) -> QualityReport:
-    """Decode a recording and measure what `load` would hide: clipping, DC offset, cancelling channels, silence.
+def inspect(path: str | os.PathLike[str]) -> AudioInfo:
+    """Read what a recording's header says; where it promises no length, decode to count.
 
     Parameters
     ----------
     path : path-like
-        Recording in any supported container.
-    max_seconds : float
-        Longest recording accepted.
+        Recording in any container that FFmpeg reads.
 
     Returns
     -------
-    QualityReport
+    AudioInfo
+        Duration in seconds, rate in hertz, channels, container and codec.
 
     Raises
     ------
     AudioError
         As for `load`.
     """
-    samples, rate_hz = _load_samples(Path(path), max_seconds)
-    mono = to_mono(samples)
-    return QualityReport(
-        info=inspect(path),
-        peak_db=_decibels(float(np.abs(samples).max())),
-        rms_db=_decibels(math.sqrt(np.square(mono, dtype=np.float64).mean())),
-        dc_offset=float(mono.mean(dtype=np.float64)),
-        clipped_fraction=_clipped_fraction(samples),
-        bandwidth_hz=bandwidth_hz(mono, rate_hz),
-        cancels=cancelled_by(samples) is not None,
-    )
+    decoding = Decoding(Path(path), max_seconds=MAX_STREAM_SECONDS)
+    n_frames, head = decoding.count(), decoding.head
+    return AudioInfo(n_frames / head.sample_rate_hz, head.sample_rate_hz, head.channels, head.container, head.codec)
+
+
+def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
+    """Find the recordings that paths of files and folders mean.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Files are taken as they are, whatever their names; of folders, all files below with a suffix of sound or film.
+
+    Returns
+    -------
+    files : list of Path
+        In order, those of a folder sorted.
+    skipped : list of str
+        For each other file of the folders a line with its path and why; also for a folder without recordings.
+    """
+    files: list[Path] = []
+    skipped: list[str] = []
+    for path in map(Path, paths):
+        inside = sorted(each for each in path.rglob("*") if not each.is_dir()) if path.is_dir() else None
+        chosen = [path] if inside is None else [each for each in inside if not _why_skipped(each)]
+        files += chosen
+        skipped += [f"{printable(each)}: {why}" for each in inside or () if (why := _why_skipped(each))]
+        if not chosen:
+            skipped.append(f"{printable(path)}: no sound files in it")
+    return files, skipped
+
+
+def _why_skipped(path: Path) -> str:
+    if path.name.startswith("."):
+        return "a hidden file"
+    return "" if path.suffix.lower() in AUDIO_SUFFIXES else "not the name of a sound file"
 
 
 def write_pcm16(path: str | os.PathLike[str], waveform: np.ndarray) -> None:
@@ -263,7 +325,7 @@ def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
     """
     info = inspect(path)
     if (info.container, info.codec, info.sample_rate_hz, info.channels) != ("WAV", "PCM_16", SAMPLE_RATE_HZ, 1):
-        raise InvalidWaveform(f"expected 16 kHz mono PCM16 WAV, got {info.describe()}", path)
+        raise InvalidWaveform(f"expected 16 kHz mono PCM16 WAV, got {info.container} {info.codec}, {info.sample_rate_hz} Hz, {info.channels} ch", path)
     return load(path)
 
 
@@ -290,16 +352,3 @@ def sha256_of_samples(waveform: np.ndarray) -> str:
 
 def _pcm16(waveform: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(waveform * np.float32(PCM16_SCALE)), -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
-
-
-def _decibels(magnitude: float) -> float:
-    return 20 * math.log10(magnitude) if magnitude > 0 else -math.inf
-
-
-def _clipped_fraction(samples: np.ndarray) -> float:
-    extreme = ((samples == samples.max(axis=0)) | (samples == samples.min(axis=0))) & (np.abs(samples) > CLIPPED_FROM)
-    starts = np.all([extreme[shift : len(extreme) - CLIPPED_RUN + 1 + shift] for shift in range(CLIPPED_RUN)], axis=0)
-    in_run = np.zeros_like(extreme)
-    for shift in range(CLIPPED_RUN):
-        in_run[shift : len(extreme) - CLIPPED_RUN + 1 + shift] |= starts
-    return float(in_run.mean())

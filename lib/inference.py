@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.decoding.audio_errors import printable
+from lib.decoding.errors import printable
 from lib.waveforms import prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ
-from lib.decoding.audio_errors import EmptyAudio, InvalidWaveform, NonFiniteAudio, TooShort
+from lib.decoding.errors import EmptyAudio, InvalidWaveform, NonFiniteAudio, TooShort
 
 MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortest scream used here lasts 0.3 s
 CANCELLATION_DB = 10.0  # channels cancel when their mean is this much quieter than the loudest one

@@ -62,13 +62,13 @@ def _as_application_error(error: Exception) -> Exception:
 
 def _doubtful_errors() -> tuple[type[Exception], ...]:
     """Return the errors that a fault of the machine can cause, too: final only when they come again."""
-    from lib.decoding.audio_errors import DamagedAudio, DecodeTimeout
+    from lib.decoding.errors import DamagedAudio, DecodeTimeout
 
     return MissingChunk, DamagedAudio, DecodeTimeout
 
 
 def _is_bad_audio(error: Exception) -> bool:
-    from lib.decoding.audio_errors import AudioError
+    from lib.decoding.errors import AudioError
 
     return isinstance(error, AudioError | StoreError | WrongLength)
 

@@ -48,25 +48,25 @@ class MissingAudio(AudioError):
 
 
 class NotAudio(AudioError):
-    """The bytes are not a container that is known here."""
+    """The bytes are no recording that FFmpeg knows."""
 
-    next_step = "Give a WAV, FLAC, OGG, Opus, MP3, AIFF, CAF, M4A, WebM, 3GP or AMR recording."
+    next_step = "Give a recording or a film with sound."
 
 
 class UnsupportedFormat(AudioError):
-    """A known container with content, or a rate or channel count, outside the allow-list."""
+    """No sound track with a known codec, or a rate or channel count that makes no sense."""
 
-    next_step = "Convert it first, for example: ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav"
+    next_step = "Export it again as WAV, FLAC or M4A."
 
 
 class TruncatedAudio(AudioError):
-    """The file holds less audio than its header promises."""
+    """Less than half of the length that is known can be decoded."""
 
     next_step = "Fetch or export the recording again."
 
 
 class DamagedAudio(AudioError):
-    """A header contradicts itself, a checksum fails, or a decoder gives up."""
+    """Nothing of it, or too little, can be decoded."""
 
     next_step = "Fetch or export the recording again."
 
@@ -84,9 +84,9 @@ class NonFiniteAudio(AudioError):
 
 
 class TooLong(AudioError):
-    """More audio than the stated maximum."""
+    """More audio than the stated maximum for one piece."""
 
-    next_step = "Cut it into shorter recordings, or raise max_seconds."
+    next_step = "Read it in blocks with lib.audio.stream, or cut it."
 
 
 class TooShort(AudioError):

@@ -1,0 +1,89 @@
+"""From several channels to one: the average where they agree, the channel with the best signal where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lib.decoding.decode import Decoding
+
+WINDOW_SECONDS = 10.0  # the choice is made anew for each window, so that a night may change
+MAX_VALUES = 2**23  # values in a window, for many channels at high rates
+AGREEMENT = 0.7  # power of the average over the mean power of the channels from which they agree
+FRAME_SECONDS = 0.032
+BAND_HZ = (250.0, 6000.0)  # where cries and screams have their energy, above hum
+LOWEST_HZ = 20.0
+FLOOR_PERCENT, FLOOR_SHARE = 20, 0.9  # this much of the quietest frames' power is background
+NOISE_FLATNESS = 0.5  # spectral flatness of one frame of noise, about exp(-0.58)
+LOST_POWER = 0.1  # the average has lost the signal when it holds less than this share of it
+LOST_RATIO = 0.1  # or when its signal-to-noise ratio is lower than this share of the best channel's
+FAINT, CLOSE = 0.01, 0.7
+
+
+def mono_blocks(decoding: Decoding) -> Iterator[np.ndarray]:
+    """Yield the recording in float32 windows (n_samples,) at its own rate, always cut at the same places."""
+    waiting, n_waiting, rate_hz = [], 0, 0
+    for block in decoding.blocks():
+        rate_hz = decoding.head.sample_rate_hz
+        n_window = max(min(round(WINDOW_SECONDS * rate_hz), MAX_VALUES // block.shape[1]), 1)
+        waiting, n_waiting = [*waiting, block], n_waiting + len(block)
+        while n_waiting >= n_window:
+            joined = np.concatenate(waiting)
+            yield to_mono(joined[:n_window], rate_hz)
+            waiting, n_waiting = [joined[n_window:]], n_waiting - n_window
+    if n_waiting:
+        yield to_mono(np.concatenate(waiting), rate_hz)
+
+
+def to_mono(samples: np.ndarray, rate_hz: float = 16_000) -> np.ndarray:
+    """Mix channels down without losing sound to cancellation, a dead or a noisy channel.
+
+    Parameters
+    ----------
+    samples : ndarray of float, shape (n_samples,) or (n_samples, n_channels)
+        Finite samples.
+    rate_hz : float
+        Their rate in hertz.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_samples,)
+    """
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim == 1 or samples.shape[1] == 1:
+        return samples.reshape(len(samples))
+    mean = samples.mean(axis=1)
+    powers = np.square(samples, dtype=np.float64).mean(axis=0)
+    if np.square(mean, dtype=np.float64).mean() >= AGREEMENT * powers.mean():
+        return mean
+    chosen = _better_channel(np.column_stack([samples, mean]), rate_hz)
+    return mean if chosen is None else np.ascontiguousarray(samples[:, chosen])
+
+
+def _better_channel(candidates: np.ndarray, rate_hz: float) -> int | None:
+    """Return the channel with the best signal; None where the average, the last candidate, is as good."""
+    signals, ratios = _signal(candidates, rate_hz)
+    if not signals.any():
+        return None
+    is_choice = signals[:-1] >= FAINT * signals[:-1].max()
+    best = ratios[:-1][is_choice].max()
+    if signals[-1] >= LOST_POWER * signals[:-1].max() and ratios[-1] >= LOST_RATIO * best:
+        return None
+    return int(np.where(is_choice & (ratios[:-1] >= CLOSE * best), signals[:-1], -1).argmax())
+
+
+def _signal(candidates: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return each candidate's power of sound that is tonal and comes and goes, and its ratio to all the rest."""
+    n_frame = min(round(FRAME_SECONDS * rate_hz), len(candidates))
+    frames = candidates[: len(candidates) // n_frame * n_frame].reshape(-1, n_frame, candidates.shape[1])
+    spectra = np.fft.rfft(frames * np.hanning(n_frame).astype(np.float32)[:, None], axis=1)
+    frequencies = np.fft.rfftfreq(n_frame, 1 / rate_hz)
+    power, tiny = np.square(np.abs(spectra), dtype=np.float64), np.finfo(np.float64).tiny
+    total = power[:, frequencies >= LOWEST_HZ].sum(axis=1).mean(axis=0)
+    power = power[:, (frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1])]
+    energy = power.sum(axis=1)
+    flatness = np.exp(np.log(power + tiny).mean(axis=1)) / (power.mean(axis=1) + tiny)
+    floor = FLOOR_SHARE * np.percentile(energy, FLOOR_PERCENT, axis=0)
+    signal = (np.maximum(energy - floor, 0) * np.clip(1 - flatness / NOISE_FLATNESS, 0, 1)).mean(axis=0)
+    return signal, signal / (total - signal + 1e-9 * total.max() + tiny)

@@ -1,0 +1,100 @@
+"""The process in which files are decoded, so that a crash, hang or memory bomb ends here.
+
+Run as a program by `lib.decoding.pool`, which gives it a socket. One JSON message in per file; out come a message with
+the head or the refusal, one message for each block of float32 samples, and a last one with the remarks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import resource
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import av
+import soundfile
+
+from lib.decoding.errors import AudioError
+from lib.decoding.track import Track
+
+MEMORY_BYTES = 2**31
+CPU_SECONDS = 2.0  # what a decoder may use before the first second of sound, and after it
+CPU_SECONDS_PER_SECOND = 0.05  # for each second of sound; FFmpeg needs about 0.002
+STEP_SECONDS = 10.0  # of sound, after which more time is granted
+SAMPLES, PROGRESS = b"data", b"."  # how what is sent begins, if not with JSON
+ERRORS = (soundfile.SoundFileError, av.error.FFmpegError, RuntimeError, OSError, MemoryError, TypeError, ValueError)
+
+
+def _limit(what: int, soft: int, hard: int | None = None) -> None:
+    with contextlib.suppress(ValueError, OSError):  # macOS knows some limits only by name
+        resource.setrlimit(what, (soft, soft if hard is None else hard))
+
+
+class Budget:
+    """CPU time granted for a file: the kernel ends the process when it is spent."""
+
+    def __init__(self, out: Connection) -> None:
+        self._out, self._done_seconds = out, 0.0
+        self._grant()
+
+    def progress(self, seconds: float) -> None:
+        """Grant more after each 10 s of sound, and tell the parent that all is well."""
+        if seconds < self._done_seconds:  # another track
+            self._done_seconds = 0.0
+        if seconds >= self._done_seconds + STEP_SECONDS:
+            self._done_seconds = seconds
+            self._grant()
+            self._out.send_bytes(PROGRESS)
+
+    def _grant(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = usage.ru_utime + usage.ru_stime + CPU_SECONDS + CPU_SECONDS_PER_SECOND * STEP_SECONDS
+        _limit(resource.RLIMIT_CPU, int(seconds) + 1, resource.RLIM_INFINITY)
+
+
+def _refusal(error: Exception) -> dict:
+    if isinstance(error, AudioError):
+        return {"error": type(error).__name__, "what": error.what}
+    reason = getattr(error, "error_string", "") or str(error) or type(error).__name__
+    return {"error": "DamagedAudio", "what": f"its decoder gives up ({reason.strip().rstrip('.')})"}
+
+
+def _serve(out: Connection, request: dict) -> dict:
+    """Send what a file holds; return the last message."""
+    n_frames, is_counted = 0, request["count_only"]
+    try:
+        with av.logging.Capture() as logs:
+            track = Track(Path(request["path"]), logs, Budget(out).progress)
+            head = track.open()
+            head.check(track.path, max_seconds=request["max_seconds"])
+            out.send_bytes(json.dumps({"head": dataclasses.asdict(head)}).encode())
+            if not is_counted or head.n_frames is None:
+                for block in track.blocks():
+                    n_frames += len(block)
+                    if not is_counted:
+                        out.send_bytes(SAMPLES + block.tobytes())
+    except ERRORS as error:
+        return _refusal(error)
+    return {"remarks": track.remarks, "n_frames": n_frames, "n_filled": track.n_filled}
+
+
+def main() -> None:
+    """Serve requests until the parent closes the socket."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    connection = Connection(int(sys.argv[1]))
+    connection.send_bytes(b"{}")
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            request = json.loads(connection.recv_bytes())
+            connection.send_bytes(json.dumps(_serve(connection, request)).encode())
+
+
+if __name__ == "__main__":
+    main()

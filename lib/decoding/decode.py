@@ -1,0 +1,179 @@
+"""Decode a recording to float32 samples at its own rate, trusting neither the file nor the decoder.
+
+What ordinary players play is accepted, with remarks where something is odd. Refused by a named error: what is no
+regular file, what does not decode, of which less than half of a known length decodes, what is not finite, whose rate or
+channel count makes no sense, or what is over the limits. Plain WAV is read in this process, where nothing in the file
+can lead the code astray; everything else is decoded in a child process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lib.decoding import errors
+from lib.decoding.errors import (
+    DamagedAudio,
+    DecodeTimeout,
+    EmptyAudio,
+    MissingAudio,
+    NonFiniteAudio,
+    TruncatedAudio,
+)
+from lib.decoding.head import Head, check_length
+from lib.decoding.pool import DecoderCrashed, DecoderTimeout, borrow_decoder
+from lib.decoding.wav import Wav, read_wav
+
+SLACK_SECONDS = 0.04  # how far a codec's length may differ from what a header promises: encoders' delay and padding
+MAX_PEAK = 2.0**31  # integers written as floats reach this; more is damage
+OUTLIER_PEAK = 16.0  # floats this far over full scale are judged by the next line
+OUTLIER_SHARE, OUTLIER_DB = 0.001, 60.0  # all but 0.1 % this far below the peak: a few samples are damaged
+
+
+class Decoding:
+    """One pass over a recording.
+
+    Parameters
+    ----------
+    path : Path
+    max_seconds : float
+        Longest recording accepted.
+
+    Attributes
+    ----------
+    head : Head or None
+        Known from the first block on.
+    remarks : list of str
+        What somebody should know before trusting it; complete after the last block.
+    """
+
+    def __init__(self, path: Path, *, max_seconds: float) -> None:
+        self.path, self.max_seconds = path, max_seconds
+        self.head: Head | None = None
+        self.remarks: list[str] = []
+        self._n_filled = 0
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples, float32 (n_samples, n_channels), finite.
+
+        Raises
+        ------
+        AudioError
+            One of its named subclasses, as soon as it is known.
+        """
+        n_frames = 0
+        with self._source(count_only=False) as source:
+            for block in source:
+                n_frames += len(block)
+                check_length(n_frames / self.head.sample_rate_hz, self.path, max_seconds=self.max_seconds)
+                _check_values(block, self.path)
+                yield block
+        self._check_promise(n_frames)
+
+    def count(self) -> int:
+        """Return the samples per channel that the header promises, counted by decoding where it promises none."""
+        with self._source(count_only=True) as source:
+            n_counted = sum(len(block) for block in source)
+        return n_counted if self.head.n_frames is None else self.head.n_frames
+
+    @contextlib.contextmanager
+    def _source(self, *, count_only: bool) -> Iterator[Iterator[np.ndarray]]:
+        with _regular_file(self.path) as descriptor:
+            wav = read_wav(descriptor, self.path)
+            blocks = self._plain(wav, descriptor, count_only) if wav else self._decoded(count_only)
+            with contextlib.closing(blocks):
+                yield blocks
+
+    def _plain(self, wav: Wav, descriptor: int, count_only: bool) -> Iterator[np.ndarray]:
+        self.head = wav.head
+        self.head.check(self.path, max_seconds=self.max_seconds)
+        self.remarks += wav.remarks
+        if not count_only:
+            yield from wav.blocks(descriptor)
+
+    def _decoded(self, count_only: bool) -> Iterator[np.ndarray]:
+        last: dict = {}
+        with contextlib.closing(self._messages(count_only)) as messages:
+            for message in messages:
+                if isinstance(message, np.ndarray):
+                    yield message.reshape(-1, self.head.channels)
+                elif "head" in message:
+                    self.head = Head(**message["head"])
+                else:
+                    last = message
+        if "error" in last:
+            raise getattr(errors, last["error"])(last["what"], self.path)
+        self.remarks += last["remarks"]
+        self._n_filled = last["n_filled"]
+        if count_only and self.head.n_frames is None:
+            yield np.empty((last["n_frames"], 0), np.float32)
+
+    def _messages(self, count_only: bool) -> Iterator[dict | np.ndarray]:
+        for attempt in (1, 2):
+            try:
+                with borrow_decoder() as decoder:
+                    yield from decoder.messages(self.path, max_seconds=self.max_seconds, count_only=count_only)
+                return
+            except DecoderCrashed as error:  # perhaps while it was idle, for want of memory: once more
+                if attempt == 2 or self.head is not None:
+                    raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
+            except DecoderTimeout as error:
+                raise DecodeTimeout(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
+
+    def _check_promise(self, n_frames: int) -> None:
+        if not n_frames:
+            raise EmptyAudio("it holds no samples", self.path)
+        if self.head.n_frames is None:
+            return
+        rate_hz, promised = self.head.sample_rate_hz, self.head.n_frames / self.head.sample_rate_hz
+        found, slack = n_frames / rate_hz, 0.5 / rate_hz if self.head.is_exact else SLACK_SECONDS
+        says = f"it promises {promised:.3f} s and {found - self._n_filled / rate_hz:.3f} s decode"
+        if n_frames - self._n_filled < self.head.n_frames / 2:
+            raise TruncatedAudio(says, self.path)
+        if found < promised - slack or (found > promised + slack and self.head.is_exact):
+            self.remarks.append(says)
+
+
+@contextlib.contextmanager
+def _regular_file(path: Path) -> Iterator[int]:
+    """Open a regular file; pipes, devices and folders are refused before opening, and checked again after."""
+    if "\0" in str(path):
+        raise MissingAudio("its name holds a null byte", path)
+    descriptor = None
+    try:
+        _check_regular(path, path.stat())
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        _check_regular(path, os.fstat(descriptor))
+        yield descriptor
+    except FileNotFoundError as error:
+        raise MissingAudio("there is no such file", path) from error
+    except OSError as error:
+        raise MissingAudio(f"it cannot be read ({error.strerror or error})", path) from error
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        raise MissingAudio(f"it is a {kinds.get(stat.S_IFMT(status.st_mode), 'device')}, no regular file", path)
+    if status.st_size == 0:
+        raise EmptyAudio("the file has 0 bytes", path)
+
+
+def _check_values(block: np.ndarray, path: Path) -> None:
+    """Hold samples to account: finite, and of one scale."""
+    magnitudes = np.abs(block)
+    peak = magnitudes.max(initial=0)
+    if not np.isfinite(peak):
+        raise NonFiniteAudio(f"{np.count_nonzero(~np.isfinite(block))} samples are NaN or infinite", path)
+    if peak > MAX_PEAK:
+        raise DamagedAudio(f"its samples reach {peak:.3g}; full scale is 1", path)
+    if peak > OUTLIER_PEAK and np.quantile(magnitudes, 1 - OUTLIER_SHARE) < peak * 10 ** (-OUTLIER_DB / 20):
+        raise DamagedAudio(f"a few samples reach {peak:.3g}, far over full scale and over all others", path)

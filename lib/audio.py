@@ -19,24 +19,11 @@ import soundfile
 import soxr
 
 from lib.config import SAMPLE_RATE_HZ
-from lib.decoding.channels import mono_blocks, to_mono
+from lib.decoding.channels import mono_blocks, to_mono  # noqa: F401 - to_mono is for others
 from lib.decoding.decode import Decoding
-from lib.decoding.errors import (
-    AudioError,
-    DamagedAudio,
-    DecodeTimeout,
-    EmptyAudio,
-    InvalidWaveform,
-    MissingAudio,
-    NonFiniteAudio,
-    NotAudio,
-    TooLong,
-    TooShort,
-    TruncatedAudio,
-    UnsupportedFormat,
-    printable,
-)
-from lib.waveforms import (
+from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
+from lib.decoding.errors import InvalidWaveform, TooShort, printable
+from lib.waveforms import (  # noqa: F401 - what others need of it is found here
     MIN_SECONDS,
     bandwidth_hz,
     check_waveform,
@@ -47,46 +34,12 @@ from lib.waveforms import (
     within_full_scale,
 )
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "AudioError",
-    "AudioInfo",
-    "DamagedAudio",
-    "DecodeTimeout",
-    "EmptyAudio",
-    "InvalidWaveform",
-    "MissingAudio",
-    "NonFiniteAudio",
-    "NotAudio",
-    "Recording",
-    "Stream",
-    "TooLong",
-    "TooShort",
-    "TruncatedAudio",
-    "UnsupportedFormat",
-    "bandwidth_hz",
-    "check_waveform",
-    "encode_flac",
-    "equalise_level",
-    "expand",
-    "inspect",
-    "load",
-    "read",
-    "read_pcm16",
-    "remove_dc",
-    "resample",
-    "segment_bounds",
-    "sha256_of_samples",
-    "stream",
-    "to_mono",
-    "write_pcm16",
-]
-
-AUDIO_SUFFIXES = frozenset(
-    ".3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .caf .eac3 .flac .flv .m4a .m4b .m4v .mka "
-    ".mkv .mov .mp2 .mp3 .mp4 .mpc .mpeg .mpg .mts .oga .ogg .ogv .opus .qt .rf64 .snd .spx .ts .tta .w64 .wav .wave "
-    ".weba .webm .wma .wmv .wv".split()
-)
+AUDIO_SUFFIXES = {
+    ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb",
+    ".caf", ".eac3", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpc",
+    ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".qt", ".rf64", ".snd", ".spx", ".ts", ".tta", ".w64",
+    ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+}  # fmt: skip
 MAX_SECONDS = 4 * 3600.0  # longest recording that `load` and `read` hold in memory unless asked otherwise: 0.9 GB
 MAX_STREAM_SECONDS = 366 * 86_400.0
 PCM16_SCALE = 32768
@@ -181,8 +134,7 @@ def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ
 
     Examples
     --------
-    >>> from lib import audio
-    >>> blocks = audio.stream("night.m4a")
+    >>> blocks = stream("night.m4a")
     >>> sum(len(block) for block in blocks) / 16_000, blocks.remarks  # doctest: +SKIP
     (36000.0, [])
     """
@@ -325,7 +277,7 @@ def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
     """
     info = inspect(path)
     if (info.container, info.codec, info.sample_rate_hz, info.channels) != ("WAV", "PCM_16", SAMPLE_RATE_HZ, 1):
-        raise InvalidWaveform(f"expected 16 kHz mono PCM16 WAV, got {info.container} {info.codec}, {info.sample_rate_hz} Hz, {info.channels} ch", path)
+        raise InvalidWaveform(f"expected 16 kHz mono PCM16 WAV, got {info}", path)
     return load(path)
 
 

@@ -15,17 +15,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
-import soundfile
 
 from lib.decoding.errors import AudioError
 from lib.decoding.track import Track
 
 MEMORY_BYTES = 2**31
-CPU_SECONDS = 2.0  # what a decoder may use before the first second of sound, and after it
-CPU_SECONDS_PER_SECOND = 0.05  # for each second of sound; FFmpeg needs about 0.002
-STEP_SECONDS = 10.0  # of sound, after which more time is granted
+CPU_SECONDS = 3.0  # what a decoder may use until the first 10 s of sound are there, and for each further 10 s
+STEP_SECONDS = 10.0  # FFmpeg needs about 0.03 s for them
 SAMPLES, PROGRESS = b"data", b"."  # how what is sent begins, if not with JSON
-ERRORS = (soundfile.SoundFileError, av.error.FFmpegError, RuntimeError, OSError, MemoryError, TypeError, ValueError)
+ERRORS = (av.error.FFmpegError, RuntimeError, OSError, MemoryError, TypeError, LookupError, ValueError)
 
 
 def _limit(what: int, soft: int, hard: int | None = None) -> None:
@@ -42,24 +40,14 @@ class Budget:
 
     def progress(self, seconds: float) -> None:
         """Grant more after each 10 s of sound, and tell the parent that all is well."""
-        if seconds < self._done_seconds:  # another track
-            self._done_seconds = 0.0
-        if seconds >= self._done_seconds + STEP_SECONDS:
+        if not self._done_seconds <= seconds < self._done_seconds + STEP_SECONDS:  # lower: another track
             self._done_seconds = seconds
             self._grant()
             self._out.send_bytes(PROGRESS)
 
     def _grant(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = usage.ru_utime + usage.ru_stime + CPU_SECONDS + CPU_SECONDS_PER_SECOND * STEP_SECONDS
-        _limit(resource.RLIMIT_CPU, int(seconds) + 1, resource.RLIM_INFINITY)
-
-
-def _refusal(error: Exception) -> dict:
-    if isinstance(error, AudioError):
-        return {"error": type(error).__name__, "what": error.what}
-    reason = getattr(error, "error_string", "") or str(error) or type(error).__name__
-    return {"error": "DamagedAudio", "what": f"its decoder gives up ({reason.strip().rstrip('.')})"}
+        _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + CPU_SECONDS) + 1, resource.RLIM_INFINITY)
 
 
 def _serve(out: Connection, request: dict) -> dict:
@@ -71,13 +59,14 @@ def _serve(out: Connection, request: dict) -> dict:
             head = track.open()
             head.check(track.path, max_seconds=request["max_seconds"])
             out.send_bytes(json.dumps({"head": dataclasses.asdict(head)}).encode())
-            if not is_counted or head.n_frames is None:
-                for block in track.blocks():
-                    n_frames += len(block)
-                    if not is_counted:
-                        out.send_bytes(SAMPLES + block.tobytes())
+            for block in track.blocks() if not is_counted or head.n_frames is None else ():
+                n_frames += len(block)
+                if not is_counted:
+                    out.send_bytes(SAMPLES + block.tobytes())
+    except AudioError as error:
+        return {"error": type(error).__name__, "what": error.what}
     except ERRORS as error:
-        return _refusal(error)
+        return {"error": "DamagedAudio", "what": f"its decoder gives up ({error or type(error).__name__})"}
     return {"remarks": track.remarks, "n_frames": n_frames, "n_filled": track.n_filled}
 
 
@@ -90,7 +79,7 @@ def main() -> None:
     av.logging.set_skip_repeated(False)
     connection = Connection(int(sys.argv[1]))
     connection.send_bytes(b"{}")
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
             request = json.loads(connection.recv_bytes())
             connection.send_bytes(json.dumps(_serve(connection, request)).encode())

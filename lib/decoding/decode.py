@@ -17,55 +17,36 @@ from pathlib import Path
 import numpy as np
 
 from lib.decoding import errors
-from lib.decoding.errors import (
-    DamagedAudio,
-    DecodeTimeout,
-    EmptyAudio,
-    MissingAudio,
-    NonFiniteAudio,
-    TruncatedAudio,
-)
+from lib.decoding.errors import DamagedAudio, DecodeTimeout, EmptyAudio, MissingAudio, NonFiniteAudio, TruncatedAudio
 from lib.decoding.head import Head, check_length
 from lib.decoding.pool import DecoderCrashed, DecoderTimeout, borrow_decoder
 from lib.decoding.wav import Wav, read_wav
 
-SLACK_SECONDS = 0.04  # how far a codec's length may differ from what a header promises: encoders' delay and padding
 MAX_PEAK = 2.0**31  # integers written as floats reach this; more is damage
 OUTLIER_PEAK = 16.0  # floats this far over full scale are judged by the next line
 OUTLIER_SHARE, OUTLIER_DB = 0.001, 60.0  # all but 0.1 % this far below the peak: a few samples are damaged
 
 
 class Decoding:
-    """One pass over a recording.
-
-    Parameters
-    ----------
-    path : Path
-    max_seconds : float
-        Longest recording accepted.
+    """One pass over a recording of at most `max_seconds`.
 
     Attributes
     ----------
-    head : Head or None
+    head : Head
         Known from the first block on.
     remarks : list of str
         What somebody should know before trusting it; complete after the last block.
     """
 
+    head: Head
+
     def __init__(self, path: Path, *, max_seconds: float) -> None:
         self.path, self.max_seconds = path, max_seconds
-        self.head: Head | None = None
         self.remarks: list[str] = []
         self._n_filled = 0
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples, float32 (n_samples, n_channels), finite.
-
-        Raises
-        ------
-        AudioError
-            One of its named subclasses, as soon as it is known.
-        """
+        """Yield the samples, float32 (n_samples, n_channels), finite; raise a named error as soon as it is known."""
         n_frames = 0
         with self._source(count_only=False) as source:
             for block in source:
@@ -90,11 +71,9 @@ class Decoding:
                 yield blocks
 
     def _plain(self, wav: Wav, descriptor: int, count_only: bool) -> Iterator[np.ndarray]:
-        self.head = wav.head
+        self.head, self.remarks[:] = wav.head, wav.remarks
         self.head.check(self.path, max_seconds=self.max_seconds)
-        self.remarks += wav.remarks
-        if not count_only:
-            yield from wav.blocks(descriptor)
+        yield from () if count_only else wav.blocks(descriptor)
 
     def _decoded(self, count_only: bool) -> Iterator[np.ndarray]:
         last: dict = {}
@@ -108,8 +87,7 @@ class Decoding:
                     last = message
         if "error" in last:
             raise getattr(errors, last["error"])(last["what"], self.path)
-        self.remarks += last["remarks"]
-        self._n_filled = last["n_filled"]
+        self.remarks[:], self._n_filled = last["remarks"], last["n_filled"]
         if count_only and self.head.n_frames is None:
             yield np.empty((last["n_frames"], 0), np.float32)
 
@@ -120,22 +98,24 @@ class Decoding:
                     yield from decoder.messages(self.path, max_seconds=self.max_seconds, count_only=count_only)
                 return
             except DecoderCrashed as error:  # perhaps while it was idle, for want of memory: once more
-                if attempt == 2 or self.head is not None:
+                if attempt == 2 or hasattr(self, "head"):
                     raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
             except DecoderTimeout as error:
-                raise DecodeTimeout(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
+                raise DecodeTimeout(
+                    f"its decoder has not finished it in the time allowed ({error})", self.path
+                ) from error
 
     def _check_promise(self, n_frames: int) -> None:
         if not n_frames:
             raise EmptyAudio("it holds no samples", self.path)
         if self.head.n_frames is None:
             return
-        rate_hz, promised = self.head.sample_rate_hz, self.head.n_frames / self.head.sample_rate_hz
-        found, slack = n_frames / rate_hz, 0.5 / rate_hz if self.head.is_exact else SLACK_SECONDS
-        says = f"it promises {promised:.3f} s and {found - self._n_filled / rate_hz:.3f} s decode"
-        if n_frames - self._n_filled < self.head.n_frames / 2:
+        n_promised, n_decoded, rate_hz = self.head.n_frames, n_frames - self._n_filled, self.head.sample_rate_hz
+        says = f"it promises {n_promised / rate_hz:.4f} s and {n_decoded / rate_hz:.4f} s decode"
+        if n_decoded < n_promised / 2:
             raise TruncatedAudio(says, self.path)
-        if found < promised - slack or (found > promised + slack and self.head.is_exact):
+        n_slack = self.head.slack_seconds * rate_hz
+        if n_frames < n_promised - n_slack or (n_frames > n_promised and not n_slack):
             self.remarks.append(says)
 
 
@@ -173,7 +153,6 @@ def _check_values(block: np.ndarray, path: Path) -> None:
     peak = magnitudes.max(initial=0)
     if not np.isfinite(peak):
         raise NonFiniteAudio(f"{np.count_nonzero(~np.isfinite(block))} samples are NaN or infinite", path)
-    if peak > MAX_PEAK:
-        raise DamagedAudio(f"its samples reach {peak:.3g}; full scale is 1", path)
-    if peak > OUTLIER_PEAK and np.quantile(magnitudes, 1 - OUTLIER_SHARE) < peak * 10 ** (-OUTLIER_DB / 20):
-        raise DamagedAudio(f"a few samples reach {peak:.3g}, far over full scale and over all others", path)
+    is_outlier = peak > OUTLIER_PEAK and np.quantile(magnitudes, 1 - OUTLIER_SHARE) < peak * 10 ** (-OUTLIER_DB / 20)
+    if peak > MAX_PEAK or is_outlier:
+        raise DamagedAudio(f"a few samples or all reach {peak:.3g}, far over full scale, which is 1", path)

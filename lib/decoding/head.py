@@ -1,4 +1,4 @@
-"""What a recording is: container, codec, rate, channels, the length that it promises; and which of them are bearable."""
+"""What a recording is: container, codec, rate, channels, and the length that it promises; and what is bearable."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_CHANNELS = 16
 class Head:
     """Facts of a recording.
 
-    `n_frames` is the promised number of samples per channel, None where nothing is promised; `is_exact` says that the
-    promise counts samples, not the frames of a codec.
+    `n_frames` is the promised number of samples per channel, None where nothing is promised; `slack_seconds` is how far
+    the promise may differ from what decodes, 0 where it counts samples.
     """
 
     container: str
@@ -24,29 +24,20 @@ class Head:
     sample_rate_hz: int
     channels: int
     n_frames: int | None = None
-    is_exact: bool = False
+    slack_seconds: float = 0.0
 
     def describe(self) -> str:
         """Return one line for messages."""
         return f"{self.container} {self.codec}, {self.sample_rate_hz} Hz, {self.channels} ch"
 
     def check(self, path: Path, *, max_seconds: float) -> None:
-        """Hold it to the limits before anything is allocated.
-
-        Raises
-        ------
-        UnsupportedFormat, EmptyAudio, TooLong
-        """
-        if not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
-            limits = f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
-            raise UnsupportedFormat(f"its rate is {self.sample_rate_hz} Hz, outside {limits}", path)
-        if not 1 <= self.channels <= MAX_CHANNELS:
-            raise UnsupportedFormat(f"it has {self.channels} channels, outside 1 to {MAX_CHANNELS}", path)
-        if self.n_frames is None:
-            return
-        if self.n_frames <= 0 and self.is_exact and self.container == "WAV":
+        """Raise UnsupportedFormat, EmptyAudio or TooLong before anything is allocated."""
+        if not (MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ and 1 <= self.channels <= MAX_CHANNELS):
+            limits = f"outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, 1 to {MAX_CHANNELS} ch"
+            raise UnsupportedFormat(f"it is {self.describe()}, {limits}", path)
+        if self.n_frames == 0:
             raise EmptyAudio("it holds no samples", path)
-        check_length(self.n_frames / self.sample_rate_hz, path, max_seconds=max_seconds)
+        check_length((self.n_frames or 0) / self.sample_rate_hz, path, max_seconds=max_seconds)
 
 
 def check_length(seconds: float, path: Path, *, max_seconds: float) -> None:

@@ -1,7 +1,7 @@
 """Decode the sound track of a file with PyAV, as players do; run only in the child process.
 
-What FFmpeg does not pass on is read from the bytes: an MP3's count of frames, the size of a CAF's sound, the mark at the
-end of an OGG. An OGG without a fault is decoded by libsndfile, as it always was here.
+What FFmpeg does not pass on is read from the bytes: an MP3's count of frames, the size of a CAF's sound, the mark at
+the end of an OGG. An OGG without a fault is decoded by libsndfile, as it always was here.
 """
 
 from __future__ import annotations
@@ -21,25 +21,18 @@ from lib.decoding.head import Head
 FORMATS = (  # never playlists or others that open further files
     "wav,w64,aiff,caf,au,flac,ogg,mp3,aac,loas,mov,matroska,amr,asf,avi,mpegts,mpeg,flv,wv,tta,ape,ac3,eac3,mpc,mpc8"
 )
-EXACT_CODECS = ("pcm_", "flac", "wavpack", "tta")  # where headers count samples
-UNSTATED = {"mp3", "aac", "loas", "amr", "mpegts", "mpeg", "ac3", "eac3"}  # FFmpeg only estimates their lengths
+UNSTATED = {"aac", "loas", "amr", "mpegts", "mpeg", "ac3", "eac3"}  # FFmpeg only estimates their lengths
 OWN_CLOCK = {"mpegts", "mpeg", "asf", "flv"}  # their time stamps begin anywhere
-NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "MP4", "matroska,webm": "MATROSKA"}
+EXACT_CODECS = ("pcm_", "flac", "wavpack", "tta")  # headers count their samples
+SLACK_SECONDS = 0.01  # how far other lengths may be from what decodes
+COARSE = {"matroska,webm": 0.1, "asf": 0.1}  # whose lengths take in the delay of the encoder
 BLOCK_FRAMES = 65_536
 GAP_SECONDS = 0.1  # time stamps that run ahead by less are rounding
 MAX_GAP_SECONDS = 600.0  # longest gap that is filled where no length is promised
 LATE_SECONDS = 0.5  # encoders delay by less
 SOUND = 1e-4  # amplitude from which a track is not silent
-SCALES = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 KNOWN = (b"RIFF", b"RF64", b"FORM", b"caff", b"OggS", b"\x1a\x45\xdf\xa3", b"fLaC", b"#!AMR", b".snd", b"riff")
-HINTS = {
-    b"version https://git-lfs": "a Git LFS pointer instead of the recording: run `git lfs pull`",
-    b"<": "a web page or XML, perhaps an error page of a download",
-    b"#EXTM3U": "a playlist",
-    b"PK\x03\x04": "a ZIP archive: unpack it first",
-    b"\x1f\x8b": "a gzip archive: unpack it first",
-    b"MThd": "MIDI, which holds notes and no sound",
-}
+HINTS = {b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`", b"<": "a web page, or XML of a download"}
 
 
 class Track:
@@ -48,9 +41,8 @@ class Track:
     Parameters
     ----------
     path : Path
-        File.
     logs : list
-        Where PyAV puts FFmpeg's complaints, as `av.logging.Capture` gives it.
+        Where `av.logging.Capture` puts FFmpeg's complaints.
     progress : callable
         Told how many seconds have been decoded, so that time is granted for them.
     """
@@ -60,7 +52,7 @@ class Track:
         self.remarks: list[str] = []
         self.n_filled = 0  # samples of silence that stand for gaps
         self._complaints: list[str] = []
-        self._n_packets = self._n_failed = self._n_complaints = self._first_byte = 0
+        self._n_packets = self._n_failed = self._n_complaints = self._n_jumps_back = self._first_byte = 0
         self._gaps: list[tuple[float, float]] = []  # (start, length) in seconds
         self._converters: dict[tuple, av.AudioResampler] = {}
 
@@ -72,17 +64,21 @@ class Track:
         self._start = (container.start_time or 0) / 1e6 if self._format in OWN_CLOCK else 0.0
         self._frames = self._decoded(container, stream)
         self._frame = next(self._frames, None)
+        if self._frame is None and self._n_failed:
+            raise DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
         if self._frame is None:
-            raise self._nothing()
-        self._promise = self._promised_seconds(container, stream)
-        codec = stream.codec_context.codec.canonical_name
-        self._sndfile = self._clean_ogg(index) if self._format == "ogg" else None
+            raise EmptyAudio("it holds no samples", self.path)
         self.rate_hz, self.channels = self._frame.sample_rate, self._frame.layout.nb_channels
+        self._promise = self._promised_seconds(container, stream)
+        self._sndfile = self._clean_ogg(index) if self._format == "ogg" else None
         if self._sndfile:
             self.rate_hz, self.channels = self._sndfile.samplerate, self._sndfile.channels
-        n_frames = None if self._promise is None else round(self._promise * self.rate_hz)
-        name = NAMES.get(self._format, self._format.upper())
-        return Head(name, codec.upper(), self.rate_hz, self.channels, n_frames, codec.startswith(EXACT_CODECS))
+            self._promise = self._sndfile.frames / self.rate_hz
+        codec = stream.codec_context.codec.canonical_name
+        name = {"mov": "MP4"}.get(kind := self._format.split(",")[0], kind.upper())
+        slack = 0.0 if codec.startswith(EXACT_CODECS) else COARSE.get(self._format, SLACK_SECONDS)
+        n_frames = round(self._promise * self.rate_hz) if self._promise else None
+        return Head(name, codec.upper(), self.rate_hz, self.channels, n_frames, slack)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield float32 (n_samples, n_channels); gaps in the time stamps become silence, so that the clock holds."""
@@ -110,24 +106,22 @@ class Track:
             options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": FORMATS}
             container = av.open("fd:", container_options=options, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
-            raise self._as_refusal(error) from error
+            raise self._refusal(error) from error
         finally:
             os.close(descriptor)  # FFmpeg has a copy of it
         if not container.streams.audio:
             raise UnsupportedFormat("it has no sound track", self.path)
         return container
 
-    def _as_refusal(self, error: Exception) -> AudioError:
-        reason = getattr(error, "strerror", None) or str(error)
-        with open(self.path, "rb") as file:
+    def _refusal(self, error: Exception) -> AudioError:
+        with self.path.open("rb") as file:
             head = file.read(64)
-        for magic, meaning in HINTS.items():
-            if head.lstrip().startswith(magic):
-                return NotAudio(f"it is {meaning}", self.path)
+        if hint := next((hint for magic, hint in HINTS.items() if head.startswith(magic)), ""):
+            return NotAudio(f"it is {hint}", self.path)
         if isinstance(error, EOFError):
             return TruncatedAudio("it ends before any sound", self.path)
         if head.startswith(KNOWN) or head[4:8] == b"ftyp":
-            return DamagedAudio(f"FFmpeg cannot open it ({reason})", self.path)
+            return DamagedAudio(f"FFmpeg cannot open it ({getattr(error, 'strerror', error)})", self.path)
         return NotAudio(f"its first bytes, {head[:8].hex(' ')}, belong to no known container", self.path)
 
     def _choose(self) -> int:
@@ -137,8 +131,7 @@ class Track:
         if len(tracks) == 1:
             return 0
         index = next((index for index in range(len(tracks)) if self._has_sound(index)), 0)
-        why = "the first with sound" if index else "the first"
-        self.remarks.append(f"it has {len(tracks)} sound tracks: number {index + 1}, {why}, is read")
+        self.remarks.append(f"it has {len(tracks)} sound tracks: number {index + 1}, the first with sound, is read")
         return index
 
     def _has_sound(self, index: int) -> bool:
@@ -146,7 +139,11 @@ class Track:
         stream = container.streams.audio[index]
         if stream.codec_context is None:
             return False
-        return any(np.abs(_samples(frame)).max(initial=0) > SOUND for frame in self._decoded(container, stream))
+        for frame in self._decoded(container, stream):
+            converter = av.AudioResampler(format="flt", layout=frame.layout.name, rate=frame.sample_rate)
+            if any(np.abs(each.to_ndarray()).max(initial=0) > SOUND for each in converter.resample(frame)):
+                return True
+        return False
 
     def _decoded(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
         """Yield what decodes, and count what does not."""
@@ -160,7 +157,7 @@ class Track:
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
-                self._complain(f"it cannot be read beyond {seconds:.2f} s: {error.strerror}")
+                self._complaints.insert(0, f"it cannot be read beyond {seconds:.2f} s: {error.strerror}")
                 return
             self._first_byte = self._first_byte if self._n_packets else packet.pos or 0
             self._n_packets += packet.size > 0
@@ -170,23 +167,13 @@ class Track:
                     yield frame
             except av.error.FFmpegError as error:
                 self._n_failed += 1
-                self._complain(str(error.strerror))
-            self._hear_complaints()
+                self._complaints = self._complaints or [str(error.strerror)]
+            self._n_complaints += len(self._logs)
+            self._complaints = self._complaints or [
+                f"{part}: {ascii(text.strip())}" for _, part, text in self._logs[:1]
+            ]
+            self._logs.clear()
             self._progress(seconds)
-
-    def _hear_complaints(self) -> None:
-        for _, part, text in self._logs:
-            self._complain(f"{part}: {text}")
-        self._logs.clear()
-
-    def _complain(self, text: str) -> None:
-        self._n_complaints += 1
-        self._complaints = self._complaints or [ascii(text.strip()[:100])[1:-1]]
-
-    def _nothing(self) -> AudioError:
-        if self._n_failed:
-            return DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
-        return EmptyAudio("it holds no samples", self.path)
 
     def _clocked(self) -> Iterator[np.ndarray]:
         n_frames, origin, frame = 0, None, self._frame
@@ -195,25 +182,20 @@ class Track:
                 seconds = float(frame.pts * frame.time_base)
                 if origin is None:
                     origin = seconds
-                    self._remark_on_start(seconds - self._start)
+                    if abs(late := seconds - self._start) > LATE_SECONDS:
+                        self.remarks.append(f"its sound begins {late:.2f} s into it: times here count from there")
                 ahead = seconds - origin - n_frames / self.rate_hz
                 n_missing = self._n_missing(n_frames, ahead) if ahead > GAP_SECONDS else 0
                 for start in range(0, n_missing, BLOCK_FRAMES):
                     yield np.zeros((min(BLOCK_FRAMES, n_missing - start), self.channels), np.float32)
                 n_frames += n_missing
                 if abs(ahead) > GAP_SECONDS:  # what is not filled begins a new line of time
+                    self._n_jumps_back += ahead < 0
                     origin = seconds - n_frames / self.rate_hz
-            samples = self._conform(frame)
+            samples = self._samples(frame)
             n_frames += len(samples)
             yield samples
             frame = next(self._frames, None)
-
-    def _starts_late(self) -> bool:
-        return abs(float((self._frame.pts or 0) * self._frame.time_base)) > GAP_SECONDS
-
-    def _remark_on_start(self, seconds: float) -> None:
-        if abs(seconds) > LATE_SECONDS:
-            self.remarks.append(f"its sound begins {seconds:.2f} s into it: times here count from there")
 
     def _n_missing(self, n_frames: int, gap_seconds: float) -> int:
         """Return how many samples of silence a gap needs; refuse where gaps make up half of what is promised."""
@@ -227,37 +209,37 @@ class Track:
         self._gaps.append((at, gap_seconds))
         return n_missing
 
-    def _conform(self, frame: av.AudioFrame) -> np.ndarray:
-        """Return a frame's samples at the first one's rate and channels: joined recordings change them."""
+    def _samples(self, frame: av.AudioFrame) -> np.ndarray:
+        """Return float32 (n_samples, n_channels) at the first frame's rate and channels, which joined files change."""
+        layout, rate_hz = self._frame.layout.name, self._frame.sample_rate
         key = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if key[:2] == (self._frame.sample_rate, self._frame.layout.name):
-            return _samples(frame)
         if key not in self._converters:
-            if not self._converters:
+            if key[:2] != (rate_hz, layout):
                 self.remarks.append(f"its rate or its channels change, to {key[0]} Hz, {key[1]}")
-            layout, rate_hz = self._frame.layout.name, self._frame.sample_rate
-            self._converters[key] = av.AudioResampler(format="fltp", layout=layout, rate=rate_hz)
-        converted = [_samples(each) for each in self._converters[key].resample(frame)]
+            self._converters[key] = av.AudioResampler(format="flt", layout=layout, rate=rate_hz)
+        converted = [each.to_ndarray().reshape(-1, self.channels) for each in self._converters[key].resample(frame)]
         return np.concatenate([np.zeros((0, self.channels), np.float32), *converted])
 
     def _conclude(self) -> None:
+        n_faults = max(self._n_failed, self._n_complaints, len(self._complaints))
+        faults = f"{n_faults} faults on decoding, the first: {self._complaints[0]}" if n_faults else ""
         if 2 * self._n_failed > self._n_packets:
-            raise DamagedAudio(
-                f"{self._n_failed} of its {self._n_packets} packets do not decode ({self._complaints[0]})", self.path
-            )
+            raise DamagedAudio(f"less than half of it decodes ({faults})", self.path)
         if self._gaps:
-            n_gaps, total = len(self._gaps), sum(length for _, length in self._gaps)
-            found = "a gap" if n_gaps == 1 else f"{n_gaps} gaps"
-            self.remarks.append(f"{found}, {total:.2f} s from {self._gaps[0][0]:.2f} s on, filled with silence")
-        if self._n_complaints:
-            self.remarks.append(f"{self._n_complaints} faults on decoding, the first: {self._complaints[0]}")
+            total, first = sum(length for _, length in self._gaps), self._gaps[0][0]
+            gaps = f"{len(self._gaps)} gaps" if len(self._gaps) > 1 else "a gap"
+            self.remarks.append(f"{gaps}, {total:.2f} s from {first:.2f} s on, filled with silence")
+        if self._n_jumps_back:
+            self.remarks.append(f"its time stamps jump back {self._n_jumps_back} times: joined, or parts of it twice")
+        if faults:
+            self.remarks.append(faults)
         if self._format == "ogg" and not _has_end_mark(self.path):
             self.remarks.append("the mark of its end is missing, perhaps sound as well")
 
     def _promised_seconds(self, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
         """Return the length that the file itself states, None where it states none."""
         if self._format == "mp3":
-            return _mp3_seconds(self.path, self._first_byte, stream.codec_context.frame_size, self._frame.sample_rate)
+            return _mp3_seconds(self.path, self._first_byte, stream.codec_context.frame_size, self.rate_hz)
         if self._format in UNSTATED:
             return None
         length = float(stream.duration * stream.time_base) if stream.duration else None
@@ -267,10 +249,10 @@ class Track:
 
     def _clean_ogg(self, index: int) -> soundfile.SoundFile | None:
         """Return an OGG file opened by libsndfile if its packets follow each other without a fault to the last one."""
-        container = self._container()
-        stream, end = container.streams.audio[index], None
-        if len(container.streams) > 1 or not _has_end_mark(self.path) or self._starts_late():
+        container, first = self._container(), float((self._frame.pts or 0) * self._frame.time_base)
+        if len(container.streams) > 1 or not _has_end_mark(self.path) or abs(first) > GAP_SECONDS:
             return None
+        stream, end = container.streams.audio[index], None
         try:
             for packet in container.demux(stream):
                 if packet.pts is None:
@@ -283,18 +265,9 @@ class Track:
             return None
 
 
-def _samples(frame: av.AudioFrame) -> np.ndarray:
-    """Return float32 (n_samples, n_channels); integers become fractions of full scale, exactly."""
-    array = frame.to_ndarray()
-    array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
-    scale = SCALES.get(array.dtype.str[1:], 1.0)
-    array = array.astype(np.float32) - np.float32(128 if array.dtype == np.uint8 else 0)
-    return np.ascontiguousarray(array / np.float32(scale))
-
-
 def _mp3_seconds(path: Path, first_byte: int, frame_size: int, rate_hz: int) -> float | None:
     """Return the length by the tag that LAME and others put into a silent first frame."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(max(first_byte - 4096, 0))
         data = file.read(min(first_byte, 4096))
     at = max(data.rfind(b"Xing"), data.rfind(b"Info"))
@@ -307,27 +280,22 @@ def _mp3_seconds(path: Path, first_byte: int, frame_size: int, rate_hz: int) -> 
 
 def _caf_share(path: Path) -> float:
     """Return what a CAF's data chunk claims over what is there: FFmpeg counts only what is there."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         n_file, offset = os.fstat(file.fileno()).st_size, 8
-        for _ in range(1000):
-            file.seek(offset)
-            head = file.read(12)
-            if len(head) < 12:
-                break
+        while len(head := os.pread(file.fileno(), 12, offset)) == 12 and offset < 2**20:
             name, n_bytes = struct.unpack(">4sq", head)
+            offset += 12
             if name == b"data":
-                return n_bytes / (n_file - offset - 12) if n_file - offset - 12 < n_bytes < 2**40 else 1.0
-            offset += 12 + max(n_bytes, 0)
+                return n_bytes / (n_file - offset) if n_file - offset < n_bytes < 2**40 else 1.0
+            offset += max(n_bytes, 0)
     return 1.0
 
 
 def _has_end_mark(path: Path) -> bool:
     """Whether the last page of an OGG is whole and marked as the last (RFC 3533, section 6)."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - 2**17, 0))
         data = file.read()
-    at = data.rfind(b"OggS")
-    if at < 0 or len(data) < at + 27:
-        return False
-    n_lacing = data[at + 26]
-    return bool(data[at + 5] & 4) and len(data) >= at + 27 + n_lacing + sum(data[at + 27 : at + 27 + n_lacing])
+    page = data[max(data.rfind(b"OggS"), 0) :]
+    is_whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return is_whole and page[:4] == b"OggS" and bool(page[5] & 4)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
 import tempfile
+from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
-
-from lib.decoding.ffmpeg import ffmpeg_path
 
 RATE_HZ = 16_000
 TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
@@ -106,11 +104,11 @@ def caf(
 
 
 @lru_cache
-def encoded(container: str, codec: str, seconds: float = 1.0) -> bytes:
+def encoded(container: str, codec: str, seconds: float = 1.0, endian: str = "FILE") -> bytes:
     """The tone as libsndfile writes it."""
     buffer = io.BytesIO()
     samples = np.resize(TONE, round(seconds * RATE_HZ))
-    soundfile.write(buffer, samples, RATE_HZ, format=container, subtype=codec)
+    soundfile.write(buffer, samples, RATE_HZ, format=container, subtype=codec, endian=endian)
     return buffer.getvalue()
 
 
@@ -130,31 +128,74 @@ def mp3() -> bytes:
     return encoded("MP3", "MPEG_LAYER_III")
 
 
+def tone(rate_hz: int = RATE_HZ, seconds: float = 1.0, channels: int = 1) -> np.ndarray:
+    """The tone at any rate: float32 (n_channels, n_samples)."""
+    times = np.arange(round(seconds * rate_hz)) / rate_hz
+    return np.tile((0.5 * np.sin(2 * np.pi * 440 * times)).astype(np.float32), (channels, 1))
+
+
 @lru_cache
-def by_ffmpeg(suffix: str, *options: str, source: str = "") -> bytes:
-    """The tone as ffmpeg writes it; needs a file of its own because MPEG-4 writers go back."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"tone.{suffix}")
-        Path(folder, "source").write_bytes(wav())
-        sources = ["-f", "lavfi", "-i", source] if source else ["-i", f"{folder}/source"]
-        subprocess.run([ffmpeg_path(), "-v", "error", *sources, "-bitexact", *options, str(path)], check=True)
-        return path.read_bytes()
+def by_av(
+    container: str, codec: str, rate_hz: int = RATE_HZ, layout: str = "mono", seconds: float = 1.0, **how
+) -> bytes:
+    """The tone as FFmpeg's libraries write it; `how`: bit_rate, film=True, options of container or codec."""
+    channels = av.AudioLayout(layout).nb_channels
+    return written(container, codec, [tone(rate_hz, seconds, channels)], rate_hz, layout, **how)
+
+
+def written(
+    container, codec, tracks, rate_hz=RATE_HZ, layout="mono", *, bit_rate=None, film=False, late=0.0, **options
+):
+    """Samples (n_channels, n_samples), one array for each track, in a container; `late` seconds after its start."""
+    file = tempfile.NamedTemporaryFile(suffix=".part")  # noqa: SIM115 - MP4 writers open it again
+    with av.open(file.name, "w", format=container, container_options=options) as out:
+        streams = [out.add_stream(codec, rate=rate_hz, layout=layout, options=options) for _ in tracks]
+        for stream in streams if bit_rate else ():
+            stream.bit_rate = bit_rate
+        if film:
+            _add_film(out, late + tracks[0].shape[1] / rate_hz)
+        for stream, samples in zip(streams, tracks, strict=True):
+            packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate_hz, round(late * rate_hz), Fraction(1, rate_hz)
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+    with file:
+        return file.read()
+
+
+def _add_film(out: av.container.OutputContainer, seconds: float) -> None:
+    film = out.add_stream("mpeg4", rate=25)
+    film.width, film.height = 32, 32
+    for _ in range(round(25 * seconds)):
+        out.mux(film.encode(av.VideoFrame(32, 32, "yuv420p")))
+    out.mux(film.encode(None))
+
+
+def film_alone() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        _add_film(out, 1.0)
+    return file.getvalue()
 
 
 def m4a(*, faststart=False) -> bytes:
-    return by_ffmpeg("m4a", "-c:a", "aac", *(["-movflags", "+faststart"] if faststart else []))
+    return by_av("ipod", "aac", **({"movflags": "+faststart"} if faststart else {}))
 
 
 def three_gp() -> bytes:
-    return by_ffmpeg("3gp", "-c:a", "libopencore_amrnb", "-ar", "8000", "-b:a", "12.2k")
+    return by_av("3gp", "libopencore_amrnb", 8_000, bit_rate=12_200)
 
 
 def amr() -> bytes:
-    return by_ffmpeg("amr", "-c:a", "libopencore_amrnb", "-ar", "8000", "-b:a", "12.2k")
+    return by_av("amr", "libopencore_amrnb", 8_000, bit_rate=12_200)
 
 
 def webm() -> bytes:
-    return by_ffmpeg("webm", "-c:a", "libopus")
+    return by_av("webm", "libopus", 48_000)
+
+
+def caf_ima() -> bytes:
+    return by_av("caf", "adpcm_ima_qt")
 
 
 def cut(data: bytes, share: float) -> bytes:
@@ -193,7 +234,7 @@ def pages(data: bytes) -> list[bytes]:
 
 
 def sealed(page: bytes) -> bytes:
-    """An OGG page with the right checksum: CRC-32 of RFC 3533, bit by bit, independent of lib.decoding.streams."""
+    """An OGG page with the right checksum: CRC-32 of RFC 3533, bit by bit."""
     page = patch(page, 22, b"\0\0\0\0")
     crc = 0
     for byte in page:
@@ -208,6 +249,10 @@ def repaged(data: bytes, index: int, offset: int, new: bytes) -> bytes:
     found = pages(data)
     found[index] = sealed(patch(found[index], offset, new))
     return b"".join(found)
+
+
+def pcm24() -> bytes:
+    return b"".join(b"\0" + PCM[index : index + 2] for index in range(0, len(PCM), 2))
 
 
 def id3(n_bytes: int, *, claimed: int | None = None) -> bytes:

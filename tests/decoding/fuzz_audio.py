@@ -64,26 +64,31 @@ class Summary:
 
 @lru_cache(maxsize=1)
 def parents() -> list[bytes]:
-    """Return short good files, one a container and codec."""
-    short = ("-t", "0.3", "-c:a")
-    float_pcm, n_frames = audio_bytes.FLOATS[:19_200], 4_800
+    """Return short good files, one for each container and codec."""
+    float_pcm, short = audio_bytes.FLOATS[:19_200], {"seconds": 0.3}
     return [
         audio_bytes.wav(audio_bytes.PCM[:9_600]),
         audio_bytes.wav(audio_bytes.PCM[:9_600], channels=2),
         audio_bytes.wav(float_pcm, tag=3, bits=32),
         audio_bytes.wav(float_pcm, tag=0xFFFE, bits=32, tail=audio_bytes.extensible(3, valid_bits=32)),
-        audio_bytes.aiff(n_frames=n_frames),
+        audio_bytes.aiff(n_frames=4_800),
         audio_bytes.caf(audio_bytes.PCM[:9_600]),
         *(audio_bytes.encoded("WAV", codec, 0.3) for codec in ("ULAW", "PCM_24", "MS_ADPCM", "IMA_ADPCM", "GSM610")),
         *(audio_bytes.encoded("FLAC", codec, 0.3) for codec in ("PCM_16", "PCM_24")),
         *(audio_bytes.encoded("OGG", codec, 0.3) for codec in ("VORBIS", "OPUS") for _ in range(2)),
         *(audio_bytes.encoded("MP3", "MPEG_LAYER_III", seconds) for seconds in (0.3, 0.6)),
         audio_bytes.encoded("AIFF", "IMA_ADPCM", 0.3),
-        audio_bytes.by_ffmpeg("caf", *short, "adpcm_ima_qt"),
-        audio_bytes.by_ffmpeg("m4a", *short, "aac"),
-        audio_bytes.by_ffmpeg("3gp", "-ar", "8000", *short, "libopencore_amrnb"),
-        audio_bytes.by_ffmpeg("amr", "-ar", "8000", *short, "libopencore_amrnb"),
-        audio_bytes.by_ffmpeg("webm", *short, "libopus"),
+        audio_bytes.by_av("caf", "adpcm_ima_qt", **short),
+        audio_bytes.by_av("ipod", "aac", **short),
+        audio_bytes.by_av("3gp", "libopencore_amrnb", 8_000, **short),
+        audio_bytes.by_av("amr", "libopencore_amrnb", 8_000, **short),
+        audio_bytes.by_av("webm", "libopus", 48_000, **short),
+        audio_bytes.by_av("mp4", "aac", film=True, **short),
+        audio_bytes.by_av("mpegts", "aac", film=True, **short),
+        audio_bytes.by_av("asf", "wmav2", 44_100, bit_rate=64_000, **short),
+        audio_bytes.by_av("avi", "libmp3lame", 44_100, film=True, **short),
+        *(audio_bytes.by_av(container, codec, **short) for container, codec in (("wv", "wavpack"), ("tta", "tta"))),
+        *(audio_bytes.by_av("adts", "aac", **short), audio_bytes.by_av("ac3", "ac3", 48_000, **short)),
     ]
 
 

@@ -168,7 +168,7 @@ def test_pcm16_round_trip_is_exact(tmp_path, rng):
 
 
 def test_read_pcm16_refuses_other_audio(wav, tone):
-    with pytest.raises(audio.InvalidWaveform, match="44100 Hz"):
+    with pytest.raises(audio.InvalidWaveform, match="44100"):
         audio.read_pcm16(wav(tone(440, 1.0), 44_100))
 
 
@@ -223,7 +223,7 @@ def test_errors_stay_on_one_line_whatever_the_file_name():
 
 
 def test_too_long_and_too_short_are_named(wav, tone):
-    with pytest.raises(audio.TooLong, match="2.0 s, the maximum is 1"):
+    with pytest.raises(audio.TooLong, match="2.0 s or more, the maximum here is 1 s"):
         audio.load(wav(tone(440, 2.0)), max_seconds=1)
     with pytest.raises(audio.TooShort):
         audio.load(wav(tone(440, 0.05)))

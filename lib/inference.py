@@ -7,22 +7,17 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.decoding.errors import printable
 from lib.waveforms import prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
-AUDIO_SUFFIXES = {
-    ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus",
-    ".wav", ".webm",
-}  # fmt: skip
 EXIT_BAD_INPUT = 2
 
 
@@ -54,6 +49,7 @@ class FilePrediction:
     probabilities: dict[str, float]
     segments: list[SegmentPrediction]
     model_versions: dict[str, str]
+    remarks: list[str] = field(default_factory=list)
 
 
 class Classifier:
@@ -130,7 +126,8 @@ class Classifier:
         lib.audio.AudioError
             If the recording cannot be read; the message says what, where and what next.
         """
-        waveform = audio.load(path)
+        recording = audio.read(path)
+        waveform = recording.waveform
         bounds = audio.segment_bounds(len(waveform))
         answers = self.predict_batch([waveform[start:stop] for start, stop in bounds])
         rows = np.array([list(answer.probabilities.values()) for answer in answers])
@@ -139,7 +136,8 @@ class Classifier:
             SegmentPrediction(start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ, a.label, a.probabilities)
             for (start, stop), a in zip(bounds, answers, strict=True)
         ]
-        return FilePrediction(str(path), _label(overall), _by_class(overall), segments, dict(self.versions))
+        versions = dict(self.versions)
+        return FilePrediction(str(path), _label(overall), _by_class(overall), segments, versions, recording.remarks)
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
@@ -173,20 +171,11 @@ def _by_class(row: np.ndarray) -> dict[str, float]:
     return {label: float(value) for label, value in zip(config.CLASS_NAMES, row, strict=True)}
 
 
-def expand(paths: Iterable[str]) -> list[Path]:
-    """Return files as they are and, for each folder, the audio files below it, sorted."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
-        found.extend(inside)
-    return found
-
-
 def as_text(prediction: FilePrediction) -> str:
     """Return what the command prints for one recording."""
     shares = ", ".join(f"{label} {value:.3f}" for label, value in prediction.probabilities.items())
     lines = [
-        printable(prediction.path),
+        audio.printable(prediction.path),
         f"Predicted Label: {prediction.label.capitalize()}",
         f"Probabilities: {shares}",
     ]
@@ -195,6 +184,7 @@ def as_text(prediction: FilePrediction) -> str:
             f"  {s.start_seconds:7.1f} to {s.stop_seconds:7.1f} s  {s.label:<9}  {s.probabilities[s.label]:.3f}"
             for s in prediction.segments
         ]
+    lines += [f"Note: {remark}" for remark in prediction.remarks]
     return "\n".join(lines)
 
 
@@ -205,7 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--models", type=Path, default=config.MODELS_DIR, help="folder of the trained models")
     options = parser.parse_args(arguments)
-    paths = expand(options.paths)
+    paths, skipped = audio.expand(options.paths)
+    for line in skipped:
+        sys.stderr.write(f"skipped: {line}\n")
     try:
         classifier = Classifier.load(options.models)
     except (FileNotFoundError, ValueError) as error:  # config.ClassOrderError and broken JSON are of the second kind

@@ -15,7 +15,6 @@ from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ
 from lib.decoding.errors import EmptyAudio, InvalidWaveform, NonFiniteAudio, TooShort
 
 MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortest scream used here lasts 0.3 s
-CANCELLATION_DB = 10.0  # channels cancel when their mean is this much quieter than the loudest one
 # The log-mel of a picture: 25 ms frames every 10 ms and 64 mels up to 8 kHz, YAMNet's own resolution (Hershey et al.
 # 2017, section 3.1). The networks compute their own.
 MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, N_MELS = 400, 160, 64
@@ -68,40 +67,6 @@ def as_waveform(waveform: np.ndarray) -> np.ndarray:
     if waveform.ndim != 1 or waveform.size == 0:
         raise ValueError(f"A waveform has shape (n_samples,) with n_samples > 0, not {waveform.shape}.")
     return waveform
-
-
-def to_mono(samples: np.ndarray) -> np.ndarray:
-    """Mix channels down without losing sound to cancellation.
-
-    The channels are averaged. Where the average is more than 10 dB quieter than the loudest channel (one channel is
-    the other's inverse, or most are empty), the loudest channel is taken instead.
-
-    Parameters
-    ----------
-    samples : ndarray of float, shape (n_samples,) or (n_samples, n_channels)
-        Finite samples.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-    """
-    samples = np.asarray(samples, dtype=np.float32)
-    if samples.ndim == 1 or samples.shape[1] == 1:
-        return samples.reshape(len(samples))
-    loudest = cancelled_by(samples)
-    return samples.mean(axis=1) if loudest is None else np.ascontiguousarray(samples[:, loudest])
-
-
-def cancelled_by(samples: np.ndarray) -> int | None:
-    """Return the loudest channel's index where the average is more than 10 dB quieter than it, else None.
-
-    Parameters
-    ----------
-    samples : ndarray of float32, shape (n_samples, n_channels)
-    """
-    powers = np.square(samples, dtype=np.float64).mean(axis=0)
-    mean_power = np.square(samples.mean(axis=1), dtype=np.float64).mean()
-    return int(powers.argmax()) if mean_power < powers.max() * 10 ** (-CANCELLATION_DB / 10) else None
 
 
 def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:

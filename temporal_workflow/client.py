@@ -30,7 +30,12 @@ EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
     """Submit each file; go on past a bad one and say so at the end."""
     client = await connect(settings)
-    paths, n_bad = _audio_files(chosen.paths), 0
+    from lib import audio
+
+    paths, skipped = audio.expand(chosen.paths)
+    for line in skipped:
+        _print(f"skipped: {line}")
+    n_bad = 0 if paths else 1
     for path in paths:
         try:
             handle = await submit_file(
@@ -118,17 +123,6 @@ async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
     export(rows, chosen.path)
     _print(f"{chosen.path}: {len(rows)} rows")
     return EX_OK
-
-
-def _audio_files(paths: Sequence[Path]) -> list[Path]:
-    """Return files as given, and every audio file below the folders among them."""
-    from lib.inference import AUDIO_SUFFIXES
-
-    found = []
-    for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
-        found += inside
-    return found
 
 
 def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> None:

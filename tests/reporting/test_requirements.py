@@ -16,7 +16,6 @@ DISTRIBUTIONS = {  # imported name: name in the list, where they differ
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
     "huggingface_hub": "huggingface-hub",
-    "imageio_ffmpeg": "imageio-ffmpeg",
     "prometheus_client": "prometheus-client",
     "pypandoc": "pypandoc_binary",
     "sklearn": "scikit-learn",

@@ -1,6 +1,6 @@
-"""Sources never met: each family of sources is answered for by networks that trained without it.
+"""Unseen corpora: what networks trained without a corpus group predict on it, by source and class, and in noise.
 
-Macro F1 of a source is the mean over the classes that it holds. An answer of a class that it does not hold is a miss
+Macro F1 of a source is the mean over the classes that it holds. A prediction of a class that it does not hold is a miss
 of the true class and nothing else: a source of one class has no clip that could be a false alarm of that class, its
 precision is 1, and its F1 = 2 recall / (1 + recall) lies above its recall. So macro F1 compares models on one source,
 not sources; recall and false alarms compare sources.
@@ -12,131 +12,234 @@ trial. Macro F1 has no such formula: [1.00, 1.00] means that no clip was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from lib import config, evaluation, manifest, splits
+from lib import config, ensemble, evaluation, manifest, plots, splits
+from lib.noise import CLEAN
 from lib.studies import decisions
-from lib.studies.findings import Findings
+from lib.studies.inputs import SEED, Inputs
+from lib.studies.result import Result, interval_of
 
-ALL = "all"  # in column source: the whole family; in column family too: every clip of the table
+ALL = "all"  # in column source: the whole corpus group; in column corpus_group too: every clip of the table
 MEASURES = ("macro F1", "recall", "false alarms")
-COLUMNS = ("model", "family", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
+COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
 RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `decisions.rate`
 PROBABILITIES = list(config.CLASS_NAMES)
+CHOSEN = "ensemble"
+DARK = 0.55  # above this share a cell of the heat map is dark, its text white
 
 
-def matrix(answers: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """Score every model on every family left out, on each source within it, and on all of them together.
+def run(inputs: Inputs) -> Result:
+    """Score the predictions of the study left_out.
+
+    Returns
+    -------
+    Result
+        Tables cross_corpus (`matrix`) and left_out_scores (`by_condition`). Figures: see `summary`; scores: each model
+        as recorded, as `evaluation.score` gives it.
+    """
+    rows, predictions = inputs.left_out_in(CLEAN[0])
+    members = (*ensemble.MODEL_NAMES, CHOSEN)
+    table = matrix(_long(rows, {name: predictions[name] for name in members}), seed=SEED)
+    truth = manifest.class_ids(rows), rows["group_id"].to_numpy()
+    scores = {name: evaluation.score(values, *truth, seed=SEED) for name, values in predictions.items()}
+    in_noise = by_condition(*inputs.left_out, seed=SEED)
+    figures = summary(table, CHOSEN) | {"scores": scores, "noise": _noise_figures(in_noise)}
+    return Result(figures, {"cross_corpus": table, "left_out_scores": in_noise})
+
+
+def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """Score every model on every corpus group left out, on each source within it, and on all of them together.
 
     Parameters
     ----------
-    answers : DataFrame
-        One row a clip and model, as study_left_out.csv has them: group_id, source, label, scheme
-        (``without_<family>``), the three probabilities and model.
-    n_bootstrap : int
+    predictions : DataFrame
+        One row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
+        probabilities and model.
+    n_bootstrap, seed : int
         Resamples of groups.
-    seed : int
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row a figure. Measure "macro F1" (label "all") is over the classes held. "recall" of a label is
-        over its own clips. "false alarms" of a label is the share of the clips of other classes that are answered with
-        it. n counts the clips and groups that the figure rests on; low and high are missing with fewer than
+        `COLUMNS`, one row per figure. Measure "macro F1" (label "all") is over the classes held. "recall" of a label is
+        over its own clips. "false alarms" of a label is the share of the clips of other classes that it is predicted
+        for. n counts the clips and groups that the figure rests on; low and high are missing with fewer than
         `evaluation.MIN_GROUPS` groups. A class that a source does not hold has no recall row.
 
     Raises
     ------
     ValueError
-        If a scheme leaves out another family than the one that a clip's source belongs to.
+        If a scheme leaves out another corpus group than the one that a clip's source belongs to.
     """
-    _check(answers)
+    _check(predictions)
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows = []
-    for (model, family, source), part in _parts(answers):
-        place = {"model": model, "family": family, "source": source}
+    for (model, corpus_group, source), part in _parts(predictions):
+        place = {"model": model, "corpus_group": corpus_group, "source": source}
         rows += [place | figure for figure in _figures(part, options)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"low": float, "high": float})
 
 
-def recalls(table: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Return the rows that the heat map draws: recall of each source and class of one model, families together."""
-    rows = table[(table["model"] == model) & (table["measure"] == "recall") & (table["source"] != ALL)]
-    return rows.sort_values(["family", "source"], ignore_index=True)
-
-
-def overview(table: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Return one line a family, source and the whole, figures as text with interval, for a page of the report."""
-    rows = table[table["model"] == model]
-    columns = rows["measure"].where(rows["label"] == ALL, rows["measure"] + ", " + rows["label"])
-    text = rows.assign(column=columns, text=[_interval_text(row) for row in rows.itertuples()])
-    wide = text.pivot(index=["family", "source"], columns="column", values="text").fillna("")
-    whole = rows[rows["measure"] == "macro F1"].set_index(["family", "source"])[["n_clips", "n_groups"]]
-    order = list(dict.fromkeys(columns))
-    return whole.join(wide[sorted(wide, key=order.index)]).reset_index()
-
-
-def read_out(table: pd.DataFrame, model: str) -> list[str]:
-    """Put the matrix of one model into sentences; every number comes from the table."""
-    rows = table[table["model"] == model]
-    sentences = [_whole(rows)]
-    for label in config.CLASS_NAMES:
-        of_class = rows[rows["label"] == label]
-        sentences += _recall_sentences(of_class[of_class["measure"] == "recall"], label)
-        sentences += _alarm_sentences(of_class[of_class["measure"] == "false alarms"], label)
-    return sentences
-
-
-def findings(
-    answers: pd.DataFrame, *, chosen: str, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> Findings:
-    """Return the section: every model's pooled figures, the matrix, and the chosen model's read-out.
+def by_condition(
+    rows: pd.DataFrame,
+    predictions: Mapping[str, np.ndarray],
+    *,
+    n_bootstrap: int = evaluation.N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score every model on all clips together, as recorded and in noise.
 
     Parameters
     ----------
-    answers : DataFrame
-        As `matrix` takes it.
-    chosen : str
-        The model whose matrix is put into words.
-    n_bootstrap : int
-    seed : int
+    rows : DataFrame
+        label, group_id and condition; the same clips in the same order in every condition.
+    predictions : mapping of model to ndarray (n_rows, 3)
+        `CHOSEN` among them.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        condition, model, measure, value, low, high, n_clips, n_groups. Measures: "macro F1", "F1 <label>", "change"
+        (of macro F1 against the clips as recorded, paired) and "gain" (of `CHOSEN` over the model, paired).
     """
-    table = matrix(answers, n_bootstrap=n_bootstrap, seed=seed)
-    if chosen not in set(table["model"]):
+    options, places = {"n_bootstrap": n_bootstrap, "seed": seed}, rows.groupby("condition", sort=False).indices
+    conditions = {name: {m: v[place] for m, v in predictions.items()} for name, place in places.items()}
+    clips = rows.iloc[places[CLEAN[0]]]
+    truth, table = (manifest.class_ids(clips), clips["group_id"].to_numpy()), []
+    for condition, here in conditions.items():
+        for model, values in here.items():
+            result = evaluation.score(values, *truth, **options)
+            figures = {"macro F1": result["macro_f1"]}
+            figures |= {f"F1 {label}": result["per_class"][label]["f1"] for label in config.CLASS_NAMES}
+            before = conditions[CLEAN[0]][model]
+            figures["change"] = evaluation.paired_difference(values, before, *truth, **options)
+            figures["gain"] = evaluation.paired_difference(here[CHOSEN], values, *truth, **options)
+            size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
+            table += [
+                {"condition": condition, "model": model, "measure": measure} | interval_of(figure) | size
+                for measure, figure in figures.items()
+            ]
+    return pd.DataFrame(table)
+
+
+def summary(table: pd.DataFrame, chosen: str) -> dict[str, object]:
+    """Return what a page says about the matrix of one model.
+
+    Returns
+    -------
+    dict
+        chosen, n_clips, n_groups, n_corpus_groups, n_sources, n_sources_of_one_class; and of each label under "recall":
+        pooled, largest (the source of most clips, with its share), lowest and highest (of the sources that carry an
+        interval) and apart (whether their intervals do not overlap), few_groups (sources without interval); under
+        "false_alarms" pooled and highest.
+    """
+    rows = table[table["model"] == chosen]
+    if rows.empty:
         raise ValueError(f"no model is called {chosen!r}: there are {sorted(set(table['model']))}.")
-    pooled = table[table["family"] == ALL]
-    models = {model: _nested(rows) for model, rows in pooled.groupby("model", sort=False)}
-    figures = {
+    by_source = rows[rows["source"] != ALL]
+    whole = rows[(rows["measure"] == "macro F1") & (rows["corpus_group"] == ALL)].iloc[0]
+    n_classes = by_source[by_source["measure"] == "recall"].groupby("source").size()
+    return {
         "chosen": chosen,
-        "n_clips": models[chosen]["macro F1"][ALL]["n_clips"],
-        "n_groups": models[chosen]["macro F1"][ALL]["n_groups"],
-        "n_families": int(table.loc[table["family"] != ALL, "family"].nunique()),
-        "n_sources": int(table.loc[table["source"] != ALL, "source"].nunique()),
-        "pooled": models,
-        "read_out": read_out(table, chosen),
+        "macro_f1": _figure(whole),
+        "n_clips": int(whole["n_clips"]),
+        "n_groups": int(whole["n_groups"]),
+        "n_corpus_groups": int(rows.loc[rows["corpus_group"] != ALL, "corpus_group"].nunique()),
+        "n_sources": int(by_source["source"].nunique()),
+        "n_sources_of_one_class": int((n_classes == 1).sum()),
+        "recall": {label: _recall_summary(rows, label) for label in config.CLASS_NAMES},
+        "false_alarms": {label: _extremes(rows, "false alarms", label) for label in config.CLASS_NAMES[:2]},
     }
-    return Findings(figures, {"cross_corpus": table, "cross_corpus_overview": overview(table, chosen)})
 
 
-def _check(answers: pd.DataFrame) -> None:
-    expected = splits.LEFT_OUT + splits.corpus_group(answers["source"])
-    wrong = answers["scheme"] != expected
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw recall by source and class of the chosen model."""
+    table = tables["cross_corpus"]
+    rows = table[(table["model"] == CHOSEN) & (table["measure"] == "recall") & (table["source"] != ALL)]
+    rows = rows.sort_values(["corpus_group", "source"], ignore_index=True)
+    figure, ax = plots.subplots(height_inches=0.37 * rows["source"].nunique() + 1.0)
+    draw_recalls(ax, rows)
+    return {"cross_corpus": figure}
+
+
+def draw_recalls(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall as a heat map: source by row, class by column, each cell with value, interval and n.
+
+    Parameters
+    ----------
+    ax : Axes
+        About 0.37 inches high for each source, and 1 inch more.
+    table : DataFrame
+        Recall rows of `matrix`, one per source and class. A cell without interval (too few groups) is hatched; an empty
+        one is a class that the source does not hold.
+    """
+    sources = list(dict.fromkeys(zip(table["corpus_group"], table["source"], strict=True)))
+    shares = np.full((len(sources), len(config.CLASS_NAMES)), np.nan)
+    for row in table.itertuples():
+        place = sources.index((row.corpus_group, row.source)), config.CLASS_NAMES.index(row.label)
+        shares[place] = row.value
+        _draw_cell(ax, place, row)
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="Recall, corpus group left out", pad=0.02, fraction=0.04)
+    for place, (corpus_group, _) in enumerate(sources):
+        if place and corpus_group != sources[place - 1][0]:  # a line between corpus groups
+            ax.axhline(place - 0.5, color="0.3", linewidth=0.8)
+    names = [source if source == group else f"{source}\n({group})" for group, source in sources]
+    ax.set_yticks(range(len(sources)), names, fontsize=7)
+    ax.set_xticks(range(len(config.CLASS_NAMES)), config.CLASS_NAMES)
+    ax.xaxis.tick_top()
+    ax.set_title("n in clips / groups; hatched: too few groups for an interval", fontsize=8)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+
+
+def _draw_cell(ax: Axes, place: tuple[int, int], row: object) -> None:
+    is_small = np.isnan(row.low)
+    text = f"{evaluation.format_interval(row._asdict(), digits=2)}\nn = {row.n_clips:,} / {row.n_groups:,}"
+    colour = "white" if row.value > DARK else "black"
+    look = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
+    if is_small:
+        corner = place[1] - 0.5, place[0] - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.6", linewidth=0))
+        look |= {"color": "black", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+    ax.text(place[1], place[0], text, **look)
+
+
+def _long(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    facts = rows[["clip_id", "group_id", "source", "label", "scheme"]]
+    return pd.concat(
+        [
+            facts.assign(model=name, **dict(zip(PROBABILITIES, values.T, strict=True)))
+            for name, values in predictions.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def _check(predictions: pd.DataFrame) -> None:
+    wrong = predictions["scheme"] != splits.LEFT_OUT + splits.corpus_group(predictions["source"])
     if wrong.any():
-        row = answers[wrong].iloc[0]
-        raise ValueError(f"source {row['source']!r} was met in training: its scheme is {row['scheme']!r}.")
+        row = predictions[wrong].iloc[0]
+        raise ValueError(f"source {row['source']!r} was trained on: its scheme is {row['scheme']!r}.")
 
 
-def _parts(answers: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
-    """Yield (model, family, source) and its rows: everything, then each family, each followed by its sources."""
-    for model, of_model in answers.groupby("model", sort=False):
+def _parts(predictions: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """Yield (model, corpus group, source) and its rows: everything, then each corpus group followed by its sources."""
+    for model, of_model in predictions.groupby("model", sort=False):
         yield (model, ALL, ALL), of_model
-        for family, of_family in of_model.groupby(splits.corpus_group(of_model["source"])):
-            yield (model, family, ALL), of_family
-            for source, of_source in of_family.groupby("source"):
-                yield (model, family, source), of_source
+        for corpus_group, of_group in of_model.groupby(splits.corpus_group(of_model["source"])):
+            yield (model, corpus_group, ALL), of_group
+            for source, of_source in of_group.groupby("source"):
+                yield (model, corpus_group, source), of_source
 
 
 def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
@@ -145,13 +248,12 @@ def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
     result = evaluation.score(probabilities, class_ids, groups, **options)
     yield {"measure": "macro F1", "label": ALL, **result["macro_f1"], **_n(groups)}
     for class_id, label in enumerate(config.CLASS_NAMES):
-        own = class_ids == class_id
+        own, predicted = class_ids == class_id, probabilities.argmax(axis=1) == class_id
         if own.any():
             recall = _exact_edge(result["per_class"][label]["recall"], n_groups=_n(groups[own])["n_groups"])
             yield {"measure": "recall", "label": label, **recall, **_n(groups[own])}
         if not own.all():
-            answered = probabilities[~own].argmax(axis=1) == class_id
-            alarms = decisions.rate(answered, groups[~own], **options)
+            alarms = decisions.rate(predicted[~own], groups[~own], **options)
             yield {"measure": "false alarms", "label": label, **{name: alarms[name] for name in RATE_COLUMNS}}
 
 
@@ -167,82 +269,39 @@ def _n(groups: np.ndarray) -> dict[str, int]:
     return {"n_clips": len(groups), "n_groups": len(set(groups.tolist()))}
 
 
-def _nested(rows: pd.DataFrame) -> dict[str, dict[str, dict]]:
-    """Return {measure: {label: interval with n}} of one model's rows, missing edges as None."""
-    found: dict[str, dict[str, dict]] = {}
-    for row in rows.itertuples():
-        edges = {name: None if np.isnan(getattr(row, name)) else getattr(row, name) for name in ("low", "high")}
-        figure = {"value": row.value, **edges, "n_clips": row.n_clips, "n_groups": row.n_groups}
-        found.setdefault(row.measure, {})[row.label] = figure
+def _figure(row: pd.Series) -> dict[str, object]:
+    return {"source": row["source"]} | interval_of(row) | {name: int(row[name]) for name in ("n_clips", "n_groups")}
+
+
+def _recall_summary(rows: pd.DataFrame, label: str) -> dict[str, object]:
+    of_label = rows[(rows["measure"] == "recall") & (rows["label"] == label)]
+    by_source = of_label[of_label["source"] != ALL]
+    if by_source.empty:
+        return {}
+    found = _extremes(rows, "recall", label)
+    largest = _figure(by_source.loc[by_source["n_clips"].idxmax()])
+    found["largest"] = largest | {"share": largest["n_clips"] / found["pooled"]["n_clips"]}
+    few = by_source[by_source["n_groups"] < evaluation.MIN_GROUPS]
+    return found | {"few_groups": [_figure(row) for _, row in few.iterrows()]}
+
+
+def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, object]:
+    """Return the pooled figure and the lowest and highest of the sources that carry an interval."""
+    of_label = rows[(rows["measure"] == measure) & (rows["label"] == label)]
+    pooled = of_label[of_label["corpus_group"] == ALL]
+    found: dict[str, object] = {"pooled": _figure(pooled.iloc[0])} if len(pooled) else {}
+    judged = of_label[of_label["source"] != ALL].dropna(subset="low")
+    if len(judged) > 1:
+        low, high = judged.loc[judged["value"].idxmin()], judged.loc[judged["value"].idxmax()]
+        found |= {"lowest": _figure(low), "highest": _figure(high), "apart": bool(low["high"] < high["low"])}
     return found
 
 
-def _whole(rows: pd.DataFrame) -> str:
-    macro = rows[rows["measure"] == "macro F1"]
-    pooled = macro[macro["family"] == ALL].iloc[0]
-    n_families = macro.loc[macro["family"] != ALL, "family"].nunique()
-    held = rows[(rows["measure"] == "recall") & (rows["source"] != ALL)].groupby("source").size()
-    return (
-        f"On {n_families} families of sources, each left out of training in turn, macro F1 is {_figure_text(pooled)}; "
-        f"{(held == 1).sum()} of the {len(held)} sources hold one class alone."
-    )
-
-
-def _recall_sentences(rows: pd.DataFrame, label: str) -> list[str]:
-    by_source = rows[rows["source"] != ALL]
-    if not len(by_source):
-        return []
-    pooled, largest = rows[rows["family"] == ALL].iloc[0], by_source.loc[by_source["n_clips"].idxmax()]
-    of_all = largest["n_clips"] / pooled["n_clips"]
-    sentences = [
-        f"Recall of {label} is {_figure_text(pooled)}; {largest['source']} holds {of_all:.0%} of these clips.",
-        *_extremes(by_source, "Recall", label),
-    ]
-    small = by_source[by_source["n_groups"] < evaluation.MIN_GROUPS]
-    if len(small):
-        names = ", ".join(f"{row.source} ({_n_text(row)})" for row in small.itertuples())
-        sentences.append(f"Too few groups of {label} to say anything: {names}.")
-    return sentences
-
-
-def _alarm_sentences(rows: pd.DataFrame, label: str) -> list[str]:
-    by_source = rows[rows["source"] != ALL]
-    if label == "normal" or not len(by_source):  # normal is no alarm
-        return []
-    pooled = rows[rows["family"] == ALL].iloc[0]
-    start = f"Of the clips that are not {label}, {_figure_text(pooled)} are answered {label}"
-    judged = by_source.dropna(subset="low")
-    if not len(judged):
-        return [f"{start}."]
-    worst = judged.loc[judged["value"].idxmax()]
-    return [f"{start}; the most by source: {worst['source']}, {_figure_text(worst)}."]
-
-
-def _extremes(by_source: pd.DataFrame, measure: str, label: str) -> list[str]:
-    """Name the lowest and highest of the sources that carry an interval, and say whether the two intervals part."""
-    judged = by_source.dropna(subset="low")
-    if len(judged) < 2:
-        return []
-    low, high = judged.loc[judged["value"].idxmin()], judged.loc[judged["value"].idxmax()]
-    apart = "the intervals do not overlap" if low["high"] < high["low"] else "the intervals overlap"
-    return [
-        f"{measure} of {label} is lowest on {low['source']}, {_figure_text(low)}, and highest on {high['source']}, "
-        f"{_figure_text(high)}; {apart}."
-    ]
-
-
-def _figure_text(row: pd.Series) -> str:
-    return f"{_interval_text(row)} ({_n_text(row)})"
-
-
-def _interval_text(row: pd.Series) -> str:
-    interval = "" if np.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
-    return f"{row.value:.2f}{interval}"
-
-
-def _n_text(row: pd.Series) -> str:
-    return f"{row.n_clips:,} {_plural('clip', row.n_clips)}, {row.n_groups:,} {_plural('group', row.n_groups)}"
-
-
-def _plural(noun: str, n: int) -> str:
-    return noun if n == 1 else f"{noun}s"
+def _noise_figures(table: pd.DataFrame) -> dict[str, dict]:
+    """Return {condition: {model: macro F1 with n}} of the conditions with noise."""
+    rows = table[(table["measure"] == "macro F1") & (table["condition"] != CLEAN[0])]
+    found: dict[str, dict] = {}
+    for _, row in rows.iterrows():
+        size = {name: int(row[name]) for name in ("n_clips", "n_groups")}
+        found.setdefault(row["condition"], {})[row["model"]] = interval_of(row) | size
+    return found

@@ -1,21 +1,22 @@
-"""When to answer "unsure", and which threshold suits which cost: shares of errors and of alarms, with intervals.
+"""When to abstain, and which threshold suits which cost: shares of errors and of alarms, with intervals.
 
 Everything is chosen on validation clips and shown on others. An interval is a 95 % one from a bootstrap over groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
 from lib import config, evaluation
+from lib.studies.result import columns
 
-TARGET_RISKS = (0.01, 0.02, 0.05)  # share of errors among the answers given
+TARGET_RISKS = (0.01, 0.02, 0.05)  # share of errors among the predictions kept
 
-CHUNKS_AN_HOUR = 720  # chunks of 5 s
+CHUNKS_PER_HOUR = 720  # chunks of 5 s
 # Assumed share of chunks that hold what the alarm is for: 1.5 % a cry or a scream; for one of them alone half of it.
 PREVALENCE = {"either": 0.015, "crying": 0.0075, "screaming": 0.0075}
 COST_RATIOS = (1, 10, 100)  # false alarms that a miss is worth
@@ -69,21 +70,19 @@ def _over_groups(
         return None, None, NO_INTERVAL
     if hits.all() or not hits.any():
         return *exact_bound(n_groups, is_hit=bool(hits.all())), BY_BOUND
-    draws = evaluation.group_draws(n_groups, n_bootstrap, seed)
-    spread = (draws @ np.bincount(place, hits, n_groups)) / (draws @ np.bincount(place, minlength=n_groups))
-    tail = (100 - evaluation.INTERVAL_PERCENT) / 2
-    low, high = np.percentile(spread, [tail, 100 - tail])
-    return float(low), float(high), BY_BOOTSTRAP
+    by_group = np.stack([np.bincount(place, hits, n_groups), np.bincount(place, minlength=n_groups)], axis=1)
+    figure = evaluation.bootstrap(by_group, lambda sums: sums[:, 0] / sums[:, 1], n_bootstrap=n_bootstrap, seed=seed)
+    return figure["low"], figure["high"], BY_BOOTSTRAP
 
 
-def answers(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def top_class(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return confidence and correctness (n_clips,) of the most probable class."""
     probabilities = np.asarray(probabilities, dtype=float)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(class_ids)
 
 
 def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFrame:
-    """Return the share of errors among the surest answers, from few of them to all.
+    """Return the share of errors among the most confident predictions, from few of them to all.
 
     Parameters
     ----------
@@ -93,15 +92,15 @@ def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFr
     Returns
     -------
     DataFrame
-        threshold (clips whose largest probability is this or more are answered), coverage (their share), risk (share
-        of errors among them). Clips of equal confidence are answered together.
+        threshold (clips whose largest probability is this or more are kept), coverage (their share), risk (share
+        of errors among them). Clips of equal confidence are kept together.
     """
-    confidence, correct = answers(probabilities, class_ids)
+    confidence, correct = top_class(probabilities, class_ids)
     order = np.argsort(-confidence, kind="stable")
     ends = _tie_ends(confidence[order])
-    answered = np.arange(1, len(order) + 1)
-    risk = np.cumsum(~correct[order]) / answered
-    columns = {"threshold": confidence[order], "coverage": answered / len(order), "risk": risk}
+    so_far = np.arange(1, len(order) + 1)
+    risk = np.cumsum(~correct[order]) / so_far
+    columns = {"threshold": confidence[order], "coverage": so_far / len(order), "risk": risk}
     return pd.DataFrame(columns).iloc[ends].reset_index(drop=True)
 
 
@@ -117,15 +116,15 @@ def aurc(
 
     Source: Geifman and El-Yaniv 2017, "Selective classification for deep neural networks".
     """
-    confidence, correct = answers(probabilities, class_ids)
+    confidence, correct = top_class(probabilities, class_ids)
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     order = np.argsort(-confidence, kind="stable")
     ends, wrong = _tie_ends(confidence[order]), ~correct[order]
     draws = np.vstack([np.ones(len(names)), evaluation.group_draws(len(names), n_bootstrap, seed)])
     weights = draws[:, place[order]]  # (n_bootstrap + 1, n_clips), the first row is the sample itself
-    answered, errors = (np.cumsum(part, axis=1)[:, ends] for part in (weights, weights * wrong))
-    risk = np.divide(errors, answered, out=np.zeros_like(errors), where=answered > 0)
-    areas = (risk * np.diff(answered, axis=1, prepend=0)).sum(axis=1) / answered[:, -1]
+    so_far, errors = (np.cumsum(part, axis=1)[:, ends] for part in (weights, weights * wrong))
+    risk = np.divide(errors, so_far, out=np.zeros_like(errors), where=so_far > 0)
+    areas = (risk * np.diff(so_far, axis=1, prepend=0)).sum(axis=1) / so_far[:, -1]
     return evaluation.interval(float(areas[0]), areas[1:], n_groups=len(names))
 
 
@@ -133,10 +132,10 @@ def _tie_ends(ordered: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.append(np.diff(ordered) != 0, True))
 
 
-def unsure_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:
-    """Return the confidence below which to answer "unsure", so that of the answers at most `risk` are wrong.
+def abstain_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:
+    """Return the confidence below which to abstain, so that of the predictions kept at most `risk` are wrong.
 
-    Of all thresholds that do, the one that answers most: 0 where everything may be answered, above 1 where nothing.
+    Of all thresholds that do, the one that keeps most: 0 where everything may be kept, above 1 where nothing.
     """
     curve = coverage_risk(probabilities, class_ids)
     fits = np.flatnonzero(curve["risk"] <= risk)
@@ -145,7 +144,7 @@ def unsure_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: 
     return 0.0 if fits[-1] == len(curve) - 1 else float(curve["threshold"].iloc[fits[-1]])
 
 
-def unsure(
+def abstain(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
     groups: Sequence[str],
@@ -168,22 +167,24 @@ def unsure(
     Returns
     -------
     DataFrame
-        A row for each of `TARGET_RISKS`: target_risk, threshold, n_answered, coverage and risk with low and high,
-        risk_of_unsure (share of errors among the clips left unanswered), n_clips, n_groups.
+        A row for each of `TARGET_RISKS`: target_risk, threshold, n_kept, coverage and risk with low and high,
+        risk_of_abstained (share of errors among the clips abstained from), n_clips, n_groups.
     """
-    confidence, correct = answers(probabilities, class_ids)
+    confidence, correct = top_class(probabilities, class_ids)
     groups, table = np.asarray(groups), []
     for risk in TARGET_RISKS:
-        threshold = unsure_threshold(*chosen_on, risk=risk)
+        threshold = abstain_threshold(*chosen_on, risk=risk)
         kept = confidence >= threshold
         coverage = rate(kept, groups, n_bootstrap=n_bootstrap, seed=seed)
-        if threshold == 0:  # everything is answered, whatever the clips
+        if threshold == 0:  # everything is kept, whatever the clips
             coverage |= {"low": 1.0, "high": 1.0}
         errors = rate(~correct[kept], groups[kept], n_bootstrap=n_bootstrap, seed=seed)
-        row = {"target_risk": risk, "threshold": threshold, "n_answered": int(kept.sum())}
-        row |= _named("coverage", coverage) | _named("risk", errors)
-        unanswered = float((~correct[~kept]).mean()) if (~kept).any() else None
-        table.append(row | {"risk_of_unsure": unanswered, "n_clips": len(groups), "n_groups": coverage["n_groups"]})
+        row = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
+        row |= columns("coverage", coverage) | columns("risk", errors)
+        of_abstained = float((~correct[~kept]).mean()) if (~kept).any() else None
+        table.append(
+            row | {"risk_of_abstained": of_abstained, "n_clips": len(groups), "n_groups": coverage["n_groups"]}
+        )
     return pd.DataFrame(table)
 
 
@@ -208,21 +209,21 @@ def alarm_rates(probabilities: np.ndarray, class_ids: np.ndarray, *, alarm: str 
     -------
     DataFrame
         threshold (of `THRESHOLDS`; an alarm is a score of this or more), false_alarm_rate, miss_rate, and by
-        `CHUNKS_AN_HOUR` and `PREVALENCE` false_alarms_an_hour and misses_an_hour: every chunk counts by itself, and
+        `CHUNKS_PER_HOUR` and `PREVALENCE` false_alarms_per_hour and misses_per_hour: every chunk counts by itself, and
         the normal chunks of an hour are as hard as the normal clips.
     """
     scores, (wanted, normal) = alarm_scores(probabilities, alarm), _sides(class_ids, alarm)
     raised = scores[:, None] >= THRESHOLDS  # (n_clips, n_thresholds)
     table = pd.DataFrame({"threshold": THRESHOLDS, "false_alarm_rate": raised[normal].mean(axis=0)})
     table["miss_rate"] = 1 - raised[wanted].mean(axis=0)
-    table["false_alarms_an_hour"] = table["false_alarm_rate"] * _an_hour(alarm)[0]
-    table["misses_an_hour"] = table["miss_rate"] * _an_hour(alarm)[1]
+    table["false_alarms_per_hour"] = table["false_alarm_rate"] * _per_hour(alarm)[0]
+    table["misses_per_hour"] = table["miss_rate"] * _per_hour(alarm)[1]
     return table
 
 
 def choose_threshold(rates: pd.DataFrame, *, ratio: float) -> float:
-    """Return the threshold of least cost an hour, false alarms plus `ratio` times misses; of equals nearest to 0.5."""
-    cost = (rates["false_alarms_an_hour"] + ratio * rates["misses_an_hour"]).round(9)
+    """Return the threshold of least cost per hour, false alarms plus `ratio` times misses; of equals nearest to 0.5."""
+    cost = (rates["false_alarms_per_hour"] + ratio * rates["misses_per_hour"]).round(9)
     best = rates.loc[cost == cost.min(), "threshold"]
     return float(best.iloc[int(np.abs(special.logit(best.to_numpy())).argmin())])
 
@@ -241,13 +242,13 @@ def costs(
     Parameters
     ----------
     probabilities, class_ids, groups, chosen_on, n_bootstrap, seed
-        As in `unsure`.
+        As in `abstain`.
 
     Returns
     -------
     DataFrame
         A row for each of `PREVALENCE` and `COST_RATIOS`: alarm, miss_costs, threshold, false_alarm_rate, miss_rate and
-        false_alarms_an_hour with low and high; n_normal, n_wanted, n_groups_normal, n_groups_wanted.
+        false_alarms_per_hour with low and high; n_normal, n_wanted, n_groups_normal, n_groups_wanted.
     """
     table, groups, options = [], np.asarray(groups), {"n_bootstrap": n_bootstrap, "seed": seed}
     for alarm in PREVALENCE:
@@ -258,8 +259,10 @@ def costs(
             false = rate(scores[normal] >= threshold, groups[normal], **options)
             missed = rate(scores[wanted] < threshold, groups[wanted], **options)
             row = {"alarm": alarm, "miss_costs": ratio, "threshold": threshold}
-            row |= _named("false_alarm_rate", false) | _named("miss_rate", missed)
-            row |= _named("false_alarms_an_hour", false, times=_an_hour(alarm)[0])
+            row |= columns("false_alarm_rate", false) | columns("miss_rate", missed)
+            ends = (false[end] for end in ("value", "low", "high"))
+            hourly = [None if end is None else end * _per_hour(alarm)[0] for end in ends]
+            row |= columns("false_alarms_per_hour", dict(zip(("value", "low", "high"), hourly, strict=True)))
             row |= {"n_normal": false["n_clips"], "n_wanted": missed["n_clips"]}
             row |= {"n_groups_normal": false["n_groups"], "n_groups_wanted": missed["n_groups"]}
             table.append(row)
@@ -273,12 +276,7 @@ def _sides(class_ids: np.ndarray, alarm: str) -> tuple[np.ndarray, np.ndarray]:
     return wanted, class_ids == normal
 
 
-def _an_hour(alarm: str) -> tuple[float, float]:
+def _per_hour(alarm: str) -> tuple[float, float]:
     """Return the chunks of an hour that are normal, and those that hold what the alarm is for."""
     share = PREVALENCE[alarm]
-    return CHUNKS_AN_HOUR * (1 - share), CHUNKS_AN_HOUR * share
-
-
-def _named(name: str, figure: Mapping[str, object], *, times: float = 1.0) -> dict[str, float | None]:
-    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
-    return {key: None if figure[end] is None else figure[end] * times for key, end in ends.items()}
+    return CHUNKS_PER_HOUR * (1 - share), CHUNKS_PER_HOUR * share

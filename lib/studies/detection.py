@@ -1,11 +1,11 @@
 """Events in long recordings, scored against what is really there.
 
-Three ways of counting are used. *Event F1* (Mesaros et al. 2016, Metrics for Polyphonic Sound Event Detection): an
+Two ways of counting are used. *Event F1* (Mesaros et al. 2016, Metrics for Polyphonic Sound Event Detection): an
 event found and one of the reference list are a pair if their onsets differ by at most `COLLAR_SECONDS` and their
-offsets by at most that or half the reference's length; every event is in one pair at most. *PSDS*: see
-`lib.studies.psds`. *Alarms*, what a listener would get: an event raises one at its onset and another each `ALARM_SECONDS`
-that it goes on; an alarm is false if its stretch comes no nearer than `COLLAR_SECONDS` to a reference event of its
-label, and a reference event is recalled if an event of its label overlaps it.
+offsets by at most that or half the reference's length; every event is in one pair at most. *Alarms*, what a listener
+would get: an event raises one at its onset and another each `ALARM_SECONDS` that it goes on; an alarm is false if its
+stretch comes no nearer than `COLLAR_SECONDS` to a reference event of its label, and a reference event is recalled if an
+event of its label overlaps it.
 
 Event F1 is that of sed_eval 0.2.1, written out, because that needs dcase_util 0.2.20, which installs a package called
 `tests` that hides this project's own. The tests hold the answers that it gave, to compare with.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -25,9 +25,8 @@ from scipy.sparse import csgraph
 
 from lib import config, evaluation
 from lib.events import EVENT_LABELS, Event
-from lib.studies import psds
-from lib.studies.findings import Findings
-from lib.studies.soundscapes import BED_SUBTYPES, PREVALENCE, SNR_DB
+from lib.studies.result import Result
+from lib.studies.soundscapes import BACKGROUND_SUBTYPES, PREVALENCE, SNR_DB
 from lib.studies.stream import HOP_SECONDS, DetectionSettings, ScoredSoundscape, onsets_and_offsets
 
 COLLAR_SECONDS = 1.0  # two frames
@@ -163,7 +162,7 @@ def recall_table(
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return recall of each label by "snr_db" or "bed_kind", with intervals from a bootstrap over groups.
+    """Return recall of each label by "snr_db" or "background", with intervals from a bootstrap over groups.
 
     Returns
     -------
@@ -174,7 +173,7 @@ def recall_table(
     rows = []
     for (key, label), part in events.groupby([by, "label"]):
         counts = part.groupby("group_id")["is_found"].agg(["sum", "size"]).to_numpy(float)
-        figure = _bootstrap(counts, _ratio, n_bootstrap=n_bootstrap, seed=seed)
+        figure = evaluation.bootstrap(counts, _ratio, n_bootstrap=n_bootstrap, seed=seed)
         rows.append({by: key, "label": label} | figure | {"n_events": len(part), "n_groups": len(counts)})
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
 
@@ -184,7 +183,7 @@ def reference_table(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence
     return pd.DataFrame(
         {
             "soundscape": scape.name,
-            "bed_kind": scape.bed_kind,
+            "background": scape.background,
             **asdict(item.event),
             "snr_db": item.snr_db,
             "group_id": item.group_id,
@@ -228,8 +227,8 @@ def findings(
     tries: pd.DataFrame | None = None,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
-) -> Findings:
-    """Return the section: event F1, PSDS, false alarms an hour, recall, delay and the sustained-cry alert.
+) -> Result:
+    """Return the section: event F1, false alarms an hour, recall, delay and the sustained-cry alert.
 
     Intervals of F1 and false alarms are from a bootstrap over soundscapes, each of which holds many groups, and groups
     come again in other soundscapes: they say how much other soundscapes of the same voices would differ, not other
@@ -253,7 +252,7 @@ def findings(
         "soundscape_references": references,
         "soundscape_curve": curve(scored, settings),
         "soundscape_recall_by_snr": recall_table(scored, found, by="snr_db", **options),
-        "soundscape_recall_by_bed": recall_table(scored, found, by="bed_kind", **options),
+        "soundscape_recall_by_background": recall_table(scored, found, by="background", **options),
         "soundscape_example": example(scored, found),
     }
     if tries is not None:
@@ -262,8 +261,7 @@ def findings(
     figures |= _event_figures(scored, found, options) | _alarm_figures(scored, found, references, options)
     figures["delay_seconds"] = _delay_figures(delays(scored, found, settings))
     figures["sustained_cry"] = _sustained_figures(scored, found)
-    figures["psds"] = {name: psds.psds(scored, **parameters) for name, parameters in psds.PSDS_PARAMETERS.items()}
-    return Findings(figures, tables)
+    return Result(figures, tables)
 
 
 def _description(scored: Sequence[ScoredSoundscape], references: pd.DataFrame) -> dict:
@@ -274,7 +272,7 @@ def _description(scored: Sequence[ScoredSoundscape], references: pd.DataFrame) -
     return {
         "hours": hours,
         "n_soundscapes": len(scored),
-        "n_soundscapes_by_bed": pd.Series([scape.bed_kind for scape in scored]).value_counts().to_dict(),
+        "n_soundscapes_by_background": pd.Series([scape.background for scape in scored]).value_counts().to_dict(),
         "prevalence": float(seconds / (hours * 3600)),
         "n_events": by_label.size().to_dict(),
         "n_clips": clips.nunique().to_dict(),
@@ -284,14 +282,13 @@ def _description(scored: Sequence[ScoredSoundscape], references: pd.DataFrame) -
 
 def _rules() -> dict:
     return {
-        "beds": {kind: list(subtypes) for kind, subtypes in BED_SUBTYPES.items()},
+        "backgrounds": {kind: list(subtypes) for kind, subtypes in BACKGROUND_SUBTYPES.items()},
         "prevalence_drawn": list(PREVALENCE),
         "snr_db": list(SNR_DB),
         "collar_seconds": COLLAR_SECONDS,
         "offset_share": OFFSET_SHARE,
         "alarm_seconds": ALARM_SECONDS,
         "sustained_seconds": SUSTAINED_SECONDS,
-        "psds": psds.PSDS_PARAMETERS,
     }
 
 
@@ -300,10 +297,11 @@ def _event_figures(
 ) -> dict:
     counts = event_counts(scored, found)
     by_label = {
-        label: _bootstrap(counts[:, column], event_f1, **options) | {"n_found": int(counts[:, column, 1].sum())}
+        label: evaluation.bootstrap(counts[:, column], event_f1, **options)
+        | {"n_found": int(counts[:, column, 1].sum())}
         for column, label in enumerate(EVENT_LABELS)
     }
-    mean = _bootstrap(counts, lambda total: np.nanmean(event_f1(total), axis=-1), **options)
+    mean = evaluation.bootstrap(counts, lambda total: np.nanmean(event_f1(total), axis=-1), **options)
     return {"event_f1": by_label | {"mean": mean}}
 
 
@@ -318,8 +316,8 @@ def _alarm_figures(
     recall, alarms = {}, {}
     for column, label in enumerate(EVENT_LABELS):
         groups = references[references["label"] == label].groupby("group_id")["is_found"].agg(["sum", "size"])
-        recall[label] = _bootstrap(groups.to_numpy(float), _ratio, **options)
-        alarms[label] = _bootstrap(np.hstack([counts[:, column, 2:], hours]), _ratio, **options)
+        recall[label] = evaluation.bootstrap(groups.to_numpy(float), _ratio, **options)
+        alarms[label] = evaluation.bootstrap(np.hstack([counts[:, column, 2:], hours]), _ratio, **options)
     return {"recall": recall, "false_alarms_per_hour": alarms}
 
 
@@ -399,16 +397,3 @@ def _ratio(counts: np.ndarray) -> np.ndarray:
     """Return the first of counts (..., 2) over the second; NaN over 0."""
     over = counts[..., 1]
     return np.divide(counts[..., 0], over, out=np.full(over.shape, np.nan), where=over > 0)
-
-
-def _bootstrap(
-    counts: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], *, n_bootstrap: int, seed: int
-) -> evaluation.Interval:
-    """Return a figure of summed counts (n_units, ...) with its percentile interval over units drawn with replacement.
-
-    With fewer than `evaluation.MIN_GROUPS` units low and high are None.
-    """
-    value, spread = float(figure(counts.sum(axis=0))), np.empty(0)
-    if len(counts):
-        spread = figure(np.tensordot(evaluation.group_draws(len(counts), n_bootstrap, seed), counts, axes=1))
-    return evaluation.interval(value, spread, n_groups=len(counts))

@@ -1,26 +1,27 @@
 """A transfer-learning example beside the detector: ten ESC-50 classes by frozen YAMNet embeddings, in own folds.
 
 After Toni Heittola's Environmental Audio AI example (accuracy 91.2 % on ten animal classes of ESC-50). Here are other
-classes, because other audio is at hand: the two figures do not compare.
+classes, because other audio is available: the two figures do not compare.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import evaluation
+from lib import evaluation, manifest, plots
 from lib.corpora import acquisition
 from lib.studies import decisions
-from lib.studies.findings import Findings
+from lib.studies.inputs import SEED, Inputs
+from lib.studies.result import Result, interval_of
 
 # In the order of their numbers, by major category. Source: Piczak 2015, ESC: Dataset for Environmental Sound
 # Classification; https://github.com/karolpiczak/ESC-50
@@ -44,8 +45,8 @@ ESC10_CLASSES = (
 )  # fmt: skip
 N_CLASSES = 10  # of the example
 MIN_FOLDS = 3  # of the five: what is left of a class may lack a fold
-MIN_CLIPS = 10  # a class with fewer is not "at hand"
-PUBLISHED_CLIPS = 40  # a class of ESC-50
+MIN_CLIPS = 10  # a class with fewer does not count
+PUBLISHED_CLIPS = 40  # per class of ESC-50
 
 # Where a repository says the class by its folder, these differ from the names above.
 _FOLDERS = {"fire crackling": "crackling fire", "person sneeze": "sneezing", "dog bark": "dog"}
@@ -143,24 +144,31 @@ def cross_validate(embeddings: np.ndarray, class_names: np.ndarray, folds: np.nd
     -------
     ndarray of str, (n_clips,)
     """
-    answers = np.empty(len(class_names), dtype=object)
+    predictions = np.empty(len(class_names), dtype=object)
     for fold in np.unique(folds):
         held_out = folds == fold
         head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-        answers[held_out] = head.fit(embeddings[~held_out], class_names[~held_out]).predict(embeddings[held_out])
-    return answers
+        predictions[held_out] = head.fit(embeddings[~held_out], class_names[~held_out]).predict(embeddings[held_out])
+    return predictions
 
 
-def section(
+def run(inputs: Inputs) -> Result:
+    """Tell ten kinds of sound apart from the mean of frozen YAMNet embeddings, as `classify`."""
+    from lib import yamnet  # here: TensorFlow takes seconds to import
+
+    embeddings = yamnet.embeddings(yamnet.load_base().backbone, inputs.waveforms(*manifest.SPLITS))
+    means = np.stack([patches.mean(axis=0) for patches in embeddings])
+    return classify(inputs.rows(*manifest.SPLITS), means, recordings=inputs.recordings, seed=SEED)
+
+
+def classify(
     rows: pd.DataFrame,
     embeddings: np.ndarray,
     *,
     recordings: pd.DataFrame | None = None,
-    meter: object | None = None,
-    embedding_kwh: float | None = None,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
-) -> Findings:
+) -> Result:
     """Return the example's accuracy, whole and by class, over ESC-50's own five folds.
 
     Parameters
@@ -168,44 +176,41 @@ def section(
     rows : DataFrame
         Manifest rows of all splits.
     embeddings : ndarray, (n_rows, n_features)
-        One row a clip, the mean over its patches of a frozen YAMNet's embeddings.
+        One row per clip, the mean over its patches of a frozen YAMNet's embeddings.
     recordings : DataFrame, optional
         As in `clips`.
-    meter : EnergyMeter, optional
-        Measures fitting and answering, from embeddings on.
-    embedding_kwh : float, optional
-        What making the embeddings took, where it was measured.
     n_bootstrap, seed : int
         Resamples of groups (Freesound recordings).
 
     Returns
     -------
-    Findings
-        Tables esc10 (a row a class and one for "all": accuracy with interval, n) and esc10_folds. Figures: the
-        classes, accuracy, n, energy in kWh (None: not measured) and how the example differs from Heittola's. Where
-        fewer than ten classes are at hand there is no table, and the figures say how many there were.
+    Result
+        Tables esc10 (a row per class and one for "all": accuracy, low, high, n) and esc10_folds. Figures: the classes,
+        accuracy, n, and what Heittola's example has. Where fewer than ten classes are available there is no table, and
+        the figures say how many there were.
 
     Raises
     ------
     ValueError
-        If a Freesound recording lies in two folds.
+        If a Freesound recording is in two folds.
     """
     found = clips(rows, recordings)
     which, classes = choose_classes(found)
     if not classes:
-        return Findings({"classes": [], "n_classes_found": int(found["class_name"].nunique()), "needed": N_CLASSES})
+        return Result({"classes": [], "n_classes_found": int(found["class_name"].nunique()), "needed": N_CLASSES})
     found = found[found["class_name"].isin(classes)].reset_index(drop=True)
     if (found.groupby("group_id")["fold"].nunique() > 1).any():
-        raise ValueError("a group lies in two folds of ESC-50: a clip would be tested by its own recording.")
-    with _measured(meter) as energy:
-        names = found["class_name"].to_numpy(dtype=str)
-        answers = cross_validate(np.asarray(embeddings)[found["place"]], names, found["fold"].to_numpy())
-    right = found.assign(right=answers == names)
+        raise ValueError("a group is in two folds of ESC-50: a clip would be tested by its own recording.")
+    names = found["class_name"].to_numpy(dtype=str)
+    predicted = cross_validate(np.asarray(embeddings)[found["place"]], names, found["fold"].to_numpy())
+    right = found.assign(right=predicted == names)
     table = _by_class(right, classes, n_bootstrap=n_bootstrap, seed=seed)
     folds = right.groupby("fold").agg(accuracy=("right", "mean"), n_clips=("right", "size")).reset_index()
+    counts = right["class_name"].value_counts()
     figures = {"which": which, "classes": list(classes), "accuracy": _accuracy(right, n_bootstrap, seed)}
-    figures |= {"head_kwh": energy.kwh, "embedding_kwh": embedding_kwh, "energy_method": energy.method}
-    return Findings(figures | _against(classes, right), {"esc10": table, "esc10_folds": folds})
+    figures |= {"n_animals": len(set(classes) & set(HEITTOLA_CLASSES)), "heittola_accuracy": HEITTOLA_ACCURACY}
+    figures |= {"fewest_clips": int(counts.min()), "most_clips": int(counts.max()), "published_clips": PUBLISHED_CLIPS}
+    return Result(figures, {"esc10": table, "esc10_folds": folds})
 
 
 def _by_class(right: pd.DataFrame, classes: tuple[str, ...], *, n_bootstrap: int, seed: int) -> pd.DataFrame:
@@ -214,7 +219,7 @@ def _by_class(right: pd.DataFrame, classes: tuple[str, ...], *, n_bootstrap: int
         {"class_name": name} | _accuracy(part, n_bootstrap, seed) | {"n_folds": part["fold"].nunique()}
         for name, part in parts.items()
     ]
-    return pd.DataFrame(rows).rename(columns={"value": "accuracy"})
+    return pd.DataFrame(rows).rename(columns={"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"})
 
 
 def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, object]:
@@ -222,36 +227,11 @@ def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, obje
     return {name: found[name] for name in ("value", "low", "high", "interval", "n_clips", "n_groups")}
 
 
-def _against(classes: tuple[str, ...], right: pd.DataFrame) -> dict[str, object]:
-    """Say what keeps the figure from being compared with Heittola's."""
-    animals = [name for name in HEITTOLA_CLASSES if name in classes]
-    counts = right["class_name"].value_counts()
-    return {
-        "heittola_accuracy": HEITTOLA_ACCURACY,
-        "differs": [
-            f"{len(animals)} of its ten classes are animals of the major category, all ten of Heittola's are",
-            f"{counts.min()} to {counts.max()} clips a class, not {PUBLISHED_CLIPS}, some in fewer than five folds: "
-            "duplicates and doubtful clips are removed",
-            "a logistic regression on the mean over patches, no hidden layer, nothing tuned",
-            "clips resampled to 16 kHz, brought to one level, padding of digital silence cut off",
-            "classes come from repositories with other file formats, which may give a class away",
-        ],
-    }
-
-
-@dataclass
-class _Energy:
-    kwh: float | None = None
-    method: str = ""
-
-
-@contextmanager
-def _measured(meter: object | None) -> Iterator[_Energy]:
-    energy = _Energy()
-    if meter is not None:
-        meter.start("esc10")
-    try:
-        yield energy
-    finally:
-        if meter is not None:
-            energy.kwh, energy.method = meter.stop("esc10"), meter.method or meter.reason
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw the accuracy of each class with its interval and n."""
+    table = tables["esc10"]
+    figures = {row["class_name"]: interval_of(row, "accuracy") for row in table.to_dict("records")}
+    counts = dict(zip(table["class_name"], table["n_clips"], strict=True))
+    figure, ax = plots.subplots(height_inches=0.24 * len(table) + 0.9)
+    plots.score_bars(ax, {"": figures}, label="Accuracy", n=counts)
+    return {"esc10": figure}

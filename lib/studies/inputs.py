@@ -1,4 +1,4 @@
-"""What the sections of the trust report start from: rows, waveforms and answers of a finished build."""
+"""What studies start from: rows, waveforms and predictions of a finished build."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib import config, ensemble, noise, probabilities, splits
-from lib import manifest as manifests
+from lib import config, ensemble, manifest, probabilities, splits
 
 SCHEME = "grouped"
-Answers = dict[str, np.ndarray]
+SEED = 7
+Predictions = dict[str, np.ndarray]
 
 
 class Inputs:
@@ -37,15 +37,20 @@ class Inputs:
             self._rows[names] = splits.read(SCHEME, splits=names)
         return self._rows[names]
 
-    def waveforms(self, *splits: str) -> list[np.ndarray]:
-        """Return their waveforms, 16 kHz, as notebook 02 left them."""
-        if splits not in self._waveforms:
-            self._waveforms[splits] = manifests.load_waveforms(self.rows(*splits))
-        return self._waveforms[splits]
+    def waveforms(self, *names: str) -> list[np.ndarray]:
+        """Return their waveforms, each (n_samples,), 16 kHz, as notebook 02 left them."""
+        if names not in self._waveforms:
+            self._waveforms[names] = manifest.load_waveforms(self.rows(*names))
+        return self._waveforms[names]
+
+    @cached_property
+    def recordings(self) -> pd.DataFrame:
+        """The raw manifest: one row per recording as published."""
+        return pd.read_csv(config.RAW_MANIFEST_PATH)
 
     @cached_property
     def networks(self) -> dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]]:
-        """Both networks as functions of waveforms to probabilities (n, 3)."""
+        """Both networks as functions of waveforms to probabilities (n_clips, 3)."""
         from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 
         return {
@@ -61,50 +66,53 @@ class Inputs:
 
     @cached_property
     def rule(self) -> dict:
-        """The ensemble rule that validation chose."""
+        """The ensemble rule that notebook 05 chose."""
         fitted = json.loads((self.models_dir / "ensemble_rules.json").read_text(encoding="utf-8"))
         config.check_class_names(fitted["class_names"], where="ensemble_rules.json")
         return fitted["rules"][SCHEME][fitted["chosen"]]
 
-    def answer(self, waveforms: Sequence[np.ndarray]) -> Answers:
-        """Return the probabilities of both networks and of the ensemble."""
-        return self.combine({name: predict(waveforms) for name, predict in self.networks.items()})
+    def predict(self, waveforms: Sequence[np.ndarray]) -> Predictions:
+        """Return the probabilities of both networks and of the ensemble, each (n_clips, 3)."""
+        return self.combine({name: network(waveforms) for name, network in self.networks.items()})
 
-    def combine(self, members: Answers) -> Answers:
+    def combine(self, members: Predictions) -> Predictions:
         """Add the ensemble's probabilities to the networks'."""
         return {**members, "ensemble": ensemble.apply_rule(self.rule, members)}
 
     @cached_property
-    def test_answers(self) -> Answers:
-        """Answers on the test split as recorded."""
-        return self.answer(self.waveforms("test"))
+    def test_predictions(self) -> Predictions:
+        """Predictions on the test split as recorded."""
+        return self.predict(self.waveforms("test"))
 
     @cached_property
-    def validation_answers(self) -> Answers:
-        """Answers on the validation split, from the tables of notebooks 03 and 04."""
-        return self.combine({name: self._table(name, self.rows("validation")) for name in ensemble.MODEL_NAMES})
+    def validation_predictions(self) -> Predictions:
+        """Predictions on the validation split, from the tables of notebooks 03 and 04."""
+        clip_ids = self.rows("validation")["clip_id"]
+        return self.combine({name: self._validation_table(name, clip_ids) for name in ensemble.MODEL_NAMES})
 
     @cached_property
-    def left_out(self) -> tuple[pd.DataFrame, Answers]:
-        """Clips of sources never met and the answers of networks that never met them (`./run_all.sh study left-out`).
+    def left_out(self) -> tuple[pd.DataFrame, Predictions]:
+        """Clips in every condition, and the predictions of networks trained without each clip's corpus group.
 
-        As recorded. The ensemble answers by the chosen rule, fitted to the other families, in noise as well.
+        From the table of the study left_out. The ensemble's rule is fitted to the other corpus groups, in noise too.
         """
-        rows, given = probabilities.by_model(pd.read_csv(config.STUDIES_DIR / "tables" / "left_out.csv"))
+        rows, given = probabilities.by_model(probabilities.read(config.STUDIES_DIR / "tables" / "left_out.csv"))
         members = {name: given[name] for name in ensemble.MODEL_NAMES}
-        truth, families = manifests.class_ids(rows), rows["scheme"].to_numpy()
-        together = ensemble.out_of_fold(self.rule["rule"], members, truth, families, n_folds=None)
-        answers = {**members, "ensemble": together}
-        recorded = (rows["condition"] == noise.CLEAN[0]).to_numpy()
-        rows = rows[recorded]
-        everything = self.rows(*manifests.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
-        everything = everything.assign(scheme=rows["scheme"].to_numpy())
-        return everything, {name: values[recorded] for name, values in answers.items()}
+        truth, left_out = manifest.class_ids(rows), rows["scheme"].to_numpy()
+        combined = ensemble.out_of_fold(self.rule["rule"], members, truth, left_out, n_folds=None)
+        facts = self.rows(*manifest.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
+        facts = facts.assign(scheme=left_out, condition=rows["condition"].to_numpy())
+        return facts, members | {"ensemble": combined} | given
 
-    def _table(self, name: str, rows: pd.DataFrame) -> np.ndarray:
-        table = pd.read_csv(self.probabilities_dir / f"{name}.csv")
-        table = table[(table["scheme"] == SCHEME) & (table["split"] == "validation")].set_index("clip_id")
-        return table.loc[rows["clip_id"], list(config.CLASS_NAMES)].to_numpy()
+    def left_out_in(self, condition: str) -> tuple[pd.DataFrame, Predictions]:
+        """Return the clips and predictions of `left_out` in one condition."""
+        rows, predictions = self.left_out
+        here = (rows["condition"] == condition).to_numpy()
+        return rows[here].reset_index(drop=True), {name: values[here] for name, values in predictions.items()}
+
+    def _validation_table(self, name: str, clip_ids: pd.Series) -> np.ndarray:
+        table = probabilities.read(self.probabilities_dir / f"{name}.csv", scheme=SCHEME, split="validation")
+        return table.set_index("clip_id").loc[clip_ids, list(config.CLASS_NAMES)].to_numpy()
 
 
 def _predictor(network: object, checkpoint_dir: object) -> Callable[[Sequence[np.ndarray]], np.ndarray]:

@@ -1,13 +1,9 @@
 """Pretrains the compact Wav2Vec2 without labels, on the training groups: `python -m lib.studies.pretraining`.
 
-Three objectives, so that one can be compared with the others on equal terms:
-
-- distillation: every 0.48 s the network predicts the embedding that YAMNet gives the clean sound, and how much it
-  sounds to YAMNet like each of 23 AudioSet classes, while it hears the sound changed by microphones, rooms, codecs and
-  backgrounds (after Hinton et al. 2015, "Distilling the knowledge in a neural network"; features as targets: Romero et
-  al. 2015, "FitNets").
-- masked: it predicts the log-mel of masked frames.
-- contrastive: wav2vec 2.0's own objective (Baevski et al. 2020, section 3.2).
+Every 0.48 s the network predicts YAMNet's embedding of the clean sound and its scores of 23 AudioSet classes, while it
+is given the sound changed by microphones, rooms, codecs and backgrounds (after Hinton et al. 2015, "Distilling the
+knowledge in a neural network"; features as targets: Romero et al. 2015, "FitNets"). Predicting the log-mel of masked
+frames, and wav2vec 2.0's contrastive objective, were tried too: pretraining_tried.csv.
 """
 
 from __future__ import annotations
@@ -23,10 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from librosa.filters import mel as mel_filters
 from torch import nn
-from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model, get_cosine_schedule_with_warmup, set_seed
-from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
+from transformers import Wav2Vec2Model, get_cosine_schedule_with_warmup, set_seed
 
 from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
@@ -36,16 +30,13 @@ CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
 FRAME_SAMPLES = 640  # one frame of the compact network
 PATCH_HOP_FRAMES = PATCH_HOP_SAMPLES // FRAME_SAMPLES  # 12
-PATCH_FRAMES = 22  # those whose receptive field (1,916 samples) lies within the patch
-TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet voices (lib.yamnet.AUDIOSET_CLASSES)
+PATCH_FRAMES = 22  # those whose receptive field (1,916 samples) is within the patch
+TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet class scores (lib.yamnet)
 TEACHER_LIMIT = 5.0  # standard deviations: a rare burst of one unit must not rule the loss
-MASK_SHARE, MASK_FRAMES = 0.5, 5  # of the masked and the contrastive objective: 0.2 s spans
-N_NEGATIVES = 50
-GUMBEL = (2.0, 0.5, 0.999)  # first and last temperature of the quantiser, and its decay a step
 N_VALIDATION_CROPS = 96
 # Time must stay in step with the teacher: no shift, no tempo.
 CHANGES = replace(augment.RECORDING, p_codec=0.1)
-# Sound that the teacher hears beside the clips as they are: other speeds, and another clip beneath every second one.
+# Sound that the teacher is given beside the clips as they are: other speeds, and another clip under every second one.
 SPEEDS = (0.7, 1.4)
 P_MIXED, MIXED_SNR_DB = 0.5, (-5.0, 15.0)
 
@@ -54,7 +45,7 @@ P_MIXED, MIXED_SNR_DB = 0.5, (-5.0, 15.0)
 class Sound:
     """Unlabelled clips to learn from: waveforms of at least `CROP_SAMPLES`, the teacher's embeddings, their weights.
 
-    `embeddings` holds (n_patches, 1047) a clip, standardised by unit, one patch every 0.48 s from the clip's start.
+    `embeddings` holds (n_patches, 1047) per clip, standardised by unit, one patch every 0.48 s from the clip's start.
     """
 
     waveforms: list[np.ndarray]
@@ -62,20 +53,20 @@ class Sound:
     weights: np.ndarray
 
     def draw(self, batch_size: int, rng: np.random.Generator, *, change: bool) -> tuple[list[np.ndarray], torch.Tensor]:
-        """Return crops, changed or as they are, and what the teacher heard in them (batch_size, CROP_PATCHES, 1047)."""
-        clips, heard = [], []
+        """Return crops, changed or not, and the teacher's features of them (batch_size, CROP_PATCHES, 1047)."""
+        clips, targets = [], []
         for row in rng.choice(len(self.waveforms), size=batch_size, p=self.weights):
             patch = int(rng.integers((len(self.waveforms[row]) - CROP_SAMPLES) // PATCH_HOP_SAMPLES + 1))
             start = patch * PATCH_HOP_SAMPLES
             crop = self.waveforms[row][start : start + CROP_SAMPLES]
-            bed = [self.waveforms[rng.choice(len(self.waveforms), p=self.weights)]]
-            clips.append(augment.augment(crop, rng, background=bed, settings=CHANGES) if change else crop)
-            heard.append(self.embeddings[row][patch : patch + CROP_PATCHES])
-        return clips, torch.from_numpy(np.stack(heard))
+            background = [self.waveforms[rng.choice(len(self.waveforms), p=self.weights)]]
+            clips.append(augment.augment(crop, rng, background=background, settings=CHANGES) if change else crop)
+            targets.append(self.embeddings[row][patch : patch + CROP_PATCHES])
+        return clips, torch.from_numpy(np.stack(targets))
 
 
 class Distillation(nn.Module):
-    """Predicts the teacher's embedding and voices of each patch from the mean of the frames it spans."""
+    """Predicts the teacher's embedding and class scores of each patch from the mean of the frames it spans."""
 
     def __init__(self, n_units: int = sum(TEACHER_UNITS)) -> None:
         super().__init__()
@@ -83,81 +74,15 @@ class Distillation(nn.Module):
         size = self.backbone.config.hidden_size
         self.head = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, n_units))
 
-    def forward(self, clips: Sequence[np.ndarray], heard: torch.Tensor, _step: int) -> torch.Tensor:
-        """Return the mean squared error over standardised units: the few voices count as much as the embedding."""
+    def forward(self, clips: Sequence[np.ndarray], targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared error over standardised units: class scores count as much as the embedding."""
         frames = self.backbone(**wav2vec2.collate(clips, wav2vec2.device())).last_hidden_state
         patches = frames.unfold(1, PATCH_FRAMES, PATCH_HOP_FRAMES).mean(dim=-1)[:, :CROP_PATCHES]
-        parts = zip(self.head(patches).split(TEACHER_UNITS[0], -1), heard.split(TEACHER_UNITS[0], -1), strict=True)
+        parts = zip(self.head(patches).split(TEACHER_UNITS[0], -1), targets.split(TEACHER_UNITS[0], -1), strict=True)
         return torch.stack([nn.functional.mse_loss(guessed, wanted) for guessed, wanted in parts]).mean()
 
 
-class MaskedLogMel(nn.Module):
-    """Predicts the log-mel (4 frames of 10 ms for each of its own) under spans it cannot see."""
-
-    def __init__(self, n_mels: int = 64) -> None:
-        super().__init__()
-        self.backbone = wav2vec2.initial_model().wav2vec2
-        self.head = nn.Linear(self.backbone.config.hidden_size, 4 * n_mels)
-        filters = mel_filters(sr=config.SAMPLE_RATE_HZ, n_fft=512, n_mels=n_mels)
-        self.register_buffer("filters", torch.from_numpy(filters))
-
-    def forward(self, clips: Sequence[np.ndarray], _heard: torch.Tensor, _step: int) -> torch.Tensor:
-        """Return the mean squared error over masked frames, each clip's log-mel scaled to unit variance."""
-        inputs = wav2vec2.collate(clips, wav2vec2.device())
-        mask = _mask(self.backbone, inputs)
-        frames = self.backbone(**inputs, mask_time_indices=mask).last_hidden_state
-        wanted = self._log_mel(inputs["input_values"])[:, : frames.shape[1]]
-        return nn.functional.mse_loss(self.head(frames)[mask], wanted[mask])
-
-    def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        window = torch.hann_window(400, device=waveforms.device)
-        power = torch.stft(waveforms, 512, 160, 400, window, return_complex=True).abs().square()
-        log_mel = torch.log(self.filters @ power + 1e-3).transpose(1, 2)  # (n_clips, n_frames_10ms, n_mels)
-        mean, spread = log_mel.mean(dim=(1, 2), keepdim=True), log_mel.std(dim=(1, 2), keepdim=True)
-        scaled = (log_mel - mean) / (spread + 1e-3)
-        n_frames = scaled.shape[1] // 4
-        return scaled[:, : 4 * n_frames].reshape(len(waveforms), n_frames, -1)
-
-
-class Contrastive(nn.Module):
-    """Tells the true quantised frame under a mask from others of the same clip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        settings = wav2vec2.compact_config()
-        settings.update({"num_codevectors_per_group": 64, "codevector_dim": 128, "proj_codevector_dim": 128})
-        self.model = Wav2Vec2ForPreTraining(settings)
-        self.model.wav2vec2.load_state_dict(wav2vec2.initial_model().wav2vec2.state_dict())
-
-    @property
-    def backbone(self) -> Wav2Vec2Model:
-        """The part that is kept."""
-        return self.model.wav2vec2
-
-    def forward(self, clips: Sequence[np.ndarray], _heard: torch.Tensor, step: int) -> torch.Tensor:
-        """Return contrastive and diversity loss, by masked frame."""
-        inputs = wav2vec2.collate(clips, wav2vec2.device())
-        mask = _mask(self.backbone, inputs)
-        first, last, decay = GUMBEL
-        self.model.set_gumbel_temperature(max(first * decay**step, last))
-        shape = tuple(mask.shape)
-        negatives = _sample_negative_indices(shape, N_NEGATIVES, mask_time_indices=mask.cpu().numpy())
-        output = self.model(**inputs, mask_time_indices=mask, sampled_negative_indices=torch.from_numpy(negatives))
-        return output.loss / mask.sum()
-
-
-OBJECTIVES = {"distillation": Distillation, "masked": MaskedLogMel, "contrastive": Contrastive}
-METHODS = tuple(OBJECTIVES)
-
-
-def _mask(backbone: Wav2Vec2Model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    n_clips, n_samples = inputs["input_values"].shape
-    n_frames = int(backbone._get_feat_extract_output_lengths(n_samples))
-    mask = _compute_mask_indices((n_clips, n_frames), MASK_SHARE, MASK_FRAMES)
-    return torch.from_numpy(mask).to(inputs["input_values"].device)
-
-
-def prepare(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> Sound:
+def standardise(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> Sound:
     """Return what to learn from: sources and groups count nearly alike, labels not at all.
 
     Parameters
@@ -165,7 +90,7 @@ def prepare(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Se
     frame : DataFrame
         Rows with source and group_id.
     waveforms : sequence of ndarray (n_samples,)
-        From `tile`, so that crop and teacher see the same sound.
+        From `tile`, so that crop and teacher are given the same sound.
     embeddings : sequence of ndarray (n_patches, 1047)
         The teacher's, of the same waveforms; standardised here.
     """
@@ -183,10 +108,10 @@ def tile(waveform: np.ndarray) -> np.ndarray:
     return waveform[: PATCH_SAMPLES + (len(waveform) - PATCH_SAMPLES) // PATCH_HOP_SAMPLES * PATCH_HOP_SAMPLES]
 
 
-def versions(waveforms: Sequence[np.ndarray], n_versions: int, *, seed: int) -> list[np.ndarray]:
-    """Return `n_versions` more of every clip, in the clips' order each time: faster or slower, half of them mixed.
+def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list[np.ndarray]:
+    """Return `n_copies` copies of every clip, in the clips' order each time: faster or slower, half of them mixed.
 
-    A teacher that answers for more sound than there are recordings keeps the student from learning these by heart
+    A teacher that predicts more sound than there are recordings keeps the student from learning these by heart
     (Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent").
 
     Parameters
@@ -195,17 +120,16 @@ def versions(waveforms: Sequence[np.ndarray], n_versions: int, *, seed: int) -> 
         Whole clips.
     """
     rng, made = np.random.default_rng(seed), []
-    for waveform in list(waveforms) * n_versions:
-        version = augment.change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
+    for waveform in list(waveforms) * n_copies:
+        copied = augment.change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
         if rng.random() < P_MIXED:
-            bed = augment.random_crop(waveforms[rng.integers(len(waveforms))], len(version), rng)
-            version = augment.mix(version, bed, snr_db=rng.uniform(*MIXED_SNR_DB))
-        made.append(audio.equalise_level(version))
+            background = augment.random_crop(waveforms[rng.integers(len(waveforms))], len(copied), rng)
+            copied = augment.mix(copied, background, snr_db=rng.uniform(*MIXED_SNR_DB))
+        made.append(audio.equalise_level(copied))
     return made
 
 
 def pretrain(
-    method: str,
     sound: Sound,
     validation: Sound,
     *,
@@ -222,15 +146,13 @@ def pretrain(
 
     Parameters
     ----------
-    method : str
-        One of `METHODS`.
     sound, validation : Sound
         Of groups that do not overlap; validation crops are fixed and not changed.
     start : Wav2Vec2Model, optional
         A network of an earlier run, to go on from; it stays as it is.
     """
     set_seed(seed)
-    objective = OBJECTIVES[method]().to(wav2vec2.device())
+    objective = Distillation().to(wav2vec2.device())
     if start is not None:
         objective.backbone.load_state_dict(start.state_dict())
     optimizer = torch.optim.AdamW(
@@ -240,9 +162,9 @@ def pretrain(
     began, losses = time.monotonic(), []
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step])
-        clips, heard = sound.draw(batch_size, rng, change=True)
-        objective.train().backbone.eval()  # no random masks but the objective's own
-        loss = objective(clips, heard.to(wav2vec2.device()), step)
+        clips, targets = sound.draw(batch_size, rng, change=True)
+        objective.train().backbone.eval()  # no random masks
+        loss = objective(clips, targets.to(wav2vec2.device()))
         loss.backward()
         nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -261,15 +183,12 @@ def pretrain(
 
 @torch.inference_mode()
 def _validate(objective: nn.Module, validation: Sound) -> float:
-    """Return the loss on fixed crops; dropout is off, and masks are drawn alike each time."""
+    """Return the loss on fixed crops, without dropout."""
     objective.eval()
-    state, rng = np.random.get_state(), np.random.default_rng(0)
-    np.random.seed(0)  # transformers draws masks and negatives from numpy's global generator
-    losses = []
+    rng, losses = np.random.default_rng(0), []
     for _ in range(N_VALIDATION_CROPS // 16):
-        clips, heard = validation.draw(16, rng, change=False)
-        losses.append(float(objective(clips, heard.to(wav2vec2.device()), 10**6)))
-    np.random.set_state(state)
+        clips, targets = validation.draw(16, rng, change=False)
+        losses.append(float(objective(clips, targets.to(wav2vec2.device()))))
     return float(np.mean(losses))
 
 
@@ -285,26 +204,26 @@ def between(first: Wav2Vec2Model, second: Wav2Vec2Model, *, share: float) -> Wav
     return middle
 
 
-def load_sound(split: str, *, n_versions: int = 0, seed: int = 7) -> tuple[Sound, str]:
-    """Read the clips of one split of the grouped manifest, and let YAMNet hear them; say whose weights it has.
+def load_sound(split: str, *, n_copies: int = 0, seed: int = 7) -> tuple[Sound, str]:
+    """Read the clips of one split of the grouped manifest, and YAMNet's features of them; say whose weights it has.
 
-    With `n_versions` it hears that many changed versions of every clip as well, see `versions`.
+    With `n_copies` so many augmented copies of every clip are among them, see `copies`.
 
     Raises
     ------
     lib.yamnet.HubUnavailableError
-        If YAMNet's published weights cannot be had: no other teacher will do.
+        If YAMNet's published weights are not available: no other teacher will do.
     """
     from lib import yamnet  # TensorFlow, for the teacher alone
 
     frame = manifest.read(config.MANIFEST_PATH, splits=(split,))
     clips = manifest.load_waveforms(frame)
-    waveforms = [tile(waveform) for waveform in [*clips, *versions(clips, n_versions, seed=seed)]]
+    waveforms = [tile(waveform) for waveform in [*clips, *copies(clips, n_copies, seed=seed)]]
     teacher = yamnet.from_hub()
     backbone, block = teacher.with_class_scores(), yamnet.CLIPS_PER_BLOCK
     blocks = [waveforms[start : start + block] for start in range(0, len(waveforms), block)]
     embeddings = [patches for clips in blocks for patches in yamnet.embeddings(backbone, clips)]
-    return prepare(pd.concat([frame] * (1 + n_versions)), waveforms, embeddings), teacher.description
+    return standardise(pd.concat([frame] * (1 + n_copies)), waveforms, embeddings), teacher.description
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -312,27 +231,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.studies.pretraining", description="Pretrain the compact Wav2Vec2."
     )
-    parser.add_argument("--method", choices=METHODS, default="distillation")
     parser.add_argument("--steps", type=int, default=8000, help="batches (default: 8000, 35 minutes on two cores)")
     parser.add_argument("--batch-size", type=int, default=8, help="crops of 2.9 s")
-    parser.add_argument("--versions", type=int, default=5, help="of each clip, changed, for the teacher too (5)")
+    parser.add_argument("--copies", type=int, default=5, help="augmented copies of each clip, for the teacher too (5)")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from (take another seed)")
     parser.add_argument("--share", type=float, default=1.0, help="of the way from --start's weights that is kept (1)")
     parser.add_argument("--out", type=Path, default=wav2vec2.PRETRAINED_DIR)
     options = parser.parse_args(arguments)
-    sound, teacher = load_sound("train", n_versions=options.versions, seed=options.seed)
+    sound, teacher = load_sound("train", n_copies=options.copies, seed=options.seed)
     (validation, _), history = load_sound("validation"), []
     settings = {"n_steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
     earlier = {"start": config.read_record(options.start), "share": options.share} if options.start else {}
     first = wav2vec2.load_base(str(options.start))[0].wav2vec2 if options.start else None
-    for backbone, row in pretrain(options.method, sound, validation, start=first, **settings):
+    for backbone, row in pretrain(sound, validation, start=first, **settings):
         history.append(row)
         sys.stdout.write(" ".join(f"{name} {value:.4g}" for name, value in row.items()) + "\n")
         sys.stdout.flush()
-        record = {"method": options.method, "data_tier": environment.acquisition()["tier"], "teacher": teacher}
-        n_clips = len(sound.waveforms) // (1 + options.versions)
-        record |= {"n_clips": n_clips, "n_versions": options.versions, **settings, **row, **earlier}
+        record = {"method": "distillation", "data_tier": environment.acquisition()["tier"], "teacher": teacher}
+        n_clips = len(sound.waveforms) // (1 + options.copies)
+        record |= {"n_clips": n_clips, "n_versions": options.copies, **settings, **row, **earlier}
         kept = between(first, backbone, share=options.share) if first else backbone
         wav2vec2.save_backbone(kept, options.out, record=record)
         (options.out / "README.md").write_text(cards.pretrained_card(record), encoding="utf-8")

@@ -5,71 +5,64 @@ Noise and babble are drawn several times per clip, because one draw decides as m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from lib import config, evaluation, manifest
-from lib.noise import CLEAN, CONDITIONS, Condition, Levels, degraded
-from lib.studies.findings import Findings
+from lib import config, evaluation, manifest, plots
+from lib.noise import CLEAN, CONDITIONS, Condition, Levels, conditions, degraded
+from lib.studies import drawing
+from lib.studies.inputs import SEED, Inputs
+from lib.studies.result import Result, columns, interval_of
 
+LOG = logging.getLogger(__name__)
 DRAWN_KINDS = ("noise", "babble")
 N_DRAWS = 4  # of each of them, per clip
 
 
-def answers(
+def predict(
     rows: pd.DataFrame,
     waveforms: Sequence[np.ndarray],
-    predict: Callable[[list[np.ndarray]], Mapping[str, np.ndarray]],
+    networks: Callable[[list[np.ndarray]], Mapping[str, np.ndarray]],
     *,
     given: Mapping[str, Levels] = CONDITIONS,
     n_draws: int = N_DRAWS,
-    equalise: bool = True,
-    say: Callable[[str], object] | None = None,
 ) -> dict[Condition, Mapping[str, np.ndarray]]:
-    """Let models answer under every condition.
+    """Return predictions under every condition.
 
     Parameters
     ----------
-    rows, waveforms, equalise
+    rows, waveforms
         As in `noise.degraded`.
-    predict : callable
+    networks : callable
         Waveforms to probabilities (n_clips, 3) by model.
     given : mapping
         Conditions: all, or some kinds of them.
     n_draws : int
         How often each of `DRAWN_KINDS` is drawn.
-    say : callable, optional
-        Is told each condition before it begins.
 
     Returns
     -------
     dict of (kind, level) to mapping of model to ndarray (n_draws * n_clips, 3)
         `CLEAN` first. All clips of the first draw, then all of the second.
     """
-    found = {CLEAN: predict(degraded(rows, waveforms, lambda waveform, _: waveform, kind="", equalise=equalise))}
+    found = {CLEAN: networks(degraded(rows, waveforms, lambda waveform, _: waveform, kind=""))}
     for kind, levels in given.items():
         for level, change in levels:
-            if say:
-                say(f"{kind}, {level}")
+            LOG.info("%s, %s", kind, level)
             draws = range(n_draws if kind in DRAWN_KINDS else 1)
-            heard = [predict(degraded(rows, waveforms, change, kind=kind, draw=n, equalise=equalise)) for n in draws]
-            found[kind, level] = {name: np.concatenate([values[name] for values in heard]) for name in heard[0]}
+            predicted = [networks(degraded(rows, waveforms, change, kind=kind, draw=n)) for n in draws]
+            found[kind, level] = {name: np.concatenate([each[name] for each in predicted]) for name in predicted[0]}
     return found
-
-
-@dataclass(frozen=True)
-class _Truth:
-    class_ids: np.ndarray
-    groups: np.ndarray
-    options: dict[str, int]
 
 
 def curves(
     rows: pd.DataFrame,
-    found: Mapping[Condition, Mapping[str, np.ndarray]],
+    predictions: Mapping[Condition, Mapping[str, np.ndarray]],
     *,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
@@ -82,76 +75,106 @@ def curves(
     ----------
     rows : DataFrame
         label and group_id.
-    found : mapping
-        As `answers` returns it, `CLEAN` among them.
+    predictions : mapping
+        As `predict` returns it, `CLEAN` among them.
     n_bootstrap, seed : int
 
     Returns
     -------
     DataFrame
-        kind, level, model, macro_f1, low, high, change, change_low, change_high (paired: both on the same resample of
-        groups), f1_<label>, n_clips, n_groups, n_draws; no interval with fewer than `evaluation.MIN_GROUPS` groups.
+        kind, level, model, macro_f1 and change (paired: both on the same resample of groups), each with low and high,
+        f1_<label>, n_clips, n_groups, n_draws; no interval with fewer than `evaluation.MIN_GROUPS` groups.
     """
-    options = {"n_bootstrap": n_bootstrap, "seed": seed}
-    truth = _Truth(manifest.class_ids(rows), rows["group_id"].to_numpy(), options)
-    table = [
-        {"kind": kind, "level": level, "model": model} | _row(values, found[CLEAN][model], truth)
-        for (kind, level), by_model in found.items()
-        for model, values in by_model.items()
-    ]
+    truth, table = (manifest.class_ids(rows), rows["group_id"].to_numpy()), []
+    for (kind, level), by_model in predictions.items():
+        for model, values in by_model.items():
+            row = {"kind": kind, "level": level, "model": model}
+            table.append(row | _row(values, predictions[CLEAN][model], truth, n_bootstrap=n_bootstrap, seed=seed))
     return pd.DataFrame(table)
 
 
-def _row(values: np.ndarray, clean: np.ndarray, truth: _Truth) -> dict[str, object]:
-    n_draws = len(values) // len(truth.class_ids)
-    class_ids, groups = np.tile(truth.class_ids, n_draws), np.tile(truth.groups, n_draws)
-    result = evaluation.score(values, class_ids, groups, **truth.options)
-    clean = np.tile(clean, (n_draws, 1))
-    change = evaluation.paired_difference(values, clean, class_ids, groups, **truth.options)
-    macro = result["macro_f1"]
-    row = {"macro_f1": macro["value"], "low": macro["low"], "high": macro["high"]}
-    row |= {"change": change["value"], "change_low": change["low"], "change_high": change["high"]}
+def _row(
+    values: np.ndarray, clean: np.ndarray, truth: tuple[np.ndarray, np.ndarray], **options: int
+) -> dict[str, object]:
+    n_clips = len(clean)
+    n_draws = len(values) // n_clips
+    drawn = tuple(np.tile(part, n_draws) for part in truth)
+    result = evaluation.score(values, *drawn, **options)
+    change = evaluation.paired_difference(values, np.tile(clean, (n_draws, 1)), *drawn, **options)
+    row = columns("macro_f1", result["macro_f1"]) | columns("change", change)
     row |= {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
-    return row | {"n_clips": len(truth.class_ids), "n_groups": result["n_groups"], "n_draws": n_draws}
+    return row | {"n_clips": n_clips, "n_groups": result["n_groups"], "n_draws": n_draws}
 
 
-def section(
-    rows: pd.DataFrame,
-    found: Mapping[Condition, Mapping[str, np.ndarray]],
-    *,
-    equalised: bool = True,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> Findings:
-    """Return the curves of macro F1, and for each model what costs most.
-
-    Parameters
-    ----------
-    rows, found, n_bootstrap, seed
-        As in `curves`.
-    equalised : bool
-        Whether the level was equalised after the change, for the report to say.
+def run(inputs: Inputs) -> Result:
+    """Score both networks and the ensemble in noise, babble, rooms, codecs, telephones, at other levels and clipped.
 
     Returns
     -------
-    Findings
-        Table robustness. Figures: by model macro F1 unchanged, the condition of the lowest macro F1, and how many
-        conditions lie clearly (the interval of the paired change is below 0) under it.
+    Result
+        Table robustness (`curves`). Figures: see `summary`.
     """
-    table = curves(rows, found, n_bootstrap=n_bootstrap, seed=seed)
+    training, rows = inputs.rows("train"), inputs.rows("test")
+    is_speech = training["subtype"].str.startswith("speech").to_numpy()
+    speech = [waveform for waveform, wanted in zip(inputs.waveforms("train"), is_speech, strict=True) if wanted]
+    predictions = predict(rows, inputs.waveforms("test"), inputs.predict, given=conditions(speech))
+    table = curves(rows, predictions, seed=SEED)
+    return Result(summary(table), {"robustness": table})
+
+
+def summary(table: pd.DataFrame) -> dict[str, object]:
+    """Return by model macro F1 as recorded, the condition of the lowest, and how many conditions are clearly lower.
+
+    Clearly: the interval of the paired change is below 0.
+    """
     by_model = {}
     for model, part in table.groupby("model", sort=False):
         clean, others = part[part["kind"] == CLEAN[0]].iloc[0], part[part["kind"] != CLEAN[0]]
-        figures = {"as_recorded": _figure(clean), "n_conditions": len(others)}
+        figures = {"as_recorded": interval_of(clean, "macro_f1"), "n_conditions": len(others)}
         if len(others):
             worst = others.loc[others["macro_f1"].idxmin()]
-            figures["worst"] = {"kind": worst["kind"], "level": worst["level"], "macro_f1": _figure(worst)}
+            at = {"kind": worst["kind"], "level": worst["level"]}
+            figures["worst"] = at | {"macro_f1": interval_of(worst, "macro_f1")}
             figures["n_clearly_lower"] = int((others["change_high"].astype(float) < 0).sum())
         by_model[model] = figures
-    size = {name: int(table[name].iloc[0]) for name in ("n_clips", "n_groups")}
-    return Findings({"models": by_model, "level_equalised_after_change": equalised, **size}, {"robustness": table})
+    return {"models": by_model} | {name: int(table[name].iloc[0]) for name in ("n_clips", "n_groups")}
 
 
-def _figure(row: pd.Series) -> dict[str, float | None]:
-    pairs = {"value": "macro_f1", "low": "low", "high": "high"}
-    return {key: None if pd.isna(row[name]) else float(row[name]) for key, name in pairs.items()}
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw macro F1 by level, one panel per kind of change, each beginning with the clips as recorded."""
+    table = tables["robustness"].assign(level=lambda found: found["level"].fillna(""))
+    kinds = [kind for kind in table["kind"].unique() if kind != CLEAN[0]]
+    n_rows = -(-len(kinds) // 4)
+    figure, axes = plots.subplots(n_rows, 4, height_inches=2.0 * n_rows, squeeze=False, sharey=True)
+    for ax, kind in zip(axes.ravel(), kinds, strict=False):
+        draw_levels(ax, table[table["kind"].isin([CLEAN[0], kind])], legend=kind == kinds[0])
+        ax.set_title(kind)
+    for ax in axes.ravel()[len(kinds) :]:
+        ax.set_visible(False)
+    return {"robustness": figure}
+
+
+def draw_levels(ax: Axes, table: pd.DataFrame, *, legend: bool = False) -> None:
+    """Draw macro F1 by level for one kind of change, beside the clips as recorded, one line per model.
+
+    Parameters
+    ----------
+    ax : Axes
+        One of several small ones.
+    table : DataFrame
+        Rows of `curves` for one kind, and those as recorded.
+    legend : bool
+        Name the models; one of the small Axes is enough.
+    """
+    levels = list(dict.fromkeys(table["level"]))
+    models = table["model"].nunique()
+    for index, (look, name, part) in enumerate(drawing.series(table, "model")):
+        places = [levels.index(level) + 0.14 * (index - (models - 1) / 2) for level in part["level"]]
+        low, high = (part[f"macro_f1_{end}"].astype(float).fillna(part["macro_f1"]) for end in ("low", "high"))
+        errors = np.maximum([part["macro_f1"] - low, high - part["macro_f1"]], 0)
+        ax.errorbar(places, part["macro_f1"], errors, label=name, elinewidth=0.8, markersize=3.5, linewidth=1.1, **look)
+    names = [level or "none" for level in levels]
+    ax.set_xticks(range(len(levels)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=7)
+    ax.set(ylim=(0, 1.03), ylabel="Macro F1")
+    if legend:
+        ax.legend(loc="lower left", fontsize=7)

@@ -1,11 +1,11 @@
-"""The shortcut audit: how far a classifier gets that sees no content, and what the networks lose without its cues.
+"""Shortcuts: how well a cue that is no content predicts the class, and what the networks lose without the cue.
 
-A cue (band, duration, level, silence, rate) that gives the class away in these recordings gives nothing away in a home.
-It is measured on the recordings as published, on what the networks hear after preprocessing, and on the crops that
-training draws; each time randomised trees answer for groups, and for families of sources, that they never met.
+A cue (bandwidth, duration, level, silence, sample rate) that predicts the class in these recordings predicts nothing in
+a home. It is measured on the recordings as published, on the clips after preprocessing, and on the crops that training
+draws; each time randomised trees predict groups, and corpus groups, that they were not fitted on.
 
-Not all of it is a shortcut: pauses, crest and band belong to a sound too. What falls to chance on other sources, or
-below, was the recorder's; the networks' own loss with a cue destroyed says how much they lean on it.
+Not all of it is a shortcut: pauses, crest and bandwidth belong to a sound too. What falls to chance or below on unseen
+corpora was the recorder's; what the networks lose with a cue destroyed shows how much they rely on it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, ensemble, evaluation, manifest, preprocess, splits
-from lib.studies.findings import Findings, flat, interval_of
+from lib import audio, augment, config, ensemble, evaluation, manifest, plots, preprocess, splits
+from lib.studies.inputs import SEED, Inputs
+from lib.studies.result import Result, columns
 
 CUES = {
     "bandwidth": ("bandwidth_hz", "edge_hz"),
@@ -32,11 +35,15 @@ CUES = {
 }
 ALL_CUES = "all together"
 MEASURES = tuple(name for names in CUES.values() for name in names)
+STAGE_HATCHES = ("", "//", "..")  # told apart by print in grey too
+CHANCE = 1 / 3  # balanced accuracy of three classes
 STAGES = ("recordings as published", "after preprocessing", "crops of training")
-SCHEMES = ("other groups", "other sources")
+SCHEMES = ("other groups", "unseen corpora")
 UNTOUCHED = "as they are"
 
-EDGE_DB = 60.0  # the band ends where the spectrum stays this far below its peak: a resampler leaves less, a room more
+EDGE_DB = (
+    60.0  # the bandwidth ends where the spectrum stays this far below its peak: a resampler leaves less, a room more
+)
 N_FFT = 512
 N_FOLDS = 5
 N_TREES, MIN_CLIPS_A_LEAF = 200, 5
@@ -48,40 +55,34 @@ HIGHEST_PEAK = 0.99  # of a clip brought to one loudness: rounding must not pass
 Waveforms = Sequence[np.ndarray]
 
 
-def findings(
-    rows: pd.DataFrame,
-    stages: Mapping[str, pd.DataFrame],
-    *,
-    test_rows: pd.DataFrame,
-    answers: Mapping[str, Mapping[str, np.ndarray]],
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> Findings:
-    """Audit the cues, and what the networks lose without them.
-
-    Parameters
-    ----------
-    rows, stages
-        As for `audit`.
-    test_rows, answers
-        As for `cue_destroyed`.
-    n_bootstrap, seed : int
+def run(inputs: Inputs) -> Result:
+    """Score classifiers that are given one cue alone, and the networks without the cue.
 
     Returns
     -------
-    Findings
-        Tables ``shortcuts`` (`audit`) and ``cue_destroyed``.
+    Result
+        Tables shortcuts (`audit`) and cue_destroyed.
     """
-    audited = audit(rows, stages, n_bootstrap=n_bootstrap, seed=seed)
-    destroyed = cue_destroyed(test_rows, answers, n_bootstrap=n_bootstrap, seed=seed)
-    counts = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
-    counts["n_families"] = int(splits.corpus_group(rows["source"]).nunique())
-    tested = {"n_clips": len(test_rows), "n_groups": int(test_rows["group_id"].nunique())}
+    rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
+    measured = (
+        measure_recordings(rows, inputs.recordings),
+        measure_all(waveforms),
+        measure_crops(rows, waveforms, seed=SEED),
+    )
+    audited = audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)
+    test_rows = inputs.rows("test")
+    changed = destroy(inputs.waveforms("test"))
+    predictions = {condition: inputs.predict(clips) for condition, clips in changed.items()}
+    destroyed = cue_destroyed(test_rows, predictions, seed=SEED)
     figures = {
-        "audit": counts | {"chance": 1 / len(config.CLASS_NAMES), "cues": _nest(audited, ("scheme", "cue", "stage"))},
-        "cue_destroyed": tested | {"networks": _nest(destroyed, ("network", "condition"))},
+        "chance": CHANCE,
+        "n_clips": len(rows),
+        "n_groups": int(rows["group_id"].nunique()),
+        "n_corpus_groups": int(splits.corpus_group(rows["source"]).nunique()),
+        "n_test_clips": len(test_rows),
+        "n_test_groups": int(test_rows["group_id"].nunique()),
     }
-    return Findings(figures, {"shortcuts": audited, "cue_destroyed": destroyed})
+    return Result(figures, {"shortcuts": audited, "cue_destroyed": destroyed})
 
 
 def audit(
@@ -91,7 +92,7 @@ def audit(
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score classifiers that see nothing but one cue, or all of them.
+    """Score classifiers that are given one cue alone, or all of them.
 
     Parameters
     ----------
@@ -103,9 +104,9 @@ def audit(
     Returns
     -------
     DataFrame
-        One row a scheme (other groups: grouped folds; other sources: one family left out), stage and cue: macro_f1 and
-        balanced_accuracy (mean recall; chance is 1/3) with low and high, and change of macro F1 from the first stage
-        on the same clips, with change_low and change_high; n_clips, n_groups.
+        One row per scheme (other groups: grouped folds; unseen corpora: one corpus group left out), stage and cue:
+        macro_f1 and balanced_accuracy (mean recall; chance is 1/3) with low and high, and change of macro F1 from the
+        first stage on the same clips, with change_low and change_high; n_clips, n_groups.
 
     Raises
     ------
@@ -120,11 +121,11 @@ def audit(
     first, table = next(iter(stages.values())), []
     for scheme, folds in _folds(rows, class_ids, seed=seed).items():
         for cue, names in {**CUES, ALL_CUES: MEASURES}.items():
-            before = blind_answers(first[list(names)].to_numpy(), class_ids, folds, seed=seed)
+            before = blind_predictions(first[list(names)].to_numpy(), class_ids, folds, seed=seed)
             for stage, measures in stages.items():
                 values = before
                 if measures is not first:
-                    values = blind_answers(measures[list(names)].to_numpy(), class_ids, folds, seed=seed)
+                    values = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds, seed=seed)
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | _scores(values, before, truth, resamples=resamples))
     return pd.DataFrame(table)
@@ -132,39 +133,39 @@ def audit(
 
 def cue_destroyed(
     rows: pd.DataFrame,
-    answers: Mapping[str, Mapping[str, np.ndarray]],
+    predictions: Mapping[str, Mapping[str, np.ndarray]],
     *,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare each network's answers with a cue destroyed with those it gives to the clips as they are.
+    """Compare each network's predictions with a cue destroyed with those on the clips as they are.
 
     Parameters
     ----------
     rows : DataFrame
         label and group_id of clips that the networks were not trained on.
-    answers : mapping of str to mapping of str to ndarray (n_clips, 3)
+    predictions : mapping of str to mapping of str to ndarray (n_clips, 3)
         Condition (`UNTOUCHED` and those of `destroy`) to network to probabilities.
 
     Returns
     -------
     DataFrame
-        One row a condition and network, without `UNTOUCHED`: macro_f1 and balanced_accuracy with low and high, the
+        One row per condition and network, without `UNTOUCHED`: macro_f1 and balanced_accuracy with low and high, the
         paired change of macro F1 (below 0: lost) with change_low and change_high, n_clips and n_groups.
 
     Raises
     ------
     ValueError
-        If there are no answers to the untouched clips.
+        If there are no predictions on the untouched clips.
     """
-    if UNTOUCHED not in answers:
-        raise ValueError(f"answers are to {sorted(answers)}; those to the clips {UNTOUCHED!r} are missing.")
+    if UNTOUCHED not in predictions:
+        raise ValueError(f"predictions on the clips {UNTOUCHED!r} are missing: there are {sorted(predictions)}.")
     truth = {"class_ids": manifest.class_ids(rows), "groups": rows["group_id"].to_numpy()}
     resamples = {"n_bootstrap": n_bootstrap, "seed": seed}
     table = [
         {"condition": condition, "network": network}
-        | _scores(values, answers[UNTOUCHED][network], truth, resamples=resamples)
-        for condition, networks in answers.items()
+        | _scores(values, predictions[UNTOUCHED][network], truth, resamples=resamples)
+        for condition, networks in predictions.items()
         if condition != UNTOUCHED
         for network, values in networks.items()
     ]
@@ -175,7 +176,7 @@ def destroy(waveforms: Waveforms) -> dict[str, list[np.ndarray]]:
     """Return the clips as they are and with each cue destroyed: the conditions of `cue_destroyed`."""
     return {
         UNTOUCHED: list(waveforms),
-        "band: below 4 kHz": [augment.low_pass(waveform, cutoff_hz=LOW_PASS_HZ) for waveform in waveforms],
+        "bandwidth: below 4 kHz": [augment.low_pass(waveform, cutoff_hz=LOW_PASS_HZ) for waveform in waveforms],
         "level: one loudness": one_loudness(waveforms),
         "duration: loudest 1 s": [loudest_second(waveform) for waveform in waveforms],
     }
@@ -210,7 +211,7 @@ def loudest_second(waveform: np.ndarray) -> np.ndarray:
 
 
 def measure(waveform: np.ndarray, sample_rate_hz: float = config.SAMPLE_RATE_HZ) -> dict[str, float]:
-    """Return `MEASURES` of a waveform (n_samples,): what a classifier without ears may know of it.
+    """Return `MEASURES` of a waveform (n_samples,): what a classifier that is given no content may know of it.
 
     bandwidth_hz holds 99 % of the energy; from edge_hz on the spectrum stays 60 dB below its peak; quiet_share is the
     share of samples within two steps of 16 bit of zero.
@@ -256,7 +257,7 @@ def measure_recordings(
         If a recording cannot be read.
     """
     paths = raw.set_index("clip_id")["path"]
-    # A clip of a longer recording bears its name and the number of the segment: lib.preprocess.
+    # A clip of a longer recording bears its name and the number of the segment: lib.recordings.
     owners = rows["clip_id"].where(
         rows["clip_id"].isin(paths.index), rows["clip_id"].str.replace(r"-\d+$", "", regex=True)
     )
@@ -279,14 +280,15 @@ def measure_crops(rows: pd.DataFrame, waveforms: Waveforms, *, seed: int = 0, n_
         The processed clips.
     """
     normal = [waveform for waveform, label in zip(waveforms, rows["label"], strict=True) if label == "normal"]
-    rng, beds = np.random.default_rng(seed), []
-    for _ in waveforms:  # one bed each: a process need not be sent them all
-        beds.append(normal[rng.integers(len(normal))] if normal else None)
-    tasks = [(waveform, bed, seed, row) for row, (waveform, bed) in enumerate(zip(waveforms, beds, strict=True))]
+    rng, backgrounds = np.random.default_rng(seed), []
+    for _ in waveforms:  # one background each: a process need not be sent them all
+        backgrounds.append(normal[rng.integers(len(normal))] if normal else None)
+    pairs = zip(waveforms, backgrounds, strict=True)
+    tasks = [(waveform, background, seed, row) for row, (waveform, background) in enumerate(pairs)]
     return pd.DataFrame(_in_processes(_measure_crop, tasks, n_workers=n_workers))
 
 
-def blind_answers(
+def blind_predictions(
     measures: np.ndarray, class_ids: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int
 ) -> np.ndarray:
     """Return probabilities (n_clips, 3), each row's from randomised trees fitted on the other folds.
@@ -294,14 +296,14 @@ def blind_answers(
     Classes weigh alike (Geurts et al. 2006, Extremely randomized trees). Ties go to the first class. A class that is
     not among the rows fitted on gets probability 0.
     """
-    answers = np.zeros((len(class_ids), len(config.CLASS_NAMES)))
+    predictions = np.zeros((len(class_ids), len(config.CLASS_NAMES)))
     options = {"min_samples_leaf": MIN_CLIPS_A_LEAF, "class_weight": "balanced", "random_state": seed}
     for fitted, scored in folds:
-        # Every tree sees all rows: where they are resampled, a cue that says nothing answers with the class that
-        # happened to be drawn most, one in each fold, and that scores far from chance where folds are sources.
+        # Every tree sees all rows: where they are resampled, a cue that says nothing predicts the class that
+        # happened to be drawn most, one in each fold, and that scores far from chance where folds are corpora.
         trees = ExtraTreesClassifier(N_TREES, **options).fit(measures[fitted], class_ids[fitted])
-        answers[np.ix_(scored, trees.classes_)] = trees.predict_proba(measures[scored]).round(9)  # ties stay ties
-    return answers
+        predictions[np.ix_(scored, trees.classes_)] = trees.predict_proba(measures[scored]).round(9)  # ties stay ties
+    return predictions
 
 
 def balanced_accuracy(
@@ -326,14 +328,14 @@ def _scores(values: np.ndarray, before: np.ndarray, truth: Mapping, *, resamples
     }
     row = {}
     for name, figure in figures.items():
-        row |= flat(name, figure)
+        row |= columns(name, figure)
     return row | {"n_clips": score["n_clips"], "n_groups": score["n_groups"]}
 
 
 def _folds(rows: pd.DataFrame, class_ids: np.ndarray, *, seed: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Return (rows fitted on, rows scored) of each of `SCHEMES`."""
-    family = splits.corpus_group(rows["source"]).to_numpy()
-    left_out = [(np.flatnonzero(family != name), np.flatnonzero(family == name)) for name in np.unique(family)]
+    names = splits.corpus_group(rows["source"]).to_numpy()
+    left_out = [(np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in np.unique(names)]
     by_group = ensemble.folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
     return dict(zip(SCHEMES, (by_group, left_out), strict=True))
 
@@ -347,10 +349,10 @@ def _check_measures(measures: pd.DataFrame, *, stage: str, n_clips: int) -> None
 
 
 def _edge(waveform: np.ndarray, sample_rate_hz: float) -> float:
-    """Return the highest frequency in hertz whose mean power lies within `EDGE_DB` of the peak; 0 for silence."""
+    """Return the highest frequency in hertz whose mean power is within `EDGE_DB` of the peak; 0 for silence."""
     frequencies_hz, power = signal.welch(waveform, sample_rate_hz, nperseg=min(N_FFT, len(waveform)))
-    heard = np.flatnonzero(power > power.max() * 10 ** (-EDGE_DB / 10))
-    return float(frequencies_hz[heard[-1]]) if len(heard) else 0.0
+    present = np.flatnonzero(power > power.max() * 10 ** (-EDGE_DB / 10))
+    return float(frequencies_hz[present[-1]]) if len(present) else 0.0
 
 
 def _measure_file(path: Path) -> dict[str, float]:
@@ -359,11 +361,12 @@ def _measure_file(path: Path) -> dict[str, float]:
 
 
 def _measure_crop(task: tuple[np.ndarray, np.ndarray | None, int, int]) -> dict[str, float]:
-    waveform, bed, seed, row = task
+    waveform, background, seed, row = task
     rng = np.random.default_rng([seed, row])
     crop = augment.random_crop(waveform, round(CROP_SECONDS * config.SAMPLE_RATE_HZ), rng)
     changed = rng.random() < P_AUGMENT
-    return measure(augment.augment(crop, rng, background=None if bed is None else [bed]) if changed else crop)
+    backgrounds = None if background is None else [background]
+    return measure(augment.augment(crop, rng, background=backgrounds) if changed else crop)
 
 
 def _in_processes(work: Callable, tasks: Sequence, *, n_workers: int) -> list:
@@ -374,13 +377,61 @@ def _in_processes(work: Callable, tasks: Sequence, *, n_workers: int) -> list:
         return list(pool.map(work, tasks, chunksize=16))
 
 
-def _nest(table: pd.DataFrame, keys: Sequence[str]) -> dict:
-    """Return a table as nested mappings by its keys, intervals at the bottom."""
-    nested: dict = {}
-    for row in table.to_dict("records"):
-        place = nested
-        for key in keys:
-            place = place.setdefault(row[key], {})
-        for name in ("macro_f1", "balanced_accuracy", "change"):
-            place[name] = interval_of(row, name)
-    return nested
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw what each cue alone predicts, once per scheme, and what the networks lose without it."""
+    figures = {}
+    for scheme, part in tables["shortcuts"].groupby("scheme", sort=False):
+        figure, ax = plots.subplots(height_inches=0.42 * part["cue"].nunique() + 1.0)
+        draw_cues(ax, part)
+        ax.set_title(scheme, loc="left", pad=22)
+        figures[f"shortcuts_{scheme.replace(' ', '_')}"] = figure
+    table = tables["cue_destroyed"]
+    figures["cue_destroyed"], ax = plots.subplots(height_inches=0.5 * table["condition"].nunique() + 0.9)
+    draw_destroyed(ax, table)
+    return figures
+
+
+def draw_cues(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw one scheme of `audit`: balanced accuracy by cue and stage, and chance."""
+    cues, stages = (list(dict.fromkeys(table[name])) for name in ("cue", "stage"))
+    height = 0.8 / len(stages)
+    for number, stage in enumerate(stages):
+        rows = table[table["stage"] == stage]
+        places = np.array([cues.index(cue) for cue in rows["cue"]]) + (number - (len(stages) - 1) / 2) * height
+        look = {
+            "color": plots.SERIES_COLOURS[number],
+            "hatch": STAGE_HATCHES[number],
+            "edgecolor": "white",
+            "linewidth": 0,
+        }
+        ax.barh(places, rows["balanced_accuracy"], height=height * 0.9, label=stage, **look)
+        for place, (_, row) in zip(places, rows.iterrows(), strict=True):
+            ax.plot(row[["balanced_accuracy_low", "balanced_accuracy_high"]], [place, place], color="black", lw=1)
+    ax.axvline(CHANCE, color="black", linewidth=1, linestyle="--", label="chance")
+    ax.set_yticks(range(len(cues)), cues)
+    ax.set_ylim(len(cues) - 0.5, -0.5)
+    ax.set(xlim=(0, 1), xlabel="Balanced accuracy (bar: value, line: 95 % interval)")
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+
+
+def draw_destroyed(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw `cue_destroyed`: what each network loses or gains in macro F1, by condition."""
+    conditions, networks = (list(dict.fromkeys(table[name])) for name in ("condition", "network"))
+    height = 0.8 / len(networks)
+    for number, network in enumerate(networks):
+        rows = table[table["network"] == network]
+        places = np.array([conditions.index(name) for name in rows["condition"]])
+        places = places + (number - (len(networks) - 1) / 2) * height
+        colour = plots.SERIES_COLOURS[number % len(plots.SERIES_COLOURS)]
+        for place, (_, row) in zip(places, rows.iterrows(), strict=True):
+            ax.plot(row[["change_low", "change_high"]], [place, place], color="0.3", linewidth=1, zorder=2)
+        marker = "osD^v"[number % 5]
+        look = {"color": colour, "marker": marker, "markeredgecolor": "black", "markersize": 6}
+        ax.plot(rows["change"], places, linestyle="", label=network, zorder=3, **look)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(conditions)), conditions)
+    ax.set_ylim(len(conditions) - 0.5, -0.5)
+    ax.set(xlabel="Change of macro F1 (mark: value, line: 95 % interval)")
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)

@@ -27,7 +27,7 @@ from lib.events import EVENT_LABELS, Event
 UNSEEN_SPLITS = ("validation", "test")
 SECONDS = 600.0
 N_SOUNDSCAPES = 60  # 10 h
-BED_SUBTYPES = {
+BACKGROUND_SUBTYPES = {
     "speech": ("speech_adult", "speech_child"),
     "household": ("household", "body", "laugh"),
     "outdoor": ("outdoor", "animal", "siren"),
@@ -68,7 +68,7 @@ class Soundscape:
 
     name: str
     split: str
-    bed_kind: str
+    background: str
     seconds: float
     references: tuple[Reference, ...]
     bed_clip_ids: tuple[str, ...]
@@ -147,7 +147,7 @@ def soundscapes(
         kind of bed.
     """
     clips = _unseen_clips(rows, waveforms, split, seed)
-    kinds = list(BED_SUBTYPES)
+    kinds = list(BACKGROUND_SUBTYPES)
     for number in range(n_soundscapes):
         rng = np.random.default_rng([seed, number])
         bouts = _draw_bouts(clips, rng, seconds=seconds, is_sustained=number % SUSTAINED_EVERY == SUSTAINED_EVERY - 1)
@@ -161,7 +161,7 @@ def reference_table(made: Sequence[Soundscape]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "soundscape": scape.name,
-            "bed_kind": scape.bed_kind,
+            "background": scape.background,
             "label": item.event.label,
             "onset_seconds": round(item.event.onset_seconds, 2),
             "offset_seconds": round(item.event.offset_seconds, 2),
@@ -205,7 +205,7 @@ def _unseen_clips(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], split: st
     turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
     clips = _Clips(rows.iloc[kept].reset_index(drop=True), [waveforms[place] for place in kept], turns)
     needed = {label: clips.rows["label"] == label for label in EVENT_LABELS}
-    needed |= {kind: _of_bed(clips, kind) for kind, subtypes in BED_SUBTYPES.items() if subtypes}
+    needed |= {kind: _of_bed(clips, kind) for kind, subtypes in BACKGROUND_SUBTYPES.items() if subtypes}
     for name, found in needed.items():
         if not found.any():
             raise ValueError(f"the split {split} holds no clip of {name}.")
@@ -219,7 +219,7 @@ def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
 
 
 def _of_bed(clips: _Clips, kind: str) -> pd.Series:
-    return (clips.rows["label"] == "normal") & clips.rows["subtype"].isin(BED_SUBTYPES[kind])
+    return (clips.rows["label"] == "normal") & clips.rows["subtype"].isin(BACKGROUND_SUBTYPES[kind])
 
 
 def _soundscape(

@@ -162,7 +162,7 @@ class ScoredSoundscape:
     """What is in a soundscape and what a network says of it: frame probabilities (n_frames, 3)."""
 
     name: str
-    bed_kind: str
+    background: str
     seconds: float
     references: tuple[Reference, ...]
     probabilities: np.ndarray
@@ -175,7 +175,9 @@ class ScoredSoundscape:
 def score_soundscapes(made: Iterable[Soundscape], scorer: Scorer) -> list[ScoredSoundscape]:
     """Score soundscapes one at a time, `BLOCK_SECONDS` of samples at once."""
     return [
-        ScoredSoundscape(scape.name, scape.bed_kind, scape.seconds, scape.references, frames(scape.waveform(), scorer))
+        ScoredSoundscape(
+            scape.name, scape.background, scape.seconds, scape.references, frames(scape.waveform(), scorer)
+        )
         for scape in made
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import config, ensemble, plots
-from lib.studies import answers_plots, calibration, decisions
+from lib.studies import calibration, decisions
 
 
 def drawn(n, rng):
@@ -33,9 +33,9 @@ def frame(class_ids, groups):
 def test_labels_drawn_from_the_probabilities_leave_no_error_and_sharpened_ones_do(rng, binning):
     probabilities, class_ids = drawn(20_000, rng)
     for what in (calibration.TOP, *config.CLASS_NAMES):
-        assert calibration.ece(*calibration.events_of(probabilities, class_ids, what), binning=binning) < 0.02
+        assert calibration.ece(*calibration.confidence_in(probabilities, class_ids, what), binning=binning) < 0.02
     sharp = ensemble.apply_temperature(probabilities, 1 / 3)
-    assert calibration.ece(*calibration.events_of(sharp, class_ids, calibration.TOP), binning=binning) > 0.1
+    assert calibration.ece(*calibration.confidence_in(sharp, class_ids, calibration.TOP), binning=binning) > 0.1
 
 
 def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
@@ -43,7 +43,7 @@ def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
     sharp = ensemble.apply_temperature(probabilities, 0.5)
     assert ensemble.fit_temperature(sharp, class_ids) == pytest.approx(2.0, abs=0.08)
     given = {"validation": (frame(class_ids[:5000], own_groups(5000)), {"sharp": sharp[:5000]})}
-    found = calibration.section(given, n_bootstrap=20)
+    found = calibration.calibrate(given, n_bootstrap=20)
     assert found.figures["temperatures"]["sharp"] == pytest.approx(2.0, abs=0.15)
     states = found.figures["measures"]["validation"]["sharp"]
     assert states["before"]["ece_width"]["value"] > 0.08 > 0.03 > states["after"]["ece_width"]["value"]
@@ -93,7 +93,7 @@ def test_the_interval_of_the_error_covers_the_truth_about_as_often_as_it_says():
 def sharpened(rng, n):
     probabilities, class_ids = drawn(n, rng)
     sharp = ensemble.apply_temperature(probabilities, 0.5)
-    return *calibration.events_of(sharp, class_ids, calibration.TOP), sharp, class_ids
+    return *calibration.confidence_in(sharp, class_ids, calibration.TOP), sharp, class_ids
 
 
 def test_few_clips_leave_gaps_by_chance_and_the_table_says_how_large(rng):
@@ -115,34 +115,31 @@ def found():
     for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
         probabilities, class_ids = drawn(300, rng)
         rows = frame(class_ids, np.repeat(own_groups(100), 3))
-        given[split] = (
-            rows,
-            {"yamnet": ensemble.apply_temperature(probabilities, sharpness), "average": probabilities},
-        )
+        given[split] = (rows, {"yamnet": ensemble.apply_temperature(probabilities, sharpness), "average": probabilities})
     del given["left_out"][1]["average"]
-    return calibration.section(given, n_bootstrap=60)
+    return calibration.calibrate(given, n_bootstrap=60)
 
 
 def test_thresholds_are_those_of_validation_on_every_split(found):
-    for name, keys in (("unsure", ["model", "target_risk"]), ("costs", ["model", "alarm", "miss_costs"])):
+    for name, keys in (("abstain", ["model", "target_risk"]), ("costs", ["model", "alarm", "miss_costs"])):
         table = found.tables[f"calibration_{name}"]
         assert (table.groupby(keys)["threshold"].nunique() == 1).all()
         assert set(table["split"]) == {"validation", "test", "left_out"}
     assert set(found.figures["aurc"]["left_out"]) == {"yamnet"}
-    unsure = found.tables["calibration_unsure"].query("split == 'validation'").dropna(subset="risk")
-    assert (unsure["risk"] <= unsure["target_risk"]).all()
+    abstain = found.tables["calibration_abstain"].query("split == 'validation'").dropna(subset="risk")
+    assert (abstain["risk"] <= abstain["target_risk"]).all()
 
 
 def test_the_drawings_take_the_tables_and_name_their_axes(found):
     tables = {name.removeprefix("calibration_"): table for name, table in found.tables.items()}
     _, axes = plots.subplots(1, 3)
     bins = tables["bins"].query("split == 'test' and model == 'yamnet' and what == 'top' and binning == 'width'")
-    answers_plots.draw_reliability(axes[0], bins)
-    unsure = tables["unsure"].query("split == 'test' and target_risk == 0.05")
-    answers_plots.draw_coverage_risk(axes[1], tables["coverage_risk"].query("split == 'test'"), unsure=unsure)
+    calibration.draw_reliability(axes[0], bins)
+    abstain = tables["abstain"].query("split == 'test' and target_risk == 0.05")
+    calibration.draw_coverage_risk(axes[1], tables["coverage_risk"].query("split == 'test'"), abstain=abstain)
     either = "model == 'yamnet' and alarm == 'either'"
     chosen = tables["costs"].query(either)
-    answers_plots.draw_alarm_trade(axes[2], tables["thresholds"].query(either), by="split", chosen=chosen)
+    calibration.draw_alarm_trade(axes[2], tables["thresholds"].query(either), by="split", chosen=chosen)
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
     assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
         "perfect",

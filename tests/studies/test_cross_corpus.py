@@ -1,22 +1,20 @@
-"""The matrix of sources never met, on answers whose recall, macro F1 and false alarms are counted by hand."""
+"""The matrix of unseen corpora, on predictions whose recall, macro F1 and false alarms are counted by hand."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import config, evaluation, plots, splits
-from lib.studies import cross_corpus, sources_plots
+from lib.studies import cross_corpus
 
 # source: [(true class, answered class, clips)]; every clip is a group of its own unless said otherwise
 ANSWERS = {
     "deeply": [("screaming", "screaming", 8), ("screaming", "normal", 2), ("normal", "normal", 30)],
     "donateacry": [("crying", "crying", 18), ("crying", "screaming", 2)],
     "esc10": [("normal", "normal", 15), ("normal", "crying", 5)],
-    "giulbia": [("crying", "crying", 3), ("crying", "normal", 1)],  # of the family esc50, one group
+    "giulbia": [("crying", "crying", 3), ("crying", "normal", 1)],  # of the corpus group esc50, one group
 }
 
 
@@ -40,15 +38,15 @@ def table():
 
 
 def figure(table, place, measure, label="all", model="yamnet"):
-    family, source = place
-    rows = table[(table["family"] == family) & (table["source"] == source) & (table["model"] == model)]
+    corpus_group, source = place
+    rows = table[(table["corpus_group"] == corpus_group) & (table["source"] == source) & (table["model"] == model)]
     rows = rows[(rows["measure"] == measure) & (rows["label"] == label)]
     assert len(rows) == 1
     return rows.iloc[0]
 
 
-def test_there_is_a_part_for_everything_each_family_and_each_source_within_it(table):
-    parts = table[table["model"] == "yamnet"][["family", "source"]].drop_duplicates()
+def test_there_is_a_part_for_everything_each_corpus_group_and_each_source_within_it(table):
+    parts = table[table["model"] == "yamnet"][["corpus_group", "source"]].drop_duplicates()
     assert [tuple(row) for row in parts.to_numpy()] == [
         ("all", "all"), ("deeply", "all"), ("deeply", "deeply"), ("donateacry", "all"), ("donateacry", "donateacry"),
         ("esc50", "all"), ("esc50", "esc10"), ("esc50", "giulbia"),
@@ -64,8 +62,8 @@ def test_recall_and_false_alarms_are_those_counted_by_hand_with_their_n(table):
     assert (alarms["value"], alarms["n_clips"]) == (0.25, 20)
     pooled = figure(table, ("all", "all"), "false alarms", "crying")  # 5 of all that is no cry
     assert (pooled["value"], pooled["n_clips"]) == (5 / 60, 60)
-    family = figure(table, ("esc50", "all"), "recall", "crying")
-    assert (family["value"], family["n_clips"], family["n_groups"]) == (0.75, 4, 1)
+    whole = figure(table, ("esc50", "all"), "recall", "crying")
+    assert (whole["value"], whole["n_clips"], whole["n_groups"]) == (0.75, 4, 1)
 
 
 def test_macro_f1_is_over_the_classes_held_and_a_foreign_answer_is_a_miss(table):
@@ -95,50 +93,53 @@ def test_one_group_carries_no_interval_and_no_error_carries_an_exact_one(table):
     assert (none["value"], none["low"]) == (0.0, 0.0) and none["high"] == pytest.approx(1 - 0.025 ** (1 / 40))
 
 
-def test_a_source_met_in_training_is_refused():
+def test_a_source_trained_on_is_refused():
     rows = answer_rows(ANSWERS)
-    rows.loc[rows["source"] == "giulbia", "scheme"] = "without_giulbia"  # its family was in training
+    rows.loc[rows["source"] == "giulbia", "scheme"] = "without_giulbia"  # its corpus group was in training
     with pytest.raises(ValueError, match="giulbia"):
         cross_corpus.matrix(rows)
 
 
-def test_the_read_out_names_worst_and_best_and_what_is_too_small(table):
-    said = cross_corpus.read_out(table, "yamnet")
-    text = "\n".join(said)
-    assert "3 families" in said[0] and "3 of the 4 sources hold one class alone" in said[0]
-    assert "Recall of normal is lowest on esc10, 0.75" in text and "highest on deeply, 1.00" in text
-    assert "Too few groups of crying to say anything: giulbia (4 clips, 1 group)." in text
-    assert "donateacry holds 83% of these clips" in text
-    assert "the most by source: esc10, 0.25" in text
-    assert "Recall of crying is lowest" not in text  # one source alone has groups enough
+def test_the_summary_names_lowest_and_highest_and_what_is_too_small(table):
+    found = cross_corpus.summary(table, "yamnet")
+    assert (found["n_clips"], found["n_groups"], found["n_corpus_groups"], found["n_sources"]) == (84, 81, 3, 4)
+    assert found["n_sources_of_one_class"] == 3
+    normal, crying = found["recall"]["normal"], found["recall"]["crying"]
+    assert (normal["lowest"]["source"], normal["lowest"]["value"]) == ("esc10", 0.75)
+    assert (normal["highest"]["source"], normal["highest"]["value"]) == ("deeply", 1.0)
+    assert "lowest" not in crying  # one source alone has groups enough
+    assert [(row["source"], row["n_clips"]) for row in crying["few_groups"]] == [("giulbia", 4)]
+    assert crying["largest"]["source"] == "donateacry" and crying["largest"]["share"] == pytest.approx(20 / 24)
+    assert found["false_alarms"]["crying"]["highest"]["source"] == "esc10"
+    with pytest.raises(ValueError, match="average"):
+        cross_corpus.summary(table, "average")
 
 
-def test_the_read_out_says_whether_the_intervals_part():
+def test_the_summary_says_whether_the_intervals_overlap():
     near = {"deeply": [("normal", "normal", 28), ("normal", "crying", 2)], "esc10": ANSWERS["esc10"]}
     far = {"deeply": [("normal", "normal", 100)], "esc10": [("normal", "normal", 10), ("normal", "crying", 30)]}
-    for answers, verdict in ((near, "the intervals overlap"), (far, "the intervals do not overlap")):
+    for answers, apart in ((near, False), (far, True)):
         table = cross_corpus.matrix(answer_rows(answers), n_bootstrap=300)
-        assert verdict in "\n".join(cross_corpus.read_out(table, "yamnet"))
+        assert cross_corpus.summary(table, "yamnet")["recall"]["normal"]["apart"] is apart
 
 
-def test_the_section_keeps_every_model_apart_and_is_plain_json():
-    both = pd.concat([answer_rows(ANSWERS), answer_rows({"donateacry": [("crying", "normal", 20)]}, "wav2vec2")])
-    section = cross_corpus.findings(both, chosen="yamnet", n_bootstrap=50)
-    figures = json.loads(json.dumps(section.figures))
-    assert figures["pooled"]["wav2vec2"]["recall"]["crying"]["value"] == 0.0
-    assert figures["pooled"]["yamnet"]["recall"]["crying"]["value"] == 21 / 24
-    assert (figures["n_clips"], figures["n_groups"], figures["n_families"], figures["n_sources"]) == (84, 81, 3, 4)
-    overview = section.tables["cross_corpus_overview"].set_index("source")
-    assert overview.loc["giulbia", "recall, crying"] == "0.75"
-    assert overview.loc["donateacry", "recall, normal"] == ""
-    with pytest.raises(ValueError, match="average"):
-        cross_corpus.findings(both, chosen="average", n_bootstrap=50)
+def test_conditions_are_compared_on_the_same_clips():
+    labels = np.repeat([0, 1, 2], 10)
+    right, wrong = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
+    clips = pd.DataFrame({"label": np.array(config.CLASS_NAMES)[labels], "group_id": [f"g{i}" for i in range(30)]})
+    rows = pd.concat([clips.assign(condition=name) for name in ("as recorded", "noise, 0 dB")], ignore_index=True)
+    given = {"yamnet": np.concatenate([right, wrong]), "ensemble": np.concatenate([right, right])}
+    table = cross_corpus.by_condition(rows, given, n_bootstrap=50).set_index(["condition", "model", "measure"])["value"]
+    assert table["noise, 0 dB", "yamnet", "macro F1"] == 0 and table["noise, 0 dB", "yamnet", "change"] == -1
+    assert table["noise, 0 dB", "yamnet", "gain"] == 1 and table["as recorded", "yamnet", "gain"] == 0
+    assert table["noise, 0 dB", "ensemble", "change"] == 0
 
 
 def test_the_heat_map_writes_value_and_n_into_every_cell_held(table):
-    rows = cross_corpus.recalls(table, "yamnet")
+    of_sources = (table["measure"] == "recall") & (table["source"] != cross_corpus.ALL)
+    rows = table[of_sources & (table["model"] == "yamnet")]
     figure, ax = plots.subplots(height_inches=3)
-    sources_plots.draw_cross_corpus(ax, rows)
+    cross_corpus.draw_recalls(ax, rows)
     texts = [text.get_text() for text in ax.texts]
     assert len(texts) == len(rows) == 5
     assert "0.75\nn = 4 / 1" in texts and any(text.startswith("0.80 [") and "n = 10 / 10" in text for text in texts)

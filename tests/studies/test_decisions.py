@@ -25,16 +25,16 @@ def test_a_perfect_classifier_has_no_risk_and_one_that_knows_its_errors_has_it_l
     assert decisions.aurc(knows, truth, own_groups(100), n_bootstrap=50)["value"] == pytest.approx(0.01)
 
 
-def test_the_unsure_threshold_keeps_the_risk_and_answers_most():
+def test_the_threshold_to_abstain_keeps_the_risk_and_most_predictions():
     truth, sure = np.zeros(10, dtype=int), np.linspace(0.95, 0.5, 10)
     probabilities = np.column_stack([sure, 1 - sure, np.zeros(10)])
     probabilities[[4, 8]] = probabilities[[4, 8]][:, [1, 0, 2]]  # the fifth and the ninth answer are wrong
     curve = decisions.coverage_risk(probabilities, truth)
-    threshold = decisions.unsure_threshold(probabilities, truth, risk=0.13)
+    threshold = decisions.abstain_threshold(probabilities, truth, risk=0.13)
     assert threshold == pytest.approx(sure[7])  # one error in eight
     assert curve["risk"].iloc[7] == 0.125
-    assert decisions.unsure_threshold(probabilities, truth, risk=0.3) == 0
-    assert decisions.unsure_threshold(probabilities[4:5], truth[:1], risk=0.1) > 1
+    assert decisions.abstain_threshold(probabilities, truth, risk=0.3) == 0
+    assert decisions.abstain_threshold(probabilities[4:5], truth[:1], risk=0.1) > 1
 
 
 def test_alarm_rates_and_hours_equal_those_by_hand():
@@ -43,8 +43,8 @@ def test_alarm_rates_and_hours_equal_those_by_hand():
     rates = decisions.alarm_rates(probabilities, class_ids)
     at_half = rates[np.isclose(rates["threshold"], 0.5)].iloc[0]
     assert at_half["false_alarm_rate"] == 0.25 and at_half["miss_rate"] == 0.5
-    assert at_half["false_alarms_an_hour"] == pytest.approx(0.25 * 720 * 0.985)
-    assert at_half["misses_an_hour"] == pytest.approx(0.5 * 720 * 0.015)
+    assert at_half["false_alarms_per_hour"] == pytest.approx(0.25 * 720 * 0.985)
+    assert at_half["misses_per_hour"] == pytest.approx(0.5 * 720 * 0.015)
     crying = decisions.alarm_rates(probabilities, class_ids, alarm="crying")
     assert crying[np.isclose(crying["threshold"], 0.5)].iloc[0][["false_alarm_rate", "miss_rate"]].tolist() == [0, 0]
 

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from lib import plots
 from lib.corpora import acquisition, rules
-from lib.studies import answers_plots, esc10
+from lib.studies import esc10
 
 PICKED = ("cat", "hen", "wind", "crickets", "footsteps", "snoring", "siren", "train", "engine", "airplane")
 
@@ -63,31 +62,32 @@ def classes_of(rows):
 
 def test_embeddings_that_hold_the_class_are_all_right_and_others_at_chance(rows, rng):
     clear = np.eye(10)[classes_of(rows)] + rng.normal(0, 0.1, (200, 10))
-    found = esc10.section(rows, clear, n_bootstrap=50)
+    found = esc10.classify(rows, clear, n_bootstrap=50)
     assert found.figures["accuracy"]["value"] == 1 and found.figures["which"].startswith("ESC-50, the ten")
     table = found.tables["esc10"].set_index("class_name")
     assert table.loc["all", "n_clips"] == 200 and table.loc["cat", "n_groups"] == 10
     assert found.tables["esc10_folds"]["n_clips"].tolist() == [40] * 5
-    assert found.figures["head_kwh"] is None
-    chance = esc10.section(rows, rng.normal(size=(200, 10)), n_bootstrap=50).figures["accuracy"]["value"]
+    assert found.figures["fewest_clips"] == found.figures["most_clips"] == 20
+    assert found.figures["n_animals"] == len(set(PICKED) & set(esc10.HEITTOLA_CLASSES))
+    chance = esc10.classify(rows, rng.normal(size=(200, 10)), n_bootstrap=50).figures["accuracy"]["value"]
     assert chance < 0.25
 
 
 def test_what_is_heard_in_one_fold_alone_helps_nobody(rows):
     """An embedding that names the recording and nothing else: whoever mixed the folds would be right half the time."""
     recordings = rows["group_id"].astype("category").cat.codes.to_numpy()
-    found = esc10.section(rows, np.eye(100)[recordings], n_bootstrap=50)
+    found = esc10.classify(rows, np.eye(100)[recordings], n_bootstrap=50)
     assert found.figures["accuracy"]["value"] < 0.2
 
 
 def test_a_recording_in_two_folds_is_refused(rows):
     rows.loc[19, "group_id"] = rows.loc[0, "group_id"]
     with pytest.raises(ValueError, match="two folds"):
-        esc10.section(rows, np.eye(10)[classes_of(rows)], n_bootstrap=50)
+        esc10.classify(rows, np.eye(10)[classes_of(rows)], n_bootstrap=50)
 
 
 def test_too_few_classes_give_no_table_but_say_so(rows):
-    found = esc10.section(rows.iloc[:180], np.eye(10)[classes_of(rows)][:180])
+    found = esc10.classify(rows.iloc[:180], np.eye(10)[classes_of(rows)][:180])
     assert not found.tables and found.figures == {"classes": [], "n_classes_found": 9, "needed": 10}
 
 
@@ -104,22 +104,8 @@ def test_the_ten_of_esc10_come_first_then_the_animals_then_those_with_most_clips
     assert esc10.choose_classes(there(esc10.ESC10_CLASSES, 9)) == ("ESC-50, the ten classes with most clips", ())
 
 
-def test_energy_is_what_the_meter_says(rows):
-    class Meter:
-        method, reason, asked = "a test", "", ()
-
-        def start(self, task):
-            self.asked += (task,)
-
-        def stop(self, task):
-            self.asked += (task,)
-            return 0.25
-
-    meter = Meter()
-    found = esc10.section(rows, np.eye(10)[classes_of(rows)], meter=meter, embedding_kwh=0.5, n_bootstrap=50)
-    assert (found.figures["head_kwh"], found.figures["embedding_kwh"]) == (0.25, 0.5)
-    assert meter.asked == ("esc10", "esc10") and found.figures["energy_method"] == "a test"
-    _, ax = plots.subplots()
-    answers_plots.draw_esc10(ax, found.tables["esc10"])
-    assert "cat (n = 20)" in [label.get_text() for label in ax.get_yticklabels()]
+def test_the_drawing_names_each_class_with_its_clips(rows):
+    found = esc10.classify(rows, np.eye(10)[classes_of(rows)], n_bootstrap=50)
+    figure = esc10.draw(found.tables)["esc10"]
+    assert "cat (n = 20)" in [label.get_text() for label in figure.axes[0].get_yticklabels()]
     plt.close("all")

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 from lib import evaluation, plots
 from lib.corpora import acquisition
-from lib.studies import answers_plots, decisions, hard_negatives
+from lib.studies import decisions, hard_negatives
 
 ALARM, SCREAM, QUIET = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8)
 
@@ -28,20 +28,20 @@ NAMED = [
     ("wilhelmsfx", "shout", "Samples/2__x__protest02.wav", "shouting"),
     ("wilhelmsfx", "animal", "Samples/3__x__cathowls2.wav", "cat"),
     ("esc10_lasiyan", "animal", "Source/data/106 - Cat/4-149940-A.ogg", "cat"),
-    ("esc10_lasiyan", "animal", "Source/data/205 - Chirping birds/1-34495-A.ogg", "other animals"),
+    ("esc10_lasiyan", "animal", "Source/data/205 - Chirping birds/1-34495-A.ogg", "bird"),
     ("esc10_lasiyan", "siren", "Source/data/504 - Car horn/4-176638-A.ogg", "horn, alarm or bell"),
     ("esc50", "siren", "audio/1-31482-A-42.wav", "siren"),
     ("esc50", "animal", "audio/1-100032-A-0.wav", "dog"),
-    ("esc50", "outdoor", "audio/1-34495-A-14.wav", "other animals"),
+    ("esc50", "outdoor", "audio/1-34495-A-14.wav", "bird"),
     ("esc50", "body", "audio/1-187979-A-24.wav", "cough or sneeze"),
     ("esc50", "household", "audio/1-12654-A-39.wav", "household"),
     ("goonstation", "household", "sound/ambience/station/Chapel_FemaleChoir.ogg", "singing"),
     ("goonstation", "household", "sound/ambience/station/JazzLounge1.ogg", "music"),
     ("goonstation", "household", "sound/ambience/industrial/Timeship_Tones.ogg", "ambience or outdoor"),
-    ("goonstation", "outdoor", "sound/ambience/nature/Seagulls1.ogg", "other animals"),
-    ("emodb", "speech_adult", "wav/03a01Wa.wav", "angry speech (acted)"),
+    ("goonstation", "outdoor", "sound/ambience/nature/Seagulls1.ogg", "bird"),
+    ("emodb", "speech_adult", "wav/03a01Wa.wav", "affective speech (acted)"),
     ("emodb", "speech_adult", "wav/03a01Nc.wav", "speech of adults"),
-    ("ravdess", "speech_adult", "ravdess/Actor_21/03-01-05-01-01-01-21.wav", "angry speech (acted)"),
+    ("ravdess", "speech_adult", "ravdess/Actor_21/03-01-05-01-01-01-21.wav", "affective speech (acted)"),
     ("ravdess", "speech_adult", "ravdess/Actor_21/03-01-07-01-01-01-21.wav", "speech of adults"),
     ("speechocean762", "speech_child", "WAVE/SPEAKER0145/001450142.WAV", "speech of children"),
     ("icsd", "body", "audio/17.wav", "breathing or snoring"),
@@ -62,12 +62,11 @@ def test_rows_that_no_index_knows_speak_for_themselves():
     assert hard_negatives.kind(pd.DataFrame([row]), acquisition.clips()).tolist() == ["dog"]
 
 
-def test_every_normal_recording_of_the_index_has_a_kind_and_next_to_none_is_other():
+def test_every_normal_recording_of_the_index_has_a_kind():
     normal = acquisition.clips().query("label == 'normal'")
     counts = hard_negatives.kind(normal).value_counts()
     assert counts.sum() == len(normal) and set(counts.index) <= set(hard_negatives.KINDS)
-    assert counts["other"] <= 1 and counts["cat"] >= 20 and counts["laughter"] >= 20
-    assert not {"dog", "siren", "adult crying or sobbing"} & set(counts.index)
+    assert "other" not in counts and counts[["cat", "dog", "bird", "laughter"]].min() >= 50
 
 
 @pytest.fixture
@@ -89,31 +88,40 @@ def test_rates_count_alarms_by_class_and_leave_cries_out(given):
     table = hard_negatives.by_kind(rows, {"m": answers}, n_bootstrap=200).set_index("kind")
     cat, dog, siren, whole = (table.loc[name] for name in ("cat", "dog", "siren", "all"))
     assert (cat["n_clips"], cat["n_groups"], cat["n_alarms"], cat["n_crying"], cat["n_screaming"]) == (20, 10, 5, 3, 2)
-    assert cat["rate"] == 0.25 and cat["low"] < 0.25 < cat["high"] and cat["interval"] == decisions.BY_BOOTSTRAP
-    assert dog["rate"] == 0 and dog["high"] == pytest.approx(1 - 0.025 ** (1 / 6))  # none of six: not none at all
+    assert cat["value"] == 0.25 and cat["low"] < 0.25 < cat["high"] and cat["interval"] == decisions.BY_BOOTSTRAP
+    assert dog["value"] == 0 and dog["high"] == pytest.approx(1 - 0.025 ** (1 / 6))  # none of six: not none at all
     assert dog["interval"] == decisions.BY_BOUND
     assert siren["n_groups"] < evaluation.MIN_GROUPS and pd.isna(siren["high"]) and siren["wilson_high"] > 0
     assert whole["n_clips"] == 36 and whole["n_alarms"] == 5
     assert table.loc["music", "n_clips"] == 0 and table.loc["music", "interval"] == decisions.NO_CLIP
 
 
-def test_the_section_names_the_worst_kind_and_those_without_any_clip(given):
-    rows, answers = given
-    quiet = np.tile(QUIET, (len(rows), 1))
-    found = hard_negatives.section(rows.iloc[:20], {"m": answers[:20]}, rows, {"m": quiet}, n_bootstrap=50)
-    assert list(found.figures["test"]["m"]["worst"]) == ["cat"]
-    assert found.figures["test"]["m"]["all"]["value"] == 0.25
-    assert found.figures["left_out"]["m"]["all"]["n_alarms"] == 0
-    assert "music" in found.figures["none_at_hand"] and not {"cat", "siren"} & set(found.figures["none_at_hand"])
-    assert set(found.tables) == {"hard_negatives_test", "hard_negatives_left_out"}
-
-
 def test_the_drawing_shows_n_and_says_where_there_is_nothing(given):
     rows, answers = given
     table = hard_negatives.by_kind(rows, {"m": answers}, n_bootstrap=50)
     _, ax = plots.subplots(height_inches=4.5)
-    answers_plots.draw_hard_negatives(ax, table)
+    hard_negatives.draw_rates(ax, table)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert "cat (20 of 10)" in labels and len(labels) == len(table)
     assert [text.get_text() for text in ax.texts] == ["no clip"] * int((table["n_clips"] == 0).sum())
     plt.close("all")
+
+
+def test_the_study_names_the_worst_kind_and_those_without_any_clip(given):
+    rows, predictions = given
+    quiet = np.tile(QUIET, (len(rows), 1))
+
+    class Inputs:
+        test_predictions, recordings = {"m": predictions[:20]}, None
+
+        def rows(self, _):
+            return rows.iloc[:20]
+
+        def left_out_in(self, _):
+            return rows, {"m": quiet, "m.A": quiet}
+
+    found = hard_negatives.run(Inputs())
+    assert list(found.figures["test"]["m"]["worst"]) == ["cat"]
+    assert found.figures["test"]["m"]["all"]["value"] == 0.25
+    assert found.figures["left_out"]["m"]["all"]["n_alarms"] == 0
+    assert "music" in found.figures["no_clips"] and not {"cat", "siren"} & set(found.figures["no_clips"])

@@ -100,8 +100,8 @@ def test_the_seed_decides_everything():
     assert np.abs(first[1].waveform()).max() <= 1
 
 
-def test_bed_kinds_take_turns_and_ratios_are_spread_evenly(made):
-    assert [scape.bed_kind for scape in made[:6]] == ["speech", "household", "outdoor", "music", "quiet", "speech"]
+def test_backgrounds_take_turns_and_ratios_are_spread_evenly(made):
+    assert [scape.background for scape in made[:6]] == ["speech", "household", "outdoor", "music", "quiet", "speech"]
     assert made[4].bed_clip_ids == ()
     assert all("speech" in clip for clip in made[0].bed_clip_ids)
     counts = soundscapes.reference_table(made).groupby(["label", "snr_db"]).size().unstack(fill_value=0)

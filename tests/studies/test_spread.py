@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import config, evaluation
@@ -43,7 +43,7 @@ def test_seeds_that_err_on_1_2_and_3_in_ten_have_mean_and_deviation_by_hand(trut
     models = {"net": {seed: answers(truth, spaced(10 * n)) for seed, n in ((7, 1), (8, 2), (9, 3))}}
     row = one(spread.over_seeds(models, truth))
     assert row["mean"] == pytest.approx(0.8) and row["sd"] == pytest.approx(0.1)
-    assert row["first_value"] == pytest.approx(0.9)
+    assert row["first"] == pytest.approx(0.9)
     reach = 4.302653 * 0.1 / math.sqrt(3)  # Student's t of 2 degrees of freedom, 97.5 %
     assert (row["seeds_low"], row["seeds_high"]) == pytest.approx((0.8 - reach, 0.8 + reach), abs=1e-5)
     assert (row["n_seeds"], row["n_clips"], row["n_groups"]) == (3, 300, 150)
@@ -53,7 +53,7 @@ def test_the_first_seed_carries_the_interval_that_score_gives(truth):
     first = answers(truth, spaced(10))
     row = one(spread.over_seeds({"net": {1: first, 2: answers(truth, spaced(20))}}, truth))
     expected = evaluation.score(first, truth.class_ids, truth.groups, n_bootstrap=300)["macro_f1"]
-    assert {"value": row["first_value"], "low": row["first_low"], "high": row["first_high"]} == expected
+    assert {"value": row["first"], "low": row["first_low"], "high": row["first_high"]} == expected
 
 
 def test_equal_seeds_make_no_variance_and_the_groups_all_of_it(truth):
@@ -76,7 +76,9 @@ def test_seeds_far_apart_widen_the_spread_and_hide_a_difference(truth):
     steady = {seed: answers(truth, spaced(10, start=seed)) for seed in (1, 2, 3)}
     wild = {1: answers(truth, spaced(5)), 2: answers(truth, spaced(20)), 3: answers(truth, spaced(50))}
     bad = {seed: answers(truth, spaced(30 + seed, start=seed)) for seed in (1, 2, 3)}
-    pairs = spread.differences({"steady": steady, "wild": wild, "bad": bad}, truth).set_index(["first", "second"])
+    pairs = spread.differences({"steady": steady, "wild": wild, "bad": bad}, truth).set_index(
+        ["first_model", "second_model"]
+    )
     clear, hidden = pairs.loc[("steady", "bad")], pairs.loc[("steady", "wild")]
     assert clear["mean"] == pytest.approx(0.22) and clear["sd"] == pytest.approx(0.01, abs=1e-3)
     assert clear["exceeds_seeds"] and clear["exceeds_groups"]
@@ -109,17 +111,30 @@ def test_too_few_groups_carry_no_interval():
     assert row["first_low"] is None and row["groups_low"] is None and row["sd"] > 0
 
 
-def test_the_section_holds_plain_numbers_and_says_what_they_say(truth):
-    models = {
-        "steady": {seed: answers(truth, spaced(10, start=seed)) for seed in (1, 2, 3)},
-        "bad": {seed: answers(truth, spaced(30 + seed, start=seed)) for seed in (1, 2, 3)},
-    }
-    section = spread.findings(models, truth)
-    figures = json.loads(json.dumps(section.figures))
-    assert figures["seeds"] == {"steady": [1, 2, 3], "bad": [1, 2, 3]}
-    assert figures["models"]["steady"]["mean"] == pytest.approx(0.9)
-    said = " ".join(figures["read_out"])
-    assert "steady: macro F1 0.900 over 3 seeds, standard deviation 0.000" in said
-    assert "(300 clips); no seed differs from another" in said and "(300 clips); the seed makes" in said
-    assert "steady less bad: +0.220, which exceeds" in said and "300 clips" in said
-    assert set(section.tables) == {"spread", "spread_differences"}
+def test_the_study_reads_the_seeds_and_combines_them(truth, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "STUDIES_DIR", tmp_path)
+    (tmp_path / "tables").mkdir()
+    rows = pd.DataFrame({"clip_id": np.arange(len(truth.class_ids)), "group_id": truth.groups})
+    rows["label"] = np.array(config.CLASS_NAMES)[truth.class_ids]
+    tables = [
+        rows.assign(
+            **dict(zip(config.CLASS_NAMES, answers(truth, spaced(10, start=seed)).T, strict=True)), seed=seed
+        ).assign(model=name)
+        for name in ("yamnet", "wav2vec2")
+        for seed in (7, 8)
+    ]
+    pd.concat(tables).to_csv(tmp_path / "tables" / "seeds.csv", index=False)
+
+    class Inputs:
+        def rows(self, _):
+            return rows
+
+        def combine(self, members):
+            return members | {"ensemble": (members["yamnet"] + members["wav2vec2"]) / 2}
+
+    found = spread.run(Inputs())
+    assert found.figures["seeds"] == dict.fromkeys(("yamnet", "wav2vec2", "ensemble"), [7, 8])
+    table = found.tables["spread"]
+    assert table.loc[table["measure"] == "macro F1", "mean"].tolist() == pytest.approx([0.9] * 3)
+    assert set(found.tables) == {"spread", "spread_differences"}
+    assert spread.draw(found.tables).keys() == {"spread"}

@@ -1,24 +1,28 @@
-"""Their way, our way: the usual recipes beside twins that differ from them in one thing, on the same audio.
+"""Common evaluation mistakes, each beside a control that differs in one thing, on the same audio.
 
-YAMNet's weights are frozen; a small network reads its pooled embeddings. A recipe and its twin answer for the same
+YAMNet's weights are frozen; a small network reads its pooled embeddings. A mistake and its control predict the same
 rows, so their difference is paired; its interval comes from resampling groups and repeats (other splits, other initial
-weights). Rows of all repeats are scored together. A recipe that does not flatter here is reported as just that.
+weights). Rows of all repeats are scored together. A mistake without optimistic bias here is reported as just that.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from lib import config, ensemble, evaluation, manifest
-from lib.studies.findings import Findings, flat, interval_of
+from lib import augment, config, ensemble, evaluation, manifest, plots
+from lib.studies.inputs import SEED, Inputs
+from lib.studies.result import Result, columns, interval_of
 
 WINDOW_PATCHES = 5  # 2.9 s: five of YAMNet's patches of 0.96 s, each 0.48 s after the last
 WINDOW_STEP = 6  # patches from one window to the next, so that two windows share no more than 15 ms
@@ -26,30 +30,33 @@ N_FOLDS = 5
 N_HIDDEN, BATCH_SIZE = 64, 64  # of the head; notebook 03 trains its own in such batches too
 LEARNING_RATE = 1e-3
 HEAD_EPOCHS = 20  # where no epoch is chosen
+N_COPIES = 1  # augmented copies of each clip
+N_REPEATS, N_EPOCHS = 5, 30
+USUAL_COLOUR, CONTROL_COLOUR = plots.SERIES_COLOURS[1], "#000000"
 N_TREES = 200  # of the usual meta-classifier, a random forest
 WRONG_ORDER = tuple(sorted(config.CLASS_NAMES))  # alphabetical, as folder names are listed
 
-# recipe: (what it does, what its twin does instead, why that matters)
-RECIPES = {
+# mistake: (what it does, what its control does instead, why that matters)
+MISTAKES = {
     "windows": (
         "Windows of one recording on both sides",
         "windows split by group",
-        "The network is asked about an infant, speaker or recording that it was trained on: it need only remember.",
+        "The network is tested on an infant, speaker or recording that it was trained on: it need only remember.",
     ),
     "augmentation": (
-        "Changed copies made before the split",
+        "Augmented copies made before the split",
         "a copy stays with its clip (one clip a group, so that nothing else can leak)",
-        "The network is asked about a clip of which it was trained on a copy.",
+        "The network is tested on a clip of which it was trained on a copy.",
     ),
     "meta": (
         "Meta-classifier scored on the rows it was fitted on",
         "fitted on other groups than it is scored on",
-        "A random forest knows its own rows by heart, whatever the networks say.",
+        "A random forest knows its own rows by heart, whatever the networks predict.",
     ),
     "class_order": (
         "Probabilities averaged in two class orders",
         "averaged in one class order",
-        "One network's screams are added to the other's normal sound: such a number is broken, not flattering.",
+        "One network's screams are added to the other's normal sound: such a number is wrong, not optimistic.",
     ),
     "early_stopping": (
         "Epoch chosen on the test rows",
@@ -57,9 +64,9 @@ RECIPES = {
         "The best of many epochs on the test rows is partly their luck: such a choice can only raise the number.",
     ),
     "together": (
-        "Windows, copies and epoch all the usual way",
+        "Windows, copies and epoch: three mistakes together",
         "windows and copies split by group, epoch chosen on validation rows",
-        "Each slip adds to the others.",
+        "Each mistake adds to the others.",
     ),
 }
 
@@ -78,25 +85,47 @@ class Samples:
 
 @dataclass(frozen=True)
 class Pair:
-    """Probabilities (n_rows, 3) of a recipe and of its twin for the same rows, of all repeats below each other."""
+    """Probabilities (n_rows, 3) of a mistake and of its control for the same rows, all repeats below each other."""
 
     samples: Samples  # of one repeat
     usual: np.ndarray
-    honest: np.ndarray
+    control: np.ndarray
 
 
-def findings(
+def run(inputs: Inputs) -> Result:
+    """Rebuild every mistake and its control on the clips of all splits.
+
+    Returns
+    -------
+    Result
+        Table common_mistakes (`tabulate`).
+    """
+    from lib import yamnet  # here: TensorFlow takes seconds to import
+
+    rows = inputs.rows(*manifest.SPLITS)
+    by_id = dict(zip(rows["clip_id"], inputs.waveforms(*manifest.SPLITS), strict=True))
+    copies = augment.augmented_copies(by_id, n_changed=N_COPIES, n_noisy=0)
+    backbone = yamnet.load_base().backbone
+    patches, *of_copies = [yamnet.embeddings(backbone, list(clips.values())) for clips in (by_id, *copies)]
+    tested = pd.concat([inputs.rows("validation"), inputs.rows("test")], ignore_index=True)
+    both = (inputs.validation_predictions, inputs.test_predictions)
+    networks = {name: np.concatenate([part[name] for part in both]) for name in ensemble.MODEL_NAMES}
+    pairs = build_pairs(rows, patches, copies=of_copies, tested=tested, networks=networks, seed=SEED)
+    return Result({"n_repeats": N_REPEATS}, {"common_mistakes": tabulate(pairs, seed=SEED)})
+
+
+def build_pairs(
     rows: pd.DataFrame,
     patches: Sequence[np.ndarray],
     *,
     copies: Sequence[Sequence[np.ndarray]],
-    networks: Mapping[str, pd.DataFrame],
-    n_repeats: int = 5,
-    n_epochs: int = 30,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
+    tested: pd.DataFrame,
+    networks: ensemble.Probabilities,
+    n_repeats: int = N_REPEATS,
+    n_epochs: int = N_EPOCHS,
     seed: int = 0,
-) -> Findings:
-    """Rebuild every recipe and its twin.
+) -> dict[str, Pair]:
+    """Rebuild every mistake and its control.
 
     Parameters
     ----------
@@ -105,80 +134,73 @@ def findings(
     patches : sequence of ndarray, each (n_patches, 1024)
         YAMNet's embeddings of each clip, in the rows' order.
     copies : sequence of such sequences
-        The same of changed copies of the clips (`lib.augment.augmented_copy`), one sequence a copy.
-    networks : mapping of str to DataFrame
-        Model name to `lib.probabilities.COLUMNS`, for clips that neither network was trained on.
+        The same of augmented copies of the clips (`lib.augment.augmented_copies`).
+    tested : DataFrame
+        Manifest rows of clips that neither network was trained on.
+    networks : mapping of str to ndarray (n_tested, 3)
+        Model name to probabilities of those clips.
     n_repeats : int
-        Splits and initial weights that each recipe is repeated with.
+        Splits and initial weights that each is repeated with.
     n_epochs : int
         Epochs to choose from.
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    Findings
-        Table ``recipes``: `tabulate`.
+    seed : int
 
     Raises
     ------
     ValueError
-        If rows, patches, copies or tables do not belong to the same clips, or there is no copy.
+        If rows, patches and copies do not belong to the same clips, or there is no copy.
     """
-    versions = [patches, *copies]
-    if len(versions) < 2 or any(len(version) != len(rows) for version in versions):
-        raise ValueError(f"need embeddings and copies of {len(rows)} clips, have {[len(each) for each in versions]}.")
+    everything = [patches, *copies]
+    if len(everything) < 2 or any(len(embeddings) != len(rows) for embeddings in everything):
+        raise ValueError(f"need embeddings and copies of {len(rows)} clips, have {[len(each) for each in everything]}.")
     repeats = {"n_repeats": n_repeats, "seed": seed}
-    one_each = one_clip_a_group(rows, seed=seed)
-    cut = pool_samples(rows, versions, window_patches=WINDOW_PATCHES)
-    whole = pool_samples(rows, [patches])
-    answered = align(networks)
-    pairs = {
+    one_each = one_clip_per_group(rows, seed=seed)
+    cut = pool_samples(rows, everything, window_patches=WINDOW_PATCHES)
+    return {
         "windows": split_pair(pool_samples(rows, [patches], window_patches=WINDOW_PATCHES), **repeats),
         "augmentation": split_pair(
-            pool_samples(rows.iloc[one_each], [[version[i] for i in one_each] for version in versions]), **repeats
+            pool_samples(rows.iloc[one_each], [[each[i] for i in one_each] for each in everything]), **repeats
         ),
-        "meta": meta_pair(*answered, **repeats),
-        "class_order": class_order_pair(*answered),
-        "early_stopping": early_stopping_pair(whole, n_epochs=n_epochs, **repeats),
+        "meta": meta_pair(tested, networks, **repeats),
+        "class_order": class_order_pair(tested, networks),
+        "early_stopping": early_stopping_pair(pool_samples(rows, [patches]), n_epochs=n_epochs, **repeats),
         "together": together_pair(cut, n_epochs=n_epochs, **repeats),
     }
-    table = tabulate(pairs, n_bootstrap=n_bootstrap, seed=seed)
-    return Findings({"n_repeats": n_repeats, "recipes": _figures(table)}, {"recipes": table})
 
 
 def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """Return one row a recipe.
+    """Return one row per mistake.
 
-    Columns: key, recipe, twin, macro F1 of both and their difference, each with low and high (usual, usual_low,
-    usual_high, honest..., difference...), verdict, why, n_rows, n_clips, n_groups, n_repeats.
+    Columns: key, mistake, control, macro F1 of both and their difference, each with low and high (usual, usual_low,
+    usual_high, control_f1, ..., difference_...), verdict, n_rows, n_clips, n_groups, n_repeats.
     """
     return pd.DataFrame([_compare(key, pair, n_bootstrap=n_bootstrap, seed=seed) for key, pair in pairs.items()])
 
 
 def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, object]:
-    samples, (recipe, twin, why) = pair.samples, RECIPES[key]
-    row = {"key": key, "recipe": recipe, "twin": twin}
+    samples, (mistake, control, _) = pair.samples, MISTAKES[key]
+    row = {"key": key, "mistake": mistake, "control": control}
     intervals = compare(pair, n_bootstrap=n_bootstrap, seed=seed)
     for name, figure in intervals.items():
-        row |= flat(name, figure)
+        row |= columns("control_f1" if name == "control" else name, figure)
     counts = {
         "n_rows": len(samples.class_ids),
         "n_clips": len(np.unique(samples.clip_ids)),
         "n_groups": len(np.unique(samples.groups)),
         "n_repeats": len(pair.usual) // len(samples.class_ids),
     }
-    return row | {"verdict": verdict(intervals["difference"]), "why": why} | counts
+    return row | {"verdict": verdict(intervals["difference"])} | counts
 
 
 def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> dict[str, evaluation.Interval]:
-    """Return macro F1 of a recipe (usual) and of its twin (honest) and their difference, with 95 % intervals.
+    """Return macro F1 of a mistake (usual) and of its control and their difference, with 95 % intervals.
 
     Each resample draws groups and repeats with replacement (Owen 2007, The pigeonhole bootstrap), the same for both:
     what one split or one set of initial weights happened to do is no evidence. With fewer than
     `evaluation.MIN_GROUPS` groups low and high are None.
     """
     rng, n_groups = np.random.default_rng(seed), len(np.unique(pair.samples.groups))
-    counts = {"usual": _counts(pair.samples, pair.usual), "honest": _counts(pair.samples, pair.honest)}
+    counts = {"usual": _counts(pair.samples, pair.usual), "control": _counts(pair.samples, pair.control)}
     n_repeats = len(counts["usual"])
     group_draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
     repeat_draws = rng.multinomial(n_repeats, np.full(n_repeats, 1 / n_repeats), size=n_bootstrap)
@@ -187,8 +209,8 @@ def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int 
         drawn = np.stack([np.tensordot(group_draws, by_group, axes=1) for by_group in by_repeat], axis=1)
         values[name] = evaluation.macro_f1(by_repeat.sum(axis=(0, 1))[None])[0]
         spreads[name] = evaluation.macro_f1((drawn * repeat_draws[:, :, None, None]).sum(axis=1))
-    values["difference"] = values["usual"] - values["honest"]
-    spreads["difference"] = spreads["usual"] - spreads["honest"]
+    values["difference"] = values["usual"] - values["control"]
+    spreads["difference"] = spreads["usual"] - spreads["control"]
     return {name: evaluation.interval(values[name], spreads[name], n_groups=n_groups) for name in values}
 
 
@@ -199,24 +221,16 @@ def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
 
 
 def verdict(difference: evaluation.Interval) -> str:
-    """Say in words what the interval of usual less honest shows."""
+    """Say in words what the interval of the mistake less its control shows."""
     if difference["low"] is None:
         return "too few groups to say"
     if difference["low"] > 0:
-        return "flatters"
-    return "broken: lower than the honest number" if difference["high"] < 0 else "no difference shown"
-
-
-def _figures(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    return {
-        row["key"]: {name: interval_of(row, name) for name in ("usual", "honest", "difference")}
-        | {name: row[name] for name in ("verdict", "n_rows", "n_clips", "n_groups", "n_repeats")}
-        for row in table.to_dict("records")
-    }
+        return "optimistic"
+    return "lower than the control" if difference["high"] < 0 else "no difference shown"
 
 
 def pool_samples(
-    rows: pd.DataFrame, versions: Sequence[Sequence[np.ndarray]], *, window_patches: int | None = None
+    rows: pd.DataFrame, embeddings: Sequence[Sequence[np.ndarray]], *, window_patches: int | None = None
 ) -> Samples:
     """Pool the patches of every clip, or of every window of it, by mean and maximum.
 
@@ -224,14 +238,14 @@ def pool_samples(
     ----------
     rows : DataFrame
         clip_id, label, group_id.
-    versions : sequence of sequence of ndarray, each (n_patches, n_features)
+    embeddings : sequence of sequence of ndarray, each (n_patches, n_features)
         Embeddings of the clips, and of copies of them.
     window_patches : int, optional
         Cut clips into windows of so many patches; a clip with fewer is one window. None: whole clips.
     """
     owners, features = [], []
-    for version in versions:
-        for owner, clip in enumerate(version):
+    for clips in embeddings:
+        for owner, clip in enumerate(clips):
             for window in _windows(clip, window_patches):
                 owners.append(owner)
                 features.append(np.concatenate([window.mean(axis=0), window.max(axis=0)]))
@@ -246,36 +260,36 @@ def _windows(clip: np.ndarray, n_patches: int | None) -> list[np.ndarray]:
     return [clip[start : start + n_patches] for start in range(0, max(len(clip) - n_patches + 1, 1), WINDOW_STEP)]
 
 
-def one_clip_a_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
+def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
     """Return the places of one clip of every group, drawn at random."""
     shuffled = rows.reset_index(drop=True).sample(frac=1, random_state=seed)
     return np.sort(shuffled.drop_duplicates("group_id").index.to_numpy())
 
 
 def split_pair(samples: Samples, *, n_repeats: int, seed: int) -> Pair:
-    """Answer for every row from a head trained on the other folds: rows dealt at random, and by group."""
-    answers = {"usual": [], "honest": []}
+    """Predict every row by a head trained on the other folds: rows dealt at random, and by group."""
+    predictions = {"usual": [], "control": []}
     for repeat in range(seed, seed + n_repeats):
         for name, folds in _both_folds(samples, repeat).items():
-            answers[name].append(_answer(samples, folds, seed=repeat))
-    return Pair(samples, *(np.concatenate(values) for values in answers.values()))
+            predictions[name].append(_predict(samples, folds, seed=repeat))
+    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
 
 
 def meta_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities, *, n_repeats: int, seed: int) -> Pair:
-    """Combine the networks with a random forest: fitted on the rows it answers for, and on other groups."""
+    """Combine the networks with a random forest: fitted on the rows it predicts, and on other groups."""
     features, samples = ensemble.meta_features(probabilities), _samples_of(rows)
-    answers = {"usual": [], "honest": []}
+    predictions = {"usual": [], "control": []}
     everything = np.arange(len(rows))
     for repeat in range(seed, seed + n_repeats):
         by_group = ensemble.folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
-        for name, folds in (("usual", [(everything, everything)]), ("honest", by_group)):
+        for name, folds in (("usual", [(everything, everything)]), ("control", by_group)):
             given = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
             for fitted, scored in folds:
                 forest = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=repeat)
                 forest.fit(features[fitted], samples.class_ids[fitted])
                 given[scored] = forest.predict_proba(features[scored])
-            answers[name].append(given)
-    return Pair(samples, *(np.concatenate(values) for values in answers.values()))
+            predictions[name].append(given)
+    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
 
 
 def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) -> Pair:
@@ -290,35 +304,18 @@ def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
     pairs = []
     for repeat in range(seed, seed + n_repeats):
-        folds = _both_folds(samples, repeat)["honest"]
-        pairs.append(_answer_at_best(samples, folds, n_epochs=n_epochs, seed=repeat))
+        folds = _both_folds(samples, repeat)["control"]
+        pairs.append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat))
     return Pair(samples, *(np.concatenate(values) for values in zip(*pairs, strict=True)))
 
 
 def together_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed: int) -> Pair:
     """Deal rows at random and choose the epoch on the test rows; deal by group and choose it on validation rows."""
-    answers = {"usual": [], "honest": []}
+    predictions = {"usual": [], "control": []}
     for repeat in range(seed, seed + n_repeats):
         for place, (name, folds) in enumerate(_both_folds(samples, repeat).items()):
-            answers[name].append(_answer_at_best(samples, folds, n_epochs=n_epochs, seed=repeat)[place])
-    return Pair(samples, *(np.concatenate(values) for values in answers.values()))
-
-
-def align(networks: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Return the clips that the networks answered for, and each network's probabilities in that order.
-
-    Raises
-    ------
-    ValueError
-        If a table holds a clip twice, or the tables hold different clips.
-    """
-    tables = {name: table.set_index("clip_id").sort_index() for name, table in networks.items()}
-    first = next(iter(tables.values()))
-    for name, table in tables.items():
-        if not table.index.is_unique or not table.index.equals(first.index):
-            raise ValueError(f"{name}: its {len(table)} rows are not one row for each of the same clips.")
-    probabilities = {name: table[list(config.CLASS_NAMES)].to_numpy() for name, table in tables.items()}
-    return first.reset_index(), probabilities
+            predictions[name].append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat)[place])
+    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
 
 
 def _samples_of(rows: pd.DataFrame) -> Samples:
@@ -332,19 +329,19 @@ def _both_folds(samples: Samples, seed: int) -> dict[str, Folds]:
     by_group = ensemble.folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=seed)
     splitter = StratifiedKFold(len(by_group), shuffle=True, random_state=seed)
     at_random = list(splitter.split(np.zeros(len(samples.class_ids)), samples.class_ids))
-    return {"usual": at_random, "honest": by_group}
+    return {"usual": at_random, "control": by_group}
 
 
-def _answer(samples: Samples, folds: Folds, *, seed: int) -> np.ndarray:
-    answers = np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan)
+def _predict(samples: Samples, folds: Folds, *, seed: int) -> np.ndarray:
+    predictions = np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan)
     for fitted, scored in folds:
         *_, predict = _epochs(samples.features[fitted], samples.class_ids[fitted], n_epochs=HEAD_EPOCHS, seed=seed)
-        answers[scored] = predict(samples.features[scored])
-    return answers
+        predictions[scored] = predict(samples.features[scored])
+    return predictions
 
 
-def _answer_at_best(samples: Samples, folds: Folds, *, n_epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the answers of the epoch best on each test fold, and of that best on the next fold; both were held out."""
+def _predict_at_best(samples: Samples, folds: Folds, *, n_epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predictions of the epoch best on each test fold, and of that best on the next; both were held out."""
     by_test, by_validation = (np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan) for _ in range(2))
     for number, (_, test) in enumerate(folds):
         validation = folds[(number + 1) % len(folds)][1]
@@ -371,3 +368,37 @@ def _epochs(
     for _ in range(n_epochs):
         head.partial_fit(scaled, class_ids, classes=range(len(config.CLASS_NAMES)))
         yield lambda rows: head.predict_proba(scale.transform(rows))
+
+
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw the macro F1 of each mistake beside its control."""
+    table = tables["common_mistakes"]
+    figure, ax = plots.subplots(height_inches=0.62 * len(table) + 1.0)
+    draw_differences(ax, table)
+    return {"common_mistakes": figure}
+
+
+def draw_differences(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw the macro F1 of each mistake and of its control, and their difference, of `tabulate`."""
+    for place, row in enumerate(table.to_dict("records")):
+        ax.plot([row["control_f1"], row["usual"]], [place, place], color="0.75", linewidth=4, zorder=1)
+        for name, shift, marker, colour in (
+            ("usual", -0.14, "o", USUAL_COLOUR),
+            ("control_f1", 0.14, "s", CONTROL_COLOUR),
+        ):
+            ends = [row[f"{name}_low"], row[f"{name}_high"]]
+            ax.plot(ends, [place + shift] * 2, color="0.3", linewidth=0.9, zorder=2)
+            label = {"usual": "with the mistake", "control_f1": "control"}[name] if place == 0 else None
+            look = {"color": colour, "marker": marker, "markeredgecolor": "black", "markersize": 6}
+            ax.plot(row[name], place + shift, linestyle="", label=label, zorder=3, **look)
+        ax.text(1.02, place, _change(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.set_yticks(range(len(table)), [textwrap.fill(name, 26) for name in table["mistake"]])
+    ax.set_ylim(len(table) - 0.5, -0.5)  # first mistake on top
+    ax.set(xlabel="Macro F1 (mark: value, line: 95 % interval; right: difference)")
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def _change(row: dict[str, float]) -> str:
+    text = evaluation.format_interval(interval_of(row, "difference"), sign=True)
+    return text.replace(" [", "\n[") if "[" in text else f"{text}\n[no interval]"

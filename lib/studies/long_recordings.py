@@ -1,0 +1,162 @@
+"""Long recordings: ten hours of soundscapes from test groups, with a few minutes of crying and screaming in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from lib import plots
+from lib.events import EVENT_LABELS
+from lib.plots import COLOURS, LINE_STYLES
+from lib.studies import detection, hard_negatives, soundscapes, stream
+from lib.studies.inputs import SCHEME, SEED, Inputs
+from lib.studies.result import Result
+
+LOG = logging.getLogger(__name__)
+N_TUNING_SOUNDSCAPES = 20  # of validation groups, 3.3 h
+CONTEXTS = (0, 3)  # patches on either side of the two that overlap a frame
+MAX_FALSE_ALARMS_PER_HOUR = 2.0  # of each label, while the thresholds are tuned
+MARKERS = {"crying": "o", "screaming": "s"}
+SMALL = {"ha": "center", "fontsize": 7, "annotation_clip": False}
+FEWEST_PER_HOUR = 0.05  # no false alarm at all is drawn here: a logarithmic axis has no 0
+
+
+def run(inputs: Inputs) -> Result:
+    """Make soundscapes of test groups and score YAMNet's events in them.
+
+    How many patches around a frame are pooled, whether each is brought to one level first, and all thresholds are
+    chosen on soundscapes of validation groups.
+    """
+    scorers = {f"{2 * scorer.context + 2} patches": scorer for scorer in _scorers(inputs)}
+    scorers |= {f"{name} at one level": stream.at_one_level(scorer) for name, scorer in scorers.items()}
+    tried = {name: _tune(inputs, name, scorer) for name, scorer in scorers.items()}
+    chosen = max(tried, key=lambda name: tried[name][0])
+    _, settings, tries = tried[chosen]
+    tested = _score(inputs, "test", soundscapes.N_SOUNDSCAPES, scorers[chosen])
+    found = detection.findings(tested, settings, tries=tries, seed=SEED)
+    how = {"scorer": chosen, "look_ahead_seconds": scorers[chosen].look_ahead_seconds}
+    how |= {"validation_event_f1_by_scorer": {name: value[0] for name, value in tried.items()}}
+    return Result({**found.figures, **how}, found.tables)
+
+
+def _score(inputs: Inputs, split: str, n_soundscapes: int, scorer: stream.Scorer) -> list[stream.ScoredSoundscape]:
+    rows = inputs.rows(split)
+    is_music = hard_negatives.kind(rows, inputs.recordings) == "music"
+    rows = rows.assign(subtype=rows["subtype"].mask(is_music, "music"))
+    made = soundscapes.soundscapes(rows, inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED)
+    return stream.score_soundscapes(made, scorer)
+
+
+def _tune(inputs: Inputs, name: str, scorer: stream.Scorer) -> tuple[float, stream.DetectionSettings, pd.DataFrame]:
+    scored = _score(inputs, "validation", N_TUNING_SOUNDSCAPES, scorer)
+    settings, tries = detection.tune(scored, max_false_alarms_per_hour=MAX_FALSE_ALARMS_PER_HOUR)
+    found = [settings.events(scape.probabilities) for scape in scored]
+    event_f1 = float(detection.event_f1(detection.event_counts(scored, found).sum(axis=0)).mean())
+    LOG.info("%s: event F1 %.3f on %d soundscapes of validation groups", name, event_f1, len(scored))
+    return event_f1, settings, tries
+
+
+def _scorers(inputs: Inputs) -> list[stream.Scorer]:
+    """Return YAMNet as scorers that pool fewer or more patches around a frame."""
+    from lib import yamnet
+
+    classifier = yamnet.load(inputs.models_dir / "yamnet" / SCHEME)
+    backbone, head = classifier.get_layer("yamnet"), classifier.get_layer("head")
+
+    def embed(windows: np.ndarray) -> np.ndarray:
+        blocks = np.array_split(windows, -(-len(windows) // yamnet.MAX_PATCHES_PER_BATCH))
+        return np.concatenate([backbone.predict_on_batch(block) for block in blocks])
+
+    def predict(around: list[np.ndarray]) -> np.ndarray:
+        return head.predict_on_batch(yamnet.pool(around))
+
+    return [stream.Scorer(embed, predict, context) for context in CONTEXTS]
+
+
+def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Draw recall against false alarms and loudness, recall by background, and one stretch of time."""
+    whole, (left, right) = plots.subplots(1, 2, height_inches=3.3)
+    draw_false_alarms(left, tables["soundscape_curve"])
+    draw_recall_by_snr(right, tables["soundscape_recall_by_snr"])
+    backgrounds, ax = plots.subplots(height_inches=2.6)
+    draw_recall_by_background(ax, tables["soundscape_recall_by_background"])
+    example, axis = plots.subplots(height_inches=2.2)
+    draw_timeline(axis, tables["soundscape_example"])
+    return {"long_recordings": whole, "long_recordings_backgrounds": backgrounds, "long_recordings_example": example}
+
+
+def draw_false_alarms(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall over false alarms per hour, one point per threshold, of table "soundscape_curve"."""
+    for label in EVENT_LABELS:
+        rows = table[table["label"] == label].sort_values("threshold")
+        ax.plot(
+            rows["false_alarms_per_hour"].clip(lower=FEWEST_PER_HOUR), rows["recall"], color=COLOURS[label],
+            linestyle=LINE_STYLES[label], marker=MARKERS[label], markersize=3,
+            label=f"{label} (n = {rows['n_events'].iloc[0]:,} events)",
+        )  # fmt: skip
+    hours = table["hours"].iloc[0]
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set(ylim=(-0.02, 1.03), ylabel="Recall of events")
+    ax.set_xlabel(f"False alarms per hour, in {hours:.1f} h ({FEWEST_PER_HOUR:g} stands for none)")
+    ax.legend(loc="lower right")
+
+
+def draw_recall_by_snr(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall with its 95 % interval over signal-to-noise ratio in dB, of table "soundscape_recall_by_snr"."""
+    for label, shift in zip(EVENT_LABELS, (-0.25, 0.25), strict=True):
+        rows = table[table["label"] == label].sort_values("snr_db")
+        places = rows["snr_db"] + shift  # side by side, so that neither interval hides the other
+        ax.plot(
+            places, rows["value"], color=COLOURS[label], linestyle=LINE_STYLES[label], marker=MARKERS[label],
+            markersize=4, label=f"{label} (n = {int(rows['n_events'].sum()):,} events)",
+        )  # fmt: skip
+        ax.vlines(places, rows["low"], rows["high"], color=COLOURS[label], linewidth=1.1)
+    ax.set(ylim=(-0.02, 1.03), xlabel="Signal-to-noise ratio (dB)", ylabel="Recall of events (line: 95 % interval)")
+    ax.set_xticks(sorted(table["snr_db"].unique()))
+    ax.legend(loc="lower right")
+
+
+def draw_recall_by_background(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw recall with its 95 % interval by background, of table "soundscape_recall_by_background"."""
+    kinds = sorted(table["background"].unique())
+    for label, shift in zip(EVENT_LABELS, (-0.2, 0.2), strict=True):
+        rows = table[table["label"] == label].set_index("background").reindex(kinds)
+        places = [place + shift for place in range(len(kinds))]
+        ax.bar(places, rows["value"], width=0.36, color=COLOURS[label], label=label)
+        ax.vlines(places, rows["low"], rows["high"], color="black", linewidth=1.1)
+        for place, n_events in zip(places, rows["n_events"].fillna(0), strict=True):
+            ax.annotate(f"n = {n_events:.0f}", (place, 0), xytext=(0, -10), textcoords="offset points", **SMALL)
+    ax.set_xticks(range(len(kinds)), kinds)
+    ax.tick_params(axis="x", length=0, pad=13)
+    ax.set(ylim=(0, 1.03), xlabel="Background", ylabel="Recall of events (line: 95 % interval)")
+    ax.grid(visible=False, axis="x")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def draw_timeline(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw frame probabilities over time in seconds with reference and found events above, of "soundscape_example"."""
+    frames = table[table["kind"] == "frame"]
+    for label in EVENT_LABELS:
+        rows = frames[frames["label"] == label]
+        ax.step(
+            rows["onset_seconds"], rows["probability"], where="post", color=COLOURS[label],
+            linestyle=LINE_STYLES[label], linewidth=1.0, label=label,
+        )  # fmt: skip
+    start, stop = frames["onset_seconds"].min(), frames["offset_seconds"].max()
+    for height, kind in ((1.3, "reference"), (1.12, "found")):
+        for row in table[table["kind"] == kind].itertuples():
+            left, right = max(row.onset_seconds, start), min(row.offset_seconds, stop)
+            ax.broken_barh(
+                [(left, right - left)], (height, 0.12), facecolor=COLOURS[row.label],
+                hatch="////" if row.label == "screaming" else None, edgecolor="white", linewidth=0,
+            )  # fmt: skip
+    ax.set_yticks([0, 0.5, 1, 1.18, 1.36], ["0", "0.5", "1", "found", "reference"])
+    ax.set(xlim=(start, stop), ylim=(-0.03, 1.46), xlabel="Time (seconds)", ylabel="Probability")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -1,0 +1,92 @@
+"""What a study hands over, and where it is written: numbers for studies.json, tables of numbers, figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FILE_NAME = "studies.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The numbers of one study.
+
+    Parameters
+    ----------
+    figures : mapping
+        Goes to studies.json under the study's name: numbers, names, lists and mappings. An interval is
+        ``{"value", "low", "high"}`` as `lib.evaluation.interval` gives it, with n_clips and n_groups.
+    tables : mapping of name to DataFrame
+        Written to ``build/studies/tables/<name>.csv``: numbers and names, no formatted text.
+    """
+
+    figures: Mapping[str, object]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def write(name: str, result: Result, folder: Path, *, networks: Mapping[str, str]) -> None:
+    """Write a study's tables, and put its figures into studies.json beside those of the other studies.
+
+    Parameters
+    ----------
+    name : str
+        The study's.
+    result : Result
+    folder : Path
+        `config.STUDIES_DIR`.
+    networks : mapping of str to str
+        Version of each network that the study used: studies may be computed one by one.
+    """
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for table_name, table in result.tables.items():
+        path = folder / "tables" / f"{table_name}.csv"
+        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    everything = read(folder) | {name: _plain({**result.figures, "networks": dict(networks)})}
+    text = json.dumps(dict(sorted(everything.items())), indent=2, allow_nan=False) + "\n"
+    (folder / FILE_NAME).write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, dict]:
+    """Return studies.json, or nothing where no study was run."""
+    path = folder / FILE_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return every table that studies wrote, by name."""
+    return {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
+
+
+def columns(name: str, figure: Mapping[str, object]) -> dict[str, object]:
+    """Return a figure as three columns of a table that holds several: name, name_low, name_high."""
+    return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+
+
+def interval_of(row: Mapping[str, object], name: str = "") -> dict[str, float | None]:
+    """Return value, low and high from a row of a table: of columns value, low, high, or of those of `columns`."""
+    names = (name, f"{name}_low", f"{name}_high") if name else ("value", "low", "high")
+    values = (row[column] for column in names)
+    return {
+        end: None if pd.isna(value) else float(value)
+        for end, value in zip(("value", "low", "high"), values, strict=True)
+    }
+
+
+def _plain(value: object) -> object:
+    """Return numpy's numbers as Python's, and NaN (nothing to divide by) as None, for JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if np.isnan(value) else value
+    raise TypeError(f"{type(value).__name__} is not for {FILE_NAME}: {value!r}")

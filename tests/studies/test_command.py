@@ -1,0 +1,91 @@
+"""The command of the studies: what runs, what is written, and what studies start from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import config, ensemble
+from lib.studies import __main__ as command
+from lib.studies import result
+from lib.studies.inputs import Inputs
+from lib.studies.registry import STUDIES
+from lib.studies.result import Result
+
+NETWORKS = {"yamnet": "a", "wav2vec2": "b"}
+
+
+def test_studies_stand_side_by_side_and_replace_only_themselves(tmp_path):
+    result.write("spread", Result({"sd": np.float64(0.01)}), tmp_path, networks=NETWORKS)
+    table = pd.DataFrame({"n": [1, 2]})
+    for n in (1, 3):
+        result.write("calibration", Result({"n": np.int64(n)}, {"bins": table}), tmp_path, networks={})
+    written = result.read(tmp_path)
+    assert list(written) == ["calibration", "spread"]
+    assert written["spread"] == {"sd": 0.01, "networks": NETWORKS} and written["calibration"]["n"] == 3
+    pd.testing.assert_frame_equal(result.read_tables(tmp_path)["bins"], table)
+
+
+def test_no_value_is_null(tmp_path):
+    found = Result({"delay": {"crying": float("nan")}, "list": [np.float64("nan"), 1.5]})
+    result.write("spread", found, tmp_path, networks=NETWORKS)
+    assert result.read(tmp_path)["spread"] == {"delay": {"crying": None}, "list": [None, 1.5], "networks": NETWORKS}
+
+
+@pytest.mark.parametrize("value", [float("inf"), object()])
+def test_what_is_no_number_is_refused(tmp_path, value):
+    with pytest.raises((ValueError, TypeError)):
+        result.write("spread", Result({"value": value}), tmp_path, networks=NETWORKS)
+
+
+def test_an_interval_goes_into_columns_and_comes_back():
+    row = result.columns("recall", {"value": 0.5, "low": None, "high": np.nan})
+    assert result.interval_of(row, "recall") == {"value": 0.5, "low": None, "high": None}
+    assert result.interval_of({"value": 1, "low": 0, "high": 2}) == {"value": 1.0, "low": 0.0, "high": 2.0}
+
+
+def test_an_unknown_study_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["horoscope"])
+    assert "left-out" in capsys.readouterr().err
+
+
+def test_studies_run_in_an_order_that_has_their_inputs_first():
+    assert [step.name for step in command.choose(["cross-corpus", "left_out"])] == ["left_out", "cross_corpus"]
+    written = set()
+    for step in STUDIES:
+        assert {path for path in step.inputs if path.startswith("{build}")} <= written, step.name
+        written |= set(step.outputs)
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """Return inputs whose networks predict by a clip's first sample: YAMNet confidently, Wav2Vec2 not."""
+    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
+    given = Inputs("full")
+    given.networks = {
+        "yamnet": lambda waveforms: np.eye(3)[[int(w[0]) for w in waveforms]],
+        "wav2vec2": lambda waveforms: np.full((len(waveforms), 3), 1 / 3),
+    }
+    given.models_dir.mkdir(parents=True)
+    rule = {"rule": "weighted", "model_names": list(ensemble.MODEL_NAMES), "weights": [0.75, 0.25]}
+    rule |= {"class_names": list(config.CLASS_NAMES)}
+    rules = {"chosen": "weighted", "class_names": list(config.CLASS_NAMES), "rules": {"grouped": {"weighted": rule}}}
+    (given.models_dir / "ensemble_rules.json").write_text(json.dumps(rules))
+    return given
+
+
+def test_the_ensemble_predicts_by_the_rule_that_was_chosen(inputs):
+    predictions = inputs.predict([np.array([2.0]), np.array([0.0])])
+    assert set(predictions) == {"yamnet", "wav2vec2", "ensemble"}
+    np.testing.assert_allclose(predictions["ensemble"][0], [0.25 / 3, 0.25 / 3, 0.75 + 0.25 / 3])
+
+
+def test_rules_in_another_class_order_are_refused(inputs):
+    path = inputs.models_dir / "ensemble_rules.json"
+    path.write_text(path.read_text().replace('["crying", "screaming", "normal"]', '["normal", "crying", "screaming"]'))
+    with pytest.raises(config.ClassOrderError):
+        inputs.predict([np.array([1.0])])

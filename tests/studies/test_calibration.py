@@ -115,7 +115,10 @@ def found():
     for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
         probabilities, class_ids = drawn(300, rng)
         rows = frame(class_ids, np.repeat(own_groups(100), 3))
-        given[split] = (rows, {"yamnet": ensemble.apply_temperature(probabilities, sharpness), "average": probabilities})
+        given[split] = (
+            rows,
+            {"yamnet": ensemble.apply_temperature(probabilities, sharpness), "average": probabilities},
+        )
     del given["left_out"][1]["average"]
     return calibration.calibrate(given, n_bootstrap=60)
 

@@ -18,7 +18,7 @@ def tone(seconds, frequency_hz=440.0, amplitude=0.2):
 def corpus():
     """Return rows and waveforms: 4 groups of 2 clips of every kind in each split; each split has a pitch of its own."""
     kinds = [("crying", "infant_cry", 4.0), ("screaming", "scream", 1.5)]
-    kinds += [("normal", name, 2.0) for names in soundscapes.BED_SUBTYPES.values() for name in names]
+    kinds += [("normal", name, 2.0) for names in soundscapes.BACKGROUND_SUBTYPES.values() for name in names]
     rows, waveforms = [], []
     for split, frequency_hz in (("train", 3000.0), ("validation", 1000.0), ("test", 500.0)):
         for label, subtype, seconds in kinds:

@@ -136,6 +136,8 @@ def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
     steps.check_inputs(plan, step)
     fingerprint = steps.fingerprint(plan, step)
     (plan.stamps_dir / f"{step.name}.json").unlink(missing_ok=True)
+    for old in config.report_dir(plan.profile).glob(f"*/{step.number}_*"):
+        old.unlink()  # tables and figures that the notebook no longer writes
     meter.start(step.name)
     started = time.monotonic()
     try:
@@ -208,7 +210,7 @@ def run_studies(*, before: str) -> None:
     """
     from lib.studies.registry import STUDIES
 
-    wanted = [study for study in STUDIES if study.before == before]
+    wanted = [study for study in STUDIES if study.before == before and not study.on_request]
     due = [study.name for study in wanted if not steps.is_current(steps.studies_plan(), study)]
     if wanted:
         say(f"[studies] {'for ' + before if before else '':<15}", end="")

@@ -36,10 +36,11 @@ _SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "tem
 
 
 def copy_studies(folder: Path) -> None:
-    """Copy the studies' tables, figures and JSON files from build/studies into a report's folder, as study_*."""
+    """Copy the studies' tables, figures and JSON files from build/studies into a report's folder, as study_*.
+
+    What is not in build/studies stays as the committed report has it: some studies take hours and are not in each build.
+    """
     for kind in ("tables", "figures"):
-        for old in (folder / kind).glob("study_*"):
-            old.unlink()
         for path in sorted((config.STUDIES_DIR / kind).glob("*.*")):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / kind / f"study_{path.name}")

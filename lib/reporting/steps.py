@@ -45,6 +45,8 @@ class Step:
         Profiles of params/ whose networks a study needs.
     before : str
         The notebook that reads what a study writes; empty: none does.
+    on_request : bool
+        Whether a study takes so long that a build leaves it to `./run_all.sh studies NAME`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Step:
     module: str = ""
     trains: tuple[str, ...] = ()
     before: str = ""
+    on_request: bool = False
 
     @property
     def number(self) -> str:

@@ -95,7 +95,7 @@ def test_the_worst_kinds_of_normal_sound_come_first(tmp_path):
     assert sentence.index("baby laugh (2 of 11") < sentence.index("cat (8 of 90")
 
 
-def test_studies_are_copied_and_old_copies_go(plan):
+def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(plan):
     folder = config.report_dir("full")
     for path in (folder / "tables" / "study_old.csv", folder / "tables" / "06_scores.csv"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,8 @@ def test_studies_are_copied_and_old_copies_go(plan):
     (config.STUDIES_DIR / "tables" / "seeds.csv").write_text("a\n", encoding="utf-8")
     (config.STUDIES_DIR / "product.json").write_text("{}", encoding="utf-8")
     report.copy_studies(folder)
-    assert sorted(path.name for path in (folder / "tables").iterdir()) == ["06_scores.csv", "study_seeds.csv"]
+    there = sorted(path.name for path in (folder / "tables").iterdir())
+    assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]
     assert (folder / "product.json").is_file()
 
 

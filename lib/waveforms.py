@@ -124,7 +124,7 @@ def equalise_level(
     -------
     ndarray of float32, shape (n_samples,)
     """
-    level = _active_rms(waveform)
+    level = active_rms(waveform)
     if level == 0:
         return waveform.copy()
     gain = min(amplitude(target_db) / level, amplitude(max_gain_db))
@@ -249,7 +249,8 @@ def log_mel(waveform: np.ndarray, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Lo
     )
 
 
-def _active_rms(waveform: np.ndarray) -> float:
+def active_rms(waveform: np.ndarray) -> float:
+    """Return the RMS over the 25 ms frames within 40 dB of the loudest one; 0 for silence."""
     n_frame = SAMPLE_RATE_HZ * ACTIVE_FRAME_MS // 1000
     starts = np.arange(0, max(len(waveform), 1), n_frame)
     if not len(waveform):

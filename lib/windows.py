@@ -1,0 +1,220 @@
+"""Draws windows as the service is given them: an event anywhere in 2 to 15 s of other sound.
+
+The service classifies chunks of 5 to 15 s in which a cry or a scream may fill a second. Networks trained on trimmed
+clips decide by length. So they are trained and judged on windows, and all classes are drawn alike: the same lengths,
+levels, backgrounds and recorders, with a normal clip as the event of a normal window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lib import augment, splits, waveforms
+from lib.config import SAMPLE_RATE_HZ
+
+FADE_SAMPLES = 160  # 10 ms at both ends of an event and of each background clip: a cut is no click
+N_PIECES = 8  # random places tried for a piece, until one is not a pause
+GAP_SECONDS = 2.0  # longest pause between two background clips
+RECORDER = replace(augment.RECORDING, p_background=0.0, p_noise=0.0)  # bandwidth, codec, level: after the mixture
+COLUMNS = (
+    "window_id", "clip_id", "group_id", "source", "corpus_group", "label", "background", "background_corpus_group",
+    "seconds", "onset_seconds", "offset_seconds", "snr_db",
+)  # fmt: skip
+Background = Callable[[int, np.random.Generator], np.ndarray]  # samples wanted, generator -> waveform
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How often a window has what (`p_...`, probability per window) and within which range (drawn evenly)."""
+
+    seconds: tuple[float, float] = (2.0, 15.0)
+    p_piece: float = 0.5  # a piece of the clip; else all of it that fits
+    piece_seconds: tuple[float, float] = (0.5, 2.0)
+    p_silence: float = 0.1  # digital silence around the event: a noise gate
+    p_clips: float = 0.5  # normal clips as background; else coloured noise
+    snr_db: tuple[float, float] = (-5.0, 25.0)  # of the event's level and the background's
+    floor_snr_db: tuple[float, float] = (25.0, 60.0)  # faint noise, beneath everything but digital silence
+
+
+def draw(
+    rows: pd.DataFrame,
+    clips: Mapping[str, np.ndarray],
+    *,
+    seconds: float | None = None,
+    per_clip: int | np.ndarray = 1,
+    own_corpus: bool = False,
+    seed: int = 0,
+    settings: WindowConfig = WindowConfig(),
+) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Draw windows around the clips of one split, over the normal clips of the same split.
+
+    Each window depends on its id and the split's normal clips alone: the same in every run.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Manifest rows of one split: clip_id, group_id, source, label.
+    clips : mapping of clip_id to ndarray (n_samples,)
+    seconds : float, optional
+        Length of every window; None draws it from `settings`.
+    per_clip : int or ndarray of int (n_rows,)
+        Windows for each clip, for example of `balanced_counts`.
+    own_corpus : bool
+        Backgrounds come from the event's own corpus group, as leaving it out requires. Where that has no normal clip,
+        they come from the first group (by name) without a clip of the event's class.
+    seed : int
+    settings : WindowConfig
+
+    Returns
+    -------
+    DataFrame, list of ndarray
+        One row per window with `COLUMNS`, and its waveform, float32 (n_samples,), at 16 kHz, as recorded (the networks
+        prepare it themselves). onset and offset bound the event; a background that is no clip has no corpus group.
+    """
+    given = settings if seconds is None else replace(settings, seconds=(seconds, seconds))
+    frame = rows.assign(corpus_group=splits.corpus_group(rows["source"]))
+    pools = _Pools(frame, clips, own_corpus=own_corpus)
+    repeated = frame.loc[frame.index.repeat(per_clip)]
+    length = "any" if seconds is None else f"{seconds:g}s"
+    numbers = repeated.groupby("clip_id").cumcount()
+    drawn = []
+    for row, number in zip(repeated.to_dict("records"), numbers, strict=True):
+        window_id = f"{row['clip_id']}-{length}-{number}"
+        rng = _generator(f"{seed} {window_id}")
+        group, background = pools.choose(row, rng)
+        facts, window = draw_one(clips[row["clip_id"]], background, rng, settings=given)
+        origin = {"background_corpus_group": group if facts["background"] == "clips" else ""}
+        drawn.append((row | facts | origin | {"window_id": window_id}, window))
+    return pd.DataFrame([facts for facts, _ in drawn], columns=list(COLUMNS)), [window for _, window in drawn]
+
+
+def draw_one(
+    event: np.ndarray, background: Background | None, rng: np.random.Generator, *, settings: WindowConfig
+) -> tuple[dict, np.ndarray]:
+    """Draw one window: cut the event, place it, add a background at some SNR, and record the mixture.
+
+    Returns
+    -------
+    dict, ndarray (n_samples,)
+        background ("silence", "clips" or "noise"), seconds, onset_seconds, offset_seconds, snr_db; the window.
+    """
+    n_samples = round(rng.uniform(*settings.seconds) * SAMPLE_RATE_HZ)
+    event = _fade(_cut(event, n_samples, rng, settings=settings))
+    start = int(rng.integers(n_samples - len(event) + 1))
+    window = np.zeros(n_samples, dtype=np.float32)
+    window[start : start + len(event)] = event
+    kind, snr_db = _background_kind(rng, settings, has_clips=background is not None), rng.uniform(*settings.snr_db)
+    if kind != "silence":
+        level = waveforms.active_rms(event)
+        sound = background(n_samples, rng) if kind == "clips" else augment.coloured_noise(n_samples, rng)
+        window += _at_level(sound, level * waveforms.amplitude(-snr_db))
+        floor = level * waveforms.amplitude(-rng.uniform(*settings.floor_snr_db))
+        window += _at_level(augment.coloured_noise(n_samples, rng), floor)
+    window = augment.augment(waveforms.within_full_scale(window), rng, settings=RECORDER)
+    onset, offset = start / SAMPLE_RATE_HZ, (start + len(event)) / SAMPLE_RATE_HZ
+    facts = {"background": kind, "seconds": n_samples / SAMPLE_RATE_HZ, "snr_db": round(snr_db, 2)}
+    return facts | {"onset_seconds": round(onset, 3), "offset_seconds": round(offset, 3)}, window
+
+
+def balanced_counts(rows: pd.DataFrame, n_windows: int, *, most: int = 12, seed: int = 0) -> np.ndarray:
+    """Say how many windows each clip is given, so that classes, sources and groups are levelled.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Manifest rows with label, source and group_id.
+    n_windows : int
+        About how many windows in all.
+    most : int
+        Cap for one clip, so that a source of few clips is not drawn without end.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int, (n_rows,)
+        Balanced weights (`augment.balanced_weights`) times `n_windows`, rounded up or down by chance.
+    """
+    wanted = augment.balanced_weights(rows) * n_windows
+    return np.floor(wanted + np.random.default_rng(seed).random(len(rows))).astype(int).clip(0, most)
+
+
+def unseen(training: pd.DataFrame, judged: pd.DataFrame) -> np.ndarray:
+    """Say which training windows share no corpus group with the judged ones, in event or background: bool (n_rows,)."""
+    names = ["corpus_group", "background_corpus_group"]
+    left_out = {name for column in names if column in judged for name in judged[column]} - {""}
+    return ~np.any([training[column].isin(left_out) for column in names if column in training], axis=0)
+
+
+class _Pools:
+    """The normal clips of a split by corpus group, from which a window's background is drawn."""
+
+    def __init__(self, frame: pd.DataFrame, clips: Mapping[str, np.ndarray], *, own_corpus: bool) -> None:
+        normal = frame[frame["label"] == "normal"].sort_values("clip_id")
+        self.clips, self.own_corpus = clips, own_corpus
+        self.ids = {name: part["clip_id"].to_numpy() for name, part in normal.groupby("corpus_group")}
+        self.weights = {name: augment.balanced_weights(part) for name, part in normal.groupby("corpus_group")}
+        self.labels = {name: set(part["label"]) for name, part in frame.groupby("corpus_group")}
+
+    def choose(self, row: Mapping, rng: np.random.Generator) -> tuple[str, Background | None]:
+        """Return the corpus group of a window's background and what draws it; None without normal clips."""
+        names = sorted(self.ids)
+        if self.own_corpus:
+            others = [name for name in names if row["label"] not in self.labels[name]]
+            names = [row["corpus_group"]] if row["corpus_group"] in self.ids else others[:1]
+        if not names:
+            return "", None
+        group = names[rng.integers(len(names))]
+        return group, lambda n_samples, draw: self._sequence(group, n_samples, draw)
+
+    def _sequence(self, group: str, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Return normal clips at one level, one after the other, with pauses, the first from anywhere in it."""
+        parts, n_filled = [], 0
+        while n_filled < n_samples:
+            clip = _at_level(self.clips[rng.choice(self.ids[group], p=self.weights[group])], 1.0)
+            part = _fade(clip[int(rng.integers(len(clip) // 2 + 1)) if not parts else 0 :])
+            n_gap = int(rng.uniform(0, GAP_SECONDS) * SAMPLE_RATE_HZ) if rng.random() < 0.5 else 0
+            parts += [part, np.zeros(n_gap, dtype=np.float32)]
+            n_filled += len(part) + n_gap
+        return np.concatenate(parts)[:n_samples]
+
+
+def _generator(key: str) -> np.random.Generator:
+    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()[:16]))
+
+
+def _background_kind(rng: np.random.Generator, settings: WindowConfig, *, has_clips: bool) -> str:
+    place = rng.random()
+    if place < settings.p_silence:
+        return "silence"
+    return "clips" if has_clips and place < settings.p_silence + settings.p_clips else "noise"
+
+
+def _cut(clip: np.ndarray, n_samples: int, rng: np.random.Generator, *, settings: WindowConfig) -> np.ndarray:
+    """Return what of a clip is the event: all that fits into the window, or a piece that is not a pause."""
+    if rng.random() >= settings.p_piece:
+        return augment.random_crop(clip, min(len(clip), n_samples), rng)
+    n_piece = min(round(rng.uniform(*settings.piece_seconds) * SAMPLE_RATE_HZ), len(clip), n_samples)
+    pieces = [augment.random_crop(clip, n_piece, rng) for _ in range(N_PIECES)]
+    levels = [float(np.sqrt(np.mean(np.square(piece, dtype=np.float64)))) for piece in pieces]
+    loud = [place for place, level in enumerate(levels) if level > waveforms.active_rms(clip) / 2]
+    return pieces[loud[0] if loud else int(np.argmax(levels))]
+
+
+def _at_level(waveform: np.ndarray, level: float) -> np.ndarray:
+    """Scale a waveform so that its active level (RMS) is `level`; silence stays silent."""
+    present = waveforms.active_rms(waveform)
+    return waveform * np.float32(level / present) if present else waveform
+
+
+def _fade(waveform: np.ndarray) -> np.ndarray:
+    n_fade = min(FADE_SAMPLES, len(waveform) // 2)
+    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
+    faded = waveform.copy()
+    faded[:n_fade] *= ramp
+    faded[len(faded) - n_fade :] *= ramp[::-1]
+    return faded

@@ -12,10 +12,10 @@ import functools
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy.exc
 from temporalio import activity
@@ -24,6 +24,9 @@ from temporalio.exceptions import ApplicationError
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.store import ChunkStore, MissingChunk, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LOG = logging.getLogger(__name__)
 DOUBTFUL_ATTEMPTS = 3  # shared storage may show a file late, a decoder process may have been killed
@@ -138,7 +141,8 @@ class InferenceActivities:
     Parameters
     ----------
     classifier : object
-        Offers `predict(waveform)` and `versions`; loaded once, before the worker polls.
+        Offers `predict(waveform)` and `versions`, and may offer `detector`, a `lib.detector.Detector`; loaded once,
+        before the worker polls.
     chunks : ChunkStore
         Where the audio is stored.
     """
@@ -146,6 +150,7 @@ class InferenceActivities:
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
         self._classifier = classifier
         self._chunks = chunks
+        self._detector = getattr(classifier, "detector", None)
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
     def warm_up(self) -> None:
@@ -168,7 +173,7 @@ class InferenceActivities:
 
         chunk = given.chunk
         path = self._chunks.path(chunk.uri, chunk.sha256)
-        waveform = audio.load(path, max_seconds=config.MAX_SEGMENT_SECONDS + 1)
+        waveform = audio.load(path, max_seconds=config.MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1)
         _check_length(len(waveform), chunk, sample_rate_hz=config.SAMPLE_RATE_HZ)
         info = audio.inspect(path)
         if info.sample_rate_hz == config.SAMPLE_RATE_HZ and info.channels == 1:
@@ -179,19 +184,32 @@ class InferenceActivities:
             stream_id=given.stream_id,
             sequence=chunk.sequence,
             start_seconds=chunk.start_seconds,
+            n_context_samples=round(chunk.n_context_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz),
         )
         return shared.PreprocessResult(replace(prepared, sent_seconds=chunk.sent_seconds))
 
     @activity.defn(name="classify")
     @observed
     def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
-        """Classify one prepared chunk with the ensemble."""
-        from lib import audio, config
+        """Classify one prepared chunk with the ensemble, and its frames with the detector if there is one."""
+        from lib import audio
 
-        waveform = audio.load(self._chunks.path(given.chunk.uri, given.chunk.sha256))
-        prediction = self._classifier.predict(waveform)
-        probabilities = [round(float(prediction.probabilities[name]), 6) for name in config.CLASS_NAMES]
-        return shared.ClassifyResult(prediction.label, probabilities, self._version)
+        chunk = given.chunk
+        waveform = audio.load(self._chunks.path(chunk.uri, chunk.sha256))
+        prediction = self._classifier.predict(waveform[chunk.n_context_samples :])
+        result = shared.ClassifyResult(
+            prediction.label,
+            _in_class_order(prediction.probabilities),
+            self._version,
+            members={name: _in_class_order(rows) for name, rows in getattr(prediction, "members", {}).items()},
+        )
+        if self._detector is None:
+            return result
+        frames = frames_of_chunk(self._detector, waveform, chunk)
+        settings, version = self._detector.settings.events, self._detector.settings.version
+        if version == given.settings_version:
+            return replace(result, frames=frames)
+        return replace(result, frames=frames, settings=settings, settings_version=version)
 
     @activity.defn(name="cut")
     @observed
@@ -202,12 +220,38 @@ class InferenceActivities:
         return chunks.cut(self._chunks, given)
 
 
+def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkReference) -> shared.FrameProbabilities:
+    """Return the detector's frames for a chunk.
+
+    Parameters
+    ----------
+    detector : lib.detector.Detector
+    waveform : ndarray, float32 (n_samples,)
+        The chunk behind its context.
+    chunk : ChunkReference
+        Its place in the stream.
+    """
+    from lib import config
+
+    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ) - chunk.n_context_samples
+    first, rows = detector.frames(waveform, first_sample=start, is_last=True)
+    n_known = (start + len(waveform) - config.PATCH_SAMPLES) // config.PATCH_HOP_SAMPLES  # of the stream
+    n_final = min(len(rows), max(0, n_known - first))
+    return shared.FrameProbabilities.pack(rows.tolist(), first_frame=first, n_final=n_final)
+
+
+def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:
+    from lib.config import CLASS_NAMES
+
+    return [round(float(probabilities[name]), 6) for name in CLASS_NAMES]
+
+
 class WrongLength(ValueError):  # noqa: N818
     """A chunk is not as long as its reference says."""
 
 
 def _check_length(n_samples: int, chunk: shared.ChunkReference, *, sample_rate_hz: int) -> None:
-    expected = chunk.n_samples / chunk.sample_rate_hz
+    expected = (chunk.n_context_samples + chunk.n_samples) / chunk.sample_rate_hz
     if abs(n_samples / sample_rate_hz - expected) > 0.05:
         raise WrongLength(
             f"the chunk holds {n_samples / sample_rate_hz:.2f} s, its reference says {expected:.2f} s: send it again."

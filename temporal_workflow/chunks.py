@@ -14,20 +14,48 @@ from lib import audio, config
 from temporal_workflow import shared
 from temporal_workflow.store import ChunkStore, uri_of
 
+CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * config.SAMPLE_RATE_HZ)
+
 
 def put_waveform(
-    store: ChunkStore, waveform: np.ndarray, *, stream_id: str, sequence: int, start_seconds: float
+    store: ChunkStore,
+    waveform: np.ndarray,
+    *,
+    stream_id: str,
+    sequence: int,
+    start_seconds: float,
+    n_context_samples: int = 0,
 ) -> shared.ChunkReference:
-    """Store a 16 kHz mono waveform (n_samples,) as FLAC; return its reference, stamped with the time of sending."""
+    """Store a 16 kHz mono waveform (n_samples,) as FLAC; return its reference, stamped with the time of sending.
+
+    The first `n_context_samples` are of the time before `start_seconds`.
+    """
     sha256 = store.put(audio.encode_flac(waveform), stream_id=stream_id, sequence=sequence)
     return shared.ChunkReference(
         sequence=sequence,
         uri=uri_of(sha256),
         sha256=sha256,
-        n_samples=len(waveform),
+        n_samples=len(waveform) - n_context_samples,
         sample_rate_hz=config.SAMPLE_RATE_HZ,
         start_seconds=round(start_seconds, 6),
         sent_seconds=round(time.time(), 3),
+        n_context_samples=n_context_samples,
+    )
+
+
+def put_part(
+    store: ChunkStore, waveform: np.ndarray, bounds: tuple[int, int], *, stream_id: str, sequence: int
+) -> shared.ChunkReference:
+    """Store samples [start, stop) of a stream's waveform as a chunk, with the context before them."""
+    start, stop = bounds
+    n_context_samples = min(start, CONTEXT_SAMPLES)
+    return put_waveform(
+        store,
+        waveform[start - n_context_samples : stop],
+        stream_id=stream_id,
+        sequence=sequence,
+        start_seconds=start / config.SAMPLE_RATE_HZ,
+        n_context_samples=n_context_samples,
     )
 
 
@@ -40,9 +68,9 @@ def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
         If the recording is not readable, not in the store or altered.
     """
     waveform = _decoded(store.path(given.recording.uri, given.recording.sha256))
-    bounds = _bounds(waveform, given.chunk_seconds)
+    bounds = audio.segment_bounds(len(waveform), segment_seconds=given.chunk_seconds)
     wanted = range(len(bounds))[given.first_sequence : given.first_sequence + given.n_chunks]
-    chunks = [_put(store, waveform, bounds, stream_id=given.stream_id, sequence=sequence) for sequence in wanted]
+    chunks = [put_part(store, waveform, bounds[n], stream_id=given.stream_id, sequence=n) for n in wanted]
     return shared.CutResult(chunks, len(bounds))
 
 
@@ -51,27 +79,11 @@ async def cut_live(
 ) -> AsyncIterator[shared.ChunkReference]:
     """Yield the chunks of a recording, each when it would have been recorded if `realtime`, else at once."""
     waveform = await asyncio.to_thread(audio.load, path)
-    bounds = _bounds(waveform, chunk_seconds)
     started = time.monotonic()
-    for sequence, (_, stop) in enumerate(bounds):
+    for sequence, bounds in enumerate(audio.segment_bounds(len(waveform), segment_seconds=chunk_seconds)):
         if realtime:
-            await asyncio.sleep(max(0.0, started + stop / config.SAMPLE_RATE_HZ - time.monotonic()))
-        yield _put(store, waveform, bounds, stream_id=stream_id, sequence=sequence)
-
-
-def _bounds(waveform: np.ndarray, chunk_seconds: float) -> list[tuple[int, int]]:
-    """Return (start, stop) in samples of equal chunks of 5 to 15 s near `chunk_seconds` that cover everything."""
-    return audio.segment_bounds(len(waveform), segment_seconds=chunk_seconds)
-
-
-def _put(
-    store: ChunkStore, waveform: np.ndarray, bounds: list[tuple[int, int]], *, stream_id: str, sequence: int
-) -> shared.ChunkReference:
-    start, stop = bounds[sequence]
-    start_seconds = start / config.SAMPLE_RATE_HZ
-    return put_waveform(
-        store, waveform[start:stop], stream_id=stream_id, sequence=sequence, start_seconds=start_seconds
-    )
+            await asyncio.sleep(max(0.0, started + bounds[1] / config.SAMPLE_RATE_HZ - time.monotonic()))
+        yield put_part(store, waveform, bounds, stream_id=stream_id, sequence=sequence)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.chunks import put_waveform
+from temporal_workflow.chunks import CONTEXT_SAMPLES, put_waveform
 from temporal_workflow.store import ChunkStore
 
 BLOCK_SECONDS = 0.5
@@ -70,11 +70,12 @@ async def record(
         How many chunks to yield.
     """
     n_samples = round(chunk_seconds * config.SAMPLE_RATE_HZ)
+    context = np.empty(0, np.float32)
     sequence = 0
     with microphone:
         while max_chunks is None or sequence < max_chunks:
             samples, _overflowed = await asyncio.to_thread(microphone.read, n_samples)
-            waveform = np.clip(np.nan_to_num(samples[:, 0]), -1, 1).astype(np.float32)
+            waveform = np.concatenate([context, np.clip(np.nan_to_num(samples[:, 0]), -1, 1).astype(np.float32)])
             yield await asyncio.to_thread(
                 put_waveform,
                 store,
@@ -82,5 +83,7 @@ async def record(
                 stream_id=stream_id,
                 sequence=sequence,
                 start_seconds=sequence * chunk_seconds,
+                n_context_samples=len(context),
             )
+            context = waveform[-CONTEXT_SAMPLES:]
             sequence += 1

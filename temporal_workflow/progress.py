@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lib.events import EventChange, EventTracker, OpenEvent, Span
+from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, frame_spans
 from temporal_workflow import shared
 
 
@@ -27,7 +27,7 @@ class StreamProgress:
         self.settings = settings
         self.state = state
         _take_over_old_events(state)
-        self.tracker = EventTracker(settings.events, state.tracker)
+        self.tracker = EventTracker(self._event_settings(), state.tracker)
         self.in_flight: set[int] = set()
 
     def accept(self, chunk: shared.ChunkReference) -> bool:
@@ -76,8 +76,13 @@ class StreamProgress:
             state.n_classified += 1
             state.n_by_label[outcome.label] = state.n_by_label.get(outcome.label, 0) + 1
         if not outcome.late:
-            state.waiting.append(replace(outcome, sha256="", reason="", model_version=""))
+            state.waiting.append(replace(outcome, sha256="", reason="", model_version="", members={}))
             self._apply(now)
+
+    def use_settings(self, settings: EventSettings, version: str) -> None:
+        """Take over the event settings of the detector that the workers run."""
+        self.state.event_settings, self.state.settings_version = settings, version
+        self.tracker.settings = self._event_settings()
 
     def raise_silence(self, *, is_silent: bool) -> None:
         """Note that the sender fell silent or came back: an event of its own."""
@@ -100,7 +105,8 @@ class StreamProgress:
         state.outbox.append(change)
 
     def end_events(self) -> None:
-        """End the events that are open."""
+        """End the stream: its last frames, then the events that are open."""
+        self._apply_tail()
         self.state.outbox += self.tracker.finish()
 
     def take_changes(self) -> list[EventChange]:
@@ -184,12 +190,35 @@ class StreamProgress:
             state.waiting.remove(outcome)
             state.seen.remove(outcome.sequence)
             state.next_sequence += 1
-            span = Span(outcome.start_seconds, outcome.stop_seconds, outcome.probabilities)
-            state.outbox += self.tracker.advance([span])
+            state.outbox += self.tracker.advance(self._spans(outcome))
             state.last_label = outcome.label or state.last_label
             state.last_sent_seconds = outcome.sent_seconds
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
             state.seconds = max(state.seconds, outcome.stop_seconds)
+
+    def _spans(self, outcome: shared.ChunkOutcome) -> list[Span]:
+        """Return the chunk's frames that are final and new; without frames, the whole chunk."""
+        state, frames = self.state, outcome.frames
+        if frames is None:
+            self._apply_tail()
+            return [Span(outcome.start_seconds, outcome.stop_seconds, outcome.probabilities)]
+        if frames.first_frame > state.next_frame:  # the chunk before this one is missing
+            self._apply_tail(until=frames.first_frame)
+        first, stop = max(state.next_frame, frames.first_frame), frames.first_frame + frames.n_final
+        state.next_frame, state.tail = max(first, stop), frames
+        return _frame_spans(frames, first, stop)
+
+    def _apply_tail(self, until: int | None = None) -> None:
+        """Apply the last chunk's frames that wait for the next chunk: none comes."""
+        state = self.state
+        if state.tail is not None:
+            spans = _frame_spans(state.tail, state.next_frame, until)
+            state.outbox += self.tracker.advance(spans)
+            state.next_frame += len(spans)
+            state.tail = None
+
+    def _event_settings(self) -> EventSettings:
+        return self.settings.events or self.state.event_settings or shared.CHUNK_EVENTS
 
     def _is_missing(self, sequence: int) -> bool:
         return any(first <= sequence <= last for first, last in self.state.missing)
@@ -202,6 +231,12 @@ class StreamProgress:
             else:
                 kept.append([first, last])
         self.state.missing = kept[-shared.MAX_GAP_RANGES :]
+
+
+def _frame_spans(frames: shared.FrameProbabilities, first: int, stop: int | None) -> list[Span]:
+    """Return the spans of frames [first, stop) of the stream, or to the last one; `first` is not before the first."""
+    rows = frames.rows()[first - frames.first_frame : None if stop is None else max(0, stop - frames.first_frame)]
+    return list(frame_spans(rows, hop_seconds=shared.HOP_SECONDS, first_frame=first))
 
 
 def _take_over_old_events(state: shared.StreamState) -> None:

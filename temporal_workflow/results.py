@@ -5,8 +5,10 @@ SQLite by default, PostgreSQL by URL (`postgresql+psycopg://user@host/database`)
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.config import CLASS_NAMES
 from temporal_workflow import shared
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: members and frames of chunks
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
 _METADATA = sa.MetaData()
@@ -46,6 +48,8 @@ CHUNKS = sa.Table(
     sa.Column("late", sa.Boolean, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("members", sa.JSON, nullable=False),
+    sa.Column("frames", sa.JSON(none_as_null=True)),  # see shared.FrameProbabilities
     sa.Column("sent_at", sa.DateTime(timezone=True)),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("n_writes", sa.Integer, nullable=False),  # over 1: a worker was killed between writing and reporting
@@ -144,6 +148,7 @@ class ResultsTable:
     ) -> None:
         values = {name: value for name, value in vars(outcome).items() if name not in ("probabilities", "sent_seconds")}
         values |= dict(zip(CLASS_NAMES, outcome.probabilities, strict=False))
+        values["frames"] = outcome.frames and asdict(outcome.frames)
         values["sent_at"] = datetime.fromtimestamp(outcome.sent_seconds, UTC) if outcome.sent_seconds else None
         statement = self._insert(CHUNKS).values(stream_id=stream_id, stored_at=now, n_writes=1, **values)
         connection.execute(
@@ -207,7 +212,7 @@ def follow(
 
 
 def export(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as CSV or Parquet, by the ending of `path`.
+    """Write rows as CSV or Parquet, by the ending of `path`; members and frames as JSON text.
 
     Raises
     ------
@@ -216,7 +221,9 @@ def export(rows: list[dict[str, Any]], path: Path) -> None:
     """
     import pandas as pd
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(
+        {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()} for row in rows
+    )
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
     elif path.suffix == ".parquet":

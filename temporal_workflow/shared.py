@@ -5,6 +5,7 @@ Pure Python only: Temporal's sandbox imports this module, and the orchestration 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,6 +17,10 @@ INFERENCE_QUEUE = "cry-scream-inference"  # decoding and the ensemble
 CLASSIFIED = "classified"
 REJECTED = "rejected"
 WHOLE_RECORDING = -1  # sequence under which a file stands in the chunk store
+
+CONTEXT_SECONDS = 5.0  # of the stream before a chunk that travels in its file: what the detector's frames look back on
+HOP_SECONDS = 0.48  # from one frame to the next; frame i covers [i, i + 1) hops of the stream
+CHUNK_EVENTS = EventSettings.create(on=0.5, off=0.35)  # for classifiers without frame probabilities
 
 MAX_MESSAGE_BYTES = 16_000  # the size guard refuses a larger payload; an argument over 2 MB would hang a workflow
 CHUNKS_PER_RUN = 500  # then continue-as-new, unless Temporal suggests it or the history is long before that
@@ -40,6 +45,8 @@ RETRY_LONGEST = timedelta(seconds=5)
 MAX_CRASHES = 30  # a chunk that takes down its worker this often is rejected, so that the stream goes on
 INFRASTRUCTURE = "infrastructure"  # error type: disk, database or store are at fault, not the chunk; retried for ever
 
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
 
 @dataclass(frozen=True)
 class ChunkReference:
@@ -52,6 +59,7 @@ class ChunkReference:
     sample_rate_hz: int
     start_seconds: float  # place in the stream
     sent_seconds: float = 0.0  # Unix time at which the sender handed it over
+    n_context_samples: int = 0  # at the head of the file, before start_seconds; not counted in n_samples
 
     @property
     def stop_seconds(self) -> float:
@@ -83,19 +91,45 @@ class PreprocessResult:
 
 
 @dataclass(frozen=True)
+class FrameProbabilities:
+    """The detector's probabilities for a chunk's frames, packed into a short text."""
+
+    first_frame: int  # counted from the start of the stream
+    n_final: int  # so many frames do not depend on what follows the chunk; the others do
+    packed: str  # two digits of base 32 for each probability in thousandths: crying, screaming, crying, ...
+
+    @classmethod
+    def pack(cls, rows: Sequence[Sequence[float]], *, first_frame: int, n_final: int) -> FrameProbabilities:
+        """Pack rows (n_frames, 2) of probabilities that are multiples of 0.001."""
+        numbers = [round(1000 * value) for row in rows for value in row]
+        text = "".join(_DIGITS[number // 32] + _DIGITS[number % 32] for number in numbers)
+        return cls(first_frame, n_final, text)
+
+    def rows(self) -> list[tuple[float, ...]]:
+        """Return the probabilities (n_frames, 2)."""
+        numbers = [int(self.packed[at : at + 2], 32) / 1000 for at in range(0, len(self.packed), 2)]
+        return [tuple(numbers[at : at + 2]) for at in range(0, len(numbers), 2)]
+
+
+@dataclass(frozen=True)
 class ClassifyInput:
-    """One prepared chunk."""
+    """One prepared chunk, and the event settings that the workflow has already."""
 
     chunk: ChunkReference
+    settings_version: str = ""
 
 
 @dataclass(frozen=True)
 class ClassifyResult:
-    """The ensemble's prediction for one chunk; probabilities in the project's class order."""
+    """The ensemble's prediction for one chunk, and the detector's frames; in the project's class order."""
 
     label: str
     probabilities: list[float]
     model_version: str
+    members: dict[str, list[float]] = field(default_factory=dict)  # probabilities by network
+    frames: FrameProbabilities | None = None
+    settings: EventSettings | None = None  # the detector's, where the workflow has others
+    settings_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,8 @@ class ChunkOutcome:
     reason: str = ""
     model_version: str = ""
     late: bool = False
+    members: dict[str, list[float]] = field(default_factory=dict)
+    frames: FrameProbabilities | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +230,10 @@ class StreamState:
     tracker: EventState = field(default_factory=EventState)
     events: OldEventState | None = None
     silent_number: int = 0  # event that says the sender is silent
+    tail: FrameProbabilities | None = None  # of the last chunk applied: used if no chunk follows it
+    next_frame: int = 0  # first frame that the tracker has not had
+    event_settings: EventSettings | None = None  # the detector's
+    settings_version: str = ""
     n_by_label: dict[str, int] = field(default_factory=dict)
     n_classified: int = 0
     n_rejected: int = 0
@@ -216,7 +256,7 @@ class StreamSettings:
 
     name: str = ""  # free text of the owner, shown in results; encrypted in messages when the codec is on
     keep_audio: bool = False
-    events: EventSettings = field(default_factory=lambda: EventSettings.create(on=0.5, off=0.35))
+    events: EventSettings | None = None  # default: the detector's
     gap_seconds: float = 30.0
     silent_seconds: float = 60.0
     abandon_seconds: float = 86_400.0

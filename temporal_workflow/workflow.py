@@ -219,37 +219,39 @@ class ChunkPipeline:
         self.progress.state.n_runs += 1
 
     async def _process(self, chunk: shared.ChunkReference) -> None:
-        stored = await _classify(workflow.info().workflow_id, chunk, late=self.progress.is_late(chunk))
+        stored = await self._classify(workflow.info().workflow_id, chunk, late=self.progress.is_late(chunk))
         assert stored.outcome is not None
         self.progress.record(stored.outcome, now=workflow.now().timestamp())
         keep_audio = stored.keep_audio or self._settings.keep_audio
         await _store(replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio))
         self.progress.in_flight.discard(chunk.sequence)
 
-
-async def _classify(stream_id: str, chunk: shared.ChunkReference, *, late: bool) -> shared.StoreInput:
-    """Preprocess and classify one chunk; return what is to be stored about it."""
-    try:
-        prepared = await _infer(
-            "preprocess",
-            shared.PreprocessInput(stream_id, chunk),
-            shared.PreprocessResult,
-            timeout=shared.PREPROCESS_TIMEOUT,
-        )
-        result = await _infer(
-            "classify",
-            shared.ClassifyInput(prepared.chunk),
-            shared.ClassifyResult,
-            timeout=shared.CLASSIFY_TIMEOUT,
-        )
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        outcome = _outcome(chunk, late=late, status=shared.REJECTED, reason=_reason(error))
-        # What failed because of our code is kept: a corrected classifier may need it.
-        return shared.StoreInput(stream_id, outcome, audio=[chunk.sha256], keep_audio=not _is_bad_audio(error))
-    outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, **vars(result))
-    return shared.StoreInput(stream_id, outcome, audio=sorted({chunk.sha256, prepared.chunk.sha256}))
+    async def _classify(self, stream_id: str, chunk: shared.ChunkReference, *, late: bool) -> shared.StoreInput:
+        """Preprocess and classify one chunk; return what is to be stored about it."""
+        try:
+            prepared = await _infer(
+                "preprocess",
+                shared.PreprocessInput(stream_id, chunk),
+                shared.PreprocessResult,
+                timeout=shared.PREPROCESS_TIMEOUT,
+            )
+            result = await _infer(
+                "classify",
+                shared.ClassifyInput(prepared.chunk, self.progress.state.settings_version),
+                shared.ClassifyResult,
+                timeout=shared.CLASSIFY_TIMEOUT,
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            outcome = _outcome(chunk, late=late, status=shared.REJECTED, reason=_reason(error))
+            # What failed because of our code is kept: a corrected classifier may need it.
+            return shared.StoreInput(stream_id, outcome, audio=[chunk.sha256], keep_audio=not _is_bad_audio(error))
+        if result.settings is not None:
+            self.progress.use_settings(result.settings, result.settings_version)
+        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
+        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, **found)
+        return shared.StoreInput(stream_id, outcome, audio=sorted({chunk.sha256, prepared.chunk.sha256}))
 
 
 def _outcome(chunk: shared.ChunkReference, **found: object) -> shared.ChunkOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
-from lib.events import EVENT_LABELS, EventChange, EventTracker, Span
+from lib.config import CLASS_NAMES
 from temporal_workflow import shared
 from temporal_workflow.codec import data_converter
+from temporal_workflow.pitch_classifier import PitchDetector
+from temporal_workflow.progress import StreamProgress
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
@@ -47,18 +50,27 @@ def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkRefe
 
 
 def _wrong_events(results: ResultsTable, stream_id: str, rows: list[dict]) -> int:
-    """Rebuild the events from the rows in order; count the ones that the service saw otherwise."""
-    tracker = EventTracker(shared.StreamSettings().events)
-    changes: list[EventChange] = []
+    """Rebuild the events from the rows in order; count those that differ from the service's."""
+    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+    progress.use_settings(PitchDetector.settings.events, PitchDetector.settings.version)
     for row in rows:
-        known = row["status"] == shared.CLASSIFIED
-        probabilities = [row[label] for label in EVENT_LABELS] if known else []
         if not row["late"]:
-            changes += tracker.advance([Span(row["start_seconds"], row["stop_seconds"], probabilities)])
-    changes += tracker.finish()
+            progress.state.next_sequence = row["sequence"]
+            progress.state.seen = [row["sequence"]]
+            progress.record(_outcome(row), now=0.0)
+    progress.end_events()
+    changes = progress.state.outbox
     expected = [_key(vars(change)) for change in changes]
     found = [_key(row) for row in results.changes(stream_id) if row["kind"] not in ("SILENT", "RESUMED")]
     return sum((Counter(expected) - Counter(found)).values()) + sum((Counter(found) - Counter(expected)).values())
+
+
+def _outcome(row: dict) -> shared.ChunkOutcome:
+    values = {field.name: row[field.name] for field in dataclasses.fields(shared.ChunkOutcome) if field.name in row}
+    known = row["status"] == shared.CLASSIFIED
+    values["probabilities"] = [row[name] for name in CLASS_NAMES] if known else []
+    values["frames"] = row["frames"] and shared.FrameProbabilities(**row["frames"])
+    return shared.ChunkOutcome(**values, sent_seconds=0.0)
 
 
 def _key(change: dict) -> tuple:

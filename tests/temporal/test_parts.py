@@ -119,8 +119,11 @@ def test_worst_state_fits_in_one_message() -> None:
     given_state = shared.MonitorStreamInput(progress.settings, progress.state)
     converter = codec.data_converter(os.urandom(32))
     asyncio.run(converter.encode([given_state]))  # pending
+    longest = shared.FrameProbabilities.pack([(1.0, 1.0)] * 36, first_frame=999_999, n_final=33)  # 15 s
+    progress.use_settings(shared.CHUNK_EVENTS, "0123456789ab")
     for chunk in [_chunk(sequence) for sequence in range(1, shared.MAX_AHEAD)]:
-        progress.record(_outcome(chunk), now=0.0)
+        progress.record(dataclasses.replace(_outcome(chunk), frames=longest), now=0.0)
+    progress.state.tail = longest
     progress.state.pending = []
     asyncio.run(converter.encode([shared.MonitorStreamInput(progress.settings, progress.state)]))  # waiting
     assert len(progress.state.waiting) == shared.MAX_AHEAD - 1

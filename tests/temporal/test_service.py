@@ -71,7 +71,7 @@ async def _send_with_faults(
     return await sender.status()
 
 
-def test_stream_loses_and_doubles_nothing(service: Service) -> None:
+def test_stream_loses_and_duplicates_nothing(service: Service) -> None:
     stream_id = new_stream_id()
     chunks = service.put(stream_id, random_labels(64, seed=7))
     chunks[30] = dataclasses.replace(chunks[29], sequence=30, start_seconds=chunks[30].start_seconds)  # same audio
@@ -124,7 +124,7 @@ def test_audio_goes_once_its_result_is_stored(service: Service) -> None:
     assert not any((service.chunks.root / chunk.sha256[:2] / f"{chunk.sha256}.flac").exists() for chunk in chunks)
 
 
-def test_file_becomes_one_timeline(service: Service, tmp_path) -> None:
+def test_file_becomes_one_list_of_events(service: Service, tmp_path) -> None:
     parts = [("normal", 20), ("crying", 40), ("screaming", 10), ("normal", 20)]
     samples = np.concatenate([tone(PITCH_HZ[label], seconds) for label, seconds in parts])
     path = tmp_path / "long.wav"
@@ -140,11 +140,10 @@ def test_file_becomes_one_timeline(service: Service, tmp_path) -> None:
         9,
         {"normal": 4, "crying": 4, "screaming": 1},
     )
-    events = [
-        (event["label"], event["onset_seconds"], event["offset_seconds"], event["sustained"])
-        for event in service.results.events(file_id)
-    ]
-    assert events == [("crying", 20, 60, True), ("screaming", 60, 70, False)]
+    events = service.results.events(file_id)
+    assert [(event["label"], event["sustained"]) for event in events] == [("crying", True), ("screaming", False)]
+    borders = [seconds for event in events for seconds in (event["onset_seconds"], event["offset_seconds"])]
+    np.testing.assert_allclose(borders, [20, 60, 60, 70], atol=0.48)
     assert not any(service.chunks.root.glob(f"??/*{file_id}*"))
 
 
@@ -224,10 +223,10 @@ def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:
     stream_id = out.splitlines()[0]
     assert (code, "3 crying" in out) == (0, True)
     assert [row["label"] for row in json.loads(run("results", "--stream", stream_id, "--json")[1])] == ["crying"] * 3
-    assert "0.0 - 30.0 s  crying, ended, sustained" in run("events", "--stream", stream_id)[1]
+    assert "0.0 - 30.2 s  crying, ended, sustained" in run("events", "--stream", stream_id)[1]
     assert json.loads(run("status", stream_id)[1])["next_sequence"] == 3
     followed = run("follow", stream_id)[1].splitlines()
-    assert [line.split()[1] for line in followed] == ["0", "1", "2", "START", "UPDATE", "UPDATE", "SUSTAINED", "END"]
+    assert [line.split()[1] for line in followed] == ["0", "1", "2", "START", *["UPDATE"] * 3, "SUSTAINED", "END"]
     for what, n_rows in (("chunks", 3), ("events", 1)):
         path_of = {ending: tmp_path / f"{what}.{ending}" for ending in ("csv", "parquet")}
         for exported in path_of.values():

@@ -1,0 +1,108 @@
+"""Frame probabilities of chunks become the events of the whole stream, however it is cut and in whatever order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import config
+from lib.events import Event, EventSettings, ended, frames_to_events
+from temporal_workflow import shared
+from temporal_workflow.activities import frames_of_chunk
+from temporal_workflow.progress import StreamProgress
+
+HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
+CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
+SETTINGS = EventSettings.create(on=0.6, off=0.4, min_seconds=0.4, merge_seconds=1.0)
+
+
+class TableDetector:
+    """Looks frames up by number; as lib.detector it needs 7 hops before a frame and a patch behind it."""
+
+    settings = SimpleNamespace(events=SETTINGS, version="table")
+
+    def __init__(self, table: np.ndarray, n_samples: int) -> None:
+        self.table, self.n_samples = table, n_samples
+
+    def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
+        stop = first_sample + len(samples)
+        first = 0 if first_sample == 0 else -(-first_sample // HOP) + 7
+        rows = self.table[first : -(-stop // HOP)].copy()
+        if stop < self.n_samples:  # what is not known yet looks like anything
+            rows[(stop - config.PATCH_SAMPLES) // HOP - first :] = 1.0
+        return first, rows
+
+
+def whole_and_table(seed: int, n_samples: int) -> np.ndarray:
+    """Return probabilities (n_frames, 2) in thousandths, with runs of the same value."""
+    rng = np.random.default_rng(seed)
+    n_frames = -(-n_samples // HOP)
+    rows = np.repeat(rng.random((n_frames, 2)), rng.integers(1, 9, n_frames), axis=0)[:n_frames]
+    return np.round(rows, 3)
+
+
+def outcome(detector: TableDetector, start: int, stop: int, sequence: int) -> shared.ChunkOutcome:
+    n_context = min(start, CONTEXT_SAMPLES)
+    chunk = shared.ChunkReference(
+        sequence, "", "", stop - start, RATE, round(start / RATE, 6), n_context_samples=n_context
+    )
+    frames = frames_of_chunk(detector, np.zeros(stop - start + n_context, np.float32), chunk)
+    return shared.ChunkOutcome(
+        sequence, "", chunk.start_seconds, chunk.stop_seconds, 0.0, shared.CLASSIFIED, "normal", frames=frames
+    )
+
+
+def events(outcomes: list[shared.ChunkOutcome], order: list[int]) -> list[Event]:
+    """Apply outcomes in the order in which their chunks arrive; return the events."""
+    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+    progress.use_settings(SETTINGS, "table")
+    for sequence in order:
+        accepted = progress.accept(shared.ChunkReference(sequence, "", "", 80_000, RATE, 0.0))
+        if accepted:
+            progress.record(outcomes[progress.start_next().sequence], now=0.0)
+    while progress.has_gap():
+        progress.skip_gap(now=0.0)
+    progress.end_events()
+    return sorted(ended(progress.state.outbox))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    chunk_seconds=st.sampled_from([5, 10, 15]),
+    phase_seconds=st.sampled_from([0, 1.7, 3.1]),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_chunks_of_any_length_in_any_order_give_the_events_of_the_whole(
+    seed, chunk_seconds, phase_seconds, shuffle
+) -> None:
+    n_samples = round((60 + phase_seconds) * RATE)
+    table = whole_and_table(seed, n_samples)
+    expected = frames_to_events(table, SETTINGS, hop_seconds=shared.HOP_SECONDS)
+    borders = [0, *range(round((5 + phase_seconds) * RATE), n_samples - 5 * RATE, chunk_seconds * RATE), n_samples]
+    detector = TableDetector(table, n_samples)
+    outcomes = [outcome(detector, *pair, n) for n, pair in enumerate(zip(borders, borders[1:], strict=False))]
+    order = [*range(len(outcomes)), *range(0, len(outcomes), 3)]
+    shuffle.shuffle(order)
+    assert events(outcomes, order) == expected
+
+
+def test_a_missing_chunk_costs_its_own_frames_alone() -> None:
+    n_samples = 40 * RATE
+    table = np.full((-(-n_samples // HOP), 2), [0.9, 0.1])
+    detector = TableDetector(table, 0)  # what is not known yet looks as it is
+    outcomes = [outcome(detector, n * 10 * RATE, (n + 1) * 10 * RATE, n) for n in range(4)]
+    (event,) = events(outcomes, [0, 2, 3])  # 10 s are bridged
+    assert (event.onset_seconds, event.offset_seconds) == (0.0, pytest.approx(40.32))
+    first, second = events(outcomes, [0, 3])  # 20 s are not
+    assert first.offset_seconds == pytest.approx(10.08)
+    assert 27 < second.onset_seconds < 30  # the context of the next chunk reaches back
+
+
+def test_probabilities_travel_unchanged() -> None:
+    rows = [(0.0, 1.0), (0.001, 0.999), (0.5, 0.032)]
+    assert shared.FrameProbabilities.pack(rows, first_frame=0, n_final=3).rows() == rows

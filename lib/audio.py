@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -98,23 +99,21 @@ class Stream:
         """Yield the blocks with whatever is over full scale."""
         decoding = Decoding(self.path, max_seconds=self.max_seconds)
         self.remarks = decoding.remarks
-        yield from (block for block in _resampled(decoding, self.sample_rate_hz) if len(block))
+        return filter(len, _resampled(decoding, self.sample_rate_hz))
 
 
 def _resampled(decoding: Decoding, to_hz: int) -> Iterator[np.ndarray]:
-    n_samples, waiting, rate_hz, resampler = 0, None, 0, None
-    for block in mono_blocks(decoding):
-        if waiting is None:
-            rate_hz = decoding.head.sample_rate_hz
-            resampler = soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
-        elif rate_hz != to_hz:
-            yield resampler.resample_chunk(waiting)
-        else:
-            yield waiting
-        n_samples, waiting = n_samples + len(block), block
+    blocks, n_samples = mono_blocks(decoding), 0
+    first = next(blocks)
+    rate_hz = decoding.head.sample_rate_hz
+    resampler = soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in itertools.chain([first], blocks):
+        n_samples += len(block)
+        yield block if rate_hz == to_hz else resampler.resample_chunk(block)
     if n_samples < MIN_SECONDS * rate_hz:
         raise TooShort(f"it lasts {n_samples / rate_hz:.3f} s, the minimum is {MIN_SECONDS} s", decoding.path)
-    yield waiting if rate_hz == to_hz else resampler.resample_chunk(waiting, last=True)
+    if rate_hz != to_hz:
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Stream:
@@ -190,11 +189,6 @@ def inspect(path: str | os.PathLike[str]) -> AudioInfo:
     ----------
     path : path-like
         Recording in any container that FFmpeg reads.
-
-    Returns
-    -------
-    AudioInfo
-        Duration in seconds, rate in hertz, channels, container and codec.
 
     Raises
     ------

@@ -23,7 +23,8 @@ FAINT, CLOSE = 0.01, 0.7
 
 def mono_blocks(decoding: Decoding) -> Iterator[np.ndarray]:
     """Yield the recording in float32 windows (n_samples,) at its own rate, always cut at the same places."""
-    waiting, n_waiting, rate_hz = [], 0, 0
+    waiting: list[np.ndarray] = []
+    n_waiting, rate_hz = 0, 0
     for block in decoding.blocks():
         rate_hz = decoding.head.sample_rate_hz
         n_window = max(min(round(WINDOW_SECONDS * rate_hz), MAX_VALUES // block.shape[1]), 1)
@@ -37,19 +38,7 @@ def mono_blocks(decoding: Decoding) -> Iterator[np.ndarray]:
 
 
 def to_mono(samples: np.ndarray, rate_hz: float = 16_000) -> np.ndarray:
-    """Mix channels down without losing sound to cancellation, a dead or a noisy channel.
-
-    Parameters
-    ----------
-    samples : ndarray of float, shape (n_samples,) or (n_samples, n_channels)
-        Finite samples.
-    rate_hz : float
-        Their rate in hertz.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-    """
+    """Mix samples (n_samples, n_channels) to float32 (n_samples,): a bad channel or opposite phases lose no sound."""
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim == 1 or samples.shape[1] == 1:
         return samples.reshape(len(samples))

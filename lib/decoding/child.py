@@ -22,32 +22,29 @@ from lib.decoding.track import Track
 MEMORY_BYTES = 2**31
 CPU_SECONDS = 3.0  # what a decoder may use until the first 10 s of sound are there, and for each further 10 s
 STEP_SECONDS = 10.0  # FFmpeg needs about 0.03 s for them
-SAMPLES, PROGRESS = b"data", b"."  # how what is sent begins, if not with JSON
 ERRORS = (av.error.FFmpegError, RuntimeError, OSError, MemoryError, TypeError, LookupError, ValueError)
 
 
-def _limit(what: int, soft: int, hard: int | None = None) -> None:
+def _limit(what: int, soft: int, hard: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS knows some limits only by name
-        resource.setrlimit(what, (soft, soft if hard is None else hard))
+        resource.setrlimit(what, (soft, hard))
 
 
 class Budget:
     """CPU time granted for a file: the kernel ends the process when it is spent."""
 
     def __init__(self, out: Connection) -> None:
-        self._out, self._done_seconds = out, 0.0
-        self._grant()
+        self._out, self._done_seconds = out, -STEP_SECONDS
+        self.progress(0.0)
 
     def progress(self, seconds: float) -> None:
         """Grant more after each 10 s of sound, and tell the parent that all is well."""
         if not self._done_seconds <= seconds < self._done_seconds + STEP_SECONDS:  # lower: another track
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            granted = int(usage.ru_utime + usage.ru_stime + CPU_SECONDS) + 1
+            _limit(resource.RLIMIT_CPU, granted, resource.RLIM_INFINITY)
             self._done_seconds = seconds
-            self._grant()
-            self._out.send_bytes(PROGRESS)
-
-    def _grant(self) -> None:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + CPU_SECONDS) + 1, resource.RLIM_INFINITY)
+            self._out.send_bytes(b".")
 
 
 def _serve(out: Connection, request: dict) -> dict:
@@ -62,7 +59,7 @@ def _serve(out: Connection, request: dict) -> dict:
             for block in track.blocks() if not is_counted or head.n_frames is None else ():
                 n_frames += len(block)
                 if not is_counted:
-                    out.send_bytes(SAMPLES + block.tobytes())
+                    out.send_bytes(b"data" + block.tobytes())
     except AudioError as error:
         return {"error": type(error).__name__, "what": error.what}
     except ERRORS as error:
@@ -72,9 +69,8 @@ def _serve(out: Connection, request: dict) -> dict:
 
 def main() -> None:
     """Serve requests until the parent closes the socket."""
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    for what, most in {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_AS: MEMORY_BYTES}.items():
+        _limit(what, most, most)
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     connection = Connection(int(sys.argv[1]))

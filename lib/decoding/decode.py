@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +70,12 @@ class Decoding:
             with contextlib.closing(blocks):
                 yield blocks
 
-    def _plain(self, wav: Wav, descriptor: int, count_only: bool) -> Iterator[np.ndarray]:
+    def _plain(self, wav: Wav, descriptor: int, count_only: bool) -> Generator[np.ndarray]:
         self.head, self.remarks[:] = wav.head, wav.remarks
         self.head.check(self.path, max_seconds=self.max_seconds)
         yield from () if count_only else wav.blocks(descriptor)
 
-    def _decoded(self, count_only: bool) -> Iterator[np.ndarray]:
+    def _decoded(self, count_only: bool) -> Generator[np.ndarray]:
         last: dict = {}
         with contextlib.closing(self._messages(count_only)) as messages:
             for message in messages:
@@ -91,7 +91,7 @@ class Decoding:
         if count_only and self.head.n_frames is None:
             yield np.empty((last["n_frames"], 0), np.float32)
 
-    def _messages(self, count_only: bool) -> Iterator[dict | np.ndarray]:
+    def _messages(self, count_only: bool) -> Generator[dict | np.ndarray]:
         for attempt in (1, 2):
             try:
                 with borrow_decoder() as decoder:

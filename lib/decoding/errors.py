@@ -11,30 +11,13 @@ def printable(where: object) -> str:
 
 
 class AudioError(ValueError):
-    """Audio that must not reach a model.
-
-    Parameters
-    ----------
-    what : str
-        What is wrong, with the figures that show it.
-    where : str or path-like, optional
-        File or object concerned.
-    """
+    """Audio that must not reach a model: `what` is wrong, with the figures that show it, and `where`."""
 
     next_step = "Leave this recording out, or replace it."
 
     def __init__(self, what: str, where: object = "") -> None:
         super().__init__(what, printable(where) if where else "")
-
-    @property
-    def what(self) -> str:
-        """What is wrong."""
-        return self.args[0]
-
-    @property
-    def where(self) -> str:
-        """File or object concerned; empty when it has no name."""
-        return self.args[1]
+        self.what, self.where = self.args
 
     def __str__(self) -> str:
         prefix = f"{self.where}: " if self.where else ""
@@ -74,7 +57,7 @@ class DamagedAudio(AudioError):
 class EmptyAudio(AudioError):
     """A valid file without a single sample."""
 
-    next_step = "Record or export it again."
+    next_step = "Check the device or the program that recorded it."
 
 
 class NonFiniteAudio(AudioError):

@@ -6,6 +6,7 @@ the end of an OGG. An OGG without a fault is decoded by libsndfile, as it always
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -63,12 +64,12 @@ class Track:
         self._format, stream = container.format.name, container.streams.audio[index]
         self._start = (container.start_time or 0) / 1e6 if self._format in OWN_CLOCK else 0.0
         self._frames = self._decoded(container, stream)
-        self._frame = next(self._frames, None)
-        if self._frame is None and self._n_failed:
+        frame = next(self._frames, None)
+        if frame is None and self._n_failed:
             raise DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
-        if self._frame is None:
+        if frame is None:
             raise EmptyAudio("it holds no samples", self.path)
-        self.rate_hz, self.channels = self._frame.sample_rate, self._frame.layout.nb_channels
+        self._frame, self.rate_hz, self.channels = frame, frame.sample_rate, frame.layout.nb_channels
         self._promise = self._promised_seconds(container, stream)
         self._sndfile = self._clean_ogg(index) if self._format == "ogg" else None
         if self._sndfile:
@@ -176,10 +177,10 @@ class Track:
             self._progress(seconds)
 
     def _clocked(self) -> Iterator[np.ndarray]:
-        n_frames, origin, frame = 0, None, self._frame
-        while frame is not None:
+        n_frames, origin = 0, None
+        for frame in itertools.chain([self._frame], self._frames):
             if frame.pts is not None:
-                seconds = float(frame.pts * frame.time_base)
+                seconds = _seconds(frame)
                 if origin is None:
                     origin = seconds
                     if abs(late := seconds - self._start) > LATE_SECONDS:
@@ -195,7 +196,6 @@ class Track:
             samples = self._samples(frame)
             n_frames += len(samples)
             yield samples
-            frame = next(self._frames, None)
 
     def _n_missing(self, n_frames: int, gap_seconds: float) -> int:
         """Return how many samples of silence a gap needs; refuse where gaps make up half of what is promised."""
@@ -242,27 +242,30 @@ class Track:
             return _mp3_seconds(self.path, self._first_byte, stream.codec_context.frame_size, self.rate_hz)
         if self._format in UNSTATED:
             return None
-        length = float(stream.duration * stream.time_base) if stream.duration else None
+        unit = float(stream.time_base or 0)
+        length = stream.duration * unit if stream.duration else None
         if length is None and len(container.streams) == 1 and container.duration:
-            length = container.duration / 1e6 - max(float((stream.start_time or 0) * stream.time_base), 0.0)
+            length = container.duration / 1e6 - max((stream.start_time or 0) * unit, 0.0)
         return length * _caf_share(self.path) if self._format == "caf" and length else length
 
     def _clean_ogg(self, index: int) -> soundfile.SoundFile | None:
         """Return an OGG file opened by libsndfile if its packets follow each other without a fault to the last one."""
-        container, first = self._container(), float((self._frame.pts or 0) * self._frame.time_base)
-        if len(container.streams) > 1 or not _has_end_mark(self.path) or abs(first) > GAP_SECONDS:
+        container, end = self._container(), None
+        if len(container.streams) > 1 or not _has_end_mark(self.path) or abs(_seconds(self._frame)) > GAP_SECONDS:
             return None
-        stream, end = container.streams.audio[index], None
         try:
-            for packet in container.demux(stream):
-                if packet.pts is None:
-                    continue
-                if end is not None and abs(float((packet.pts - end) * stream.time_base)) > GAP_SECONDS:
+            for packet in container.demux(container.streams.audio[index]):
+                start = _seconds(packet)
+                if packet.pts is not None and end is not None and abs(start - end) > GAP_SECONDS:
                     return None
-                end = packet.pts + (packet.duration or 0)
+                end = start + float((packet.duration or 0) * (packet.time_base or 0))
             return None if self._logs else soundfile.SoundFile(os.fsencode(self.path))
         except (av.error.FFmpegError, soundfile.SoundFileError):
             return None
+
+
+def _seconds(what: av.AudioFrame | av.Packet) -> float:
+    return float((what.pts or 0) * (what.time_base or 0))
 
 
 def _mp3_seconds(path: Path, first_byte: int, frame_size: int, rate_hz: int) -> float | None:

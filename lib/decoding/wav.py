@@ -122,7 +122,7 @@ def _find_sound(wav: Wav, descriptor: int, order: str, offset: int, n_bytes: int
     wav.n_promised = n_bytes // max(wav.frame_bytes, 1)
     if wav.frame_bytes and offset + n_bytes < n_file:
         _read_on(wav, descriptor, order, offset + n_bytes)
-    if len(wav.parts) > 1:
+    if len(wav.parts) > 1 and wav.sample_rate_hz:
         says = f"its header says {wav.n_promised / wav.sample_rate_hz:.3f} s of sound"
         wav.n_promised = wav.n_held
         wav.remarks.append(f"{says}, and all {wav.n_held / wav.sample_rate_hz:.3f} s that it holds are read")

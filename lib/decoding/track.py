@@ -24,6 +24,7 @@ FORMATS = (  # never playlists or others that open further files
 )
 UNSTATED = {"aac", "loas", "amr", "mpegts", "mpeg", "ac3", "eac3"}  # FFmpeg only estimates their lengths
 OWN_CLOCK = {"mpegts", "mpeg", "asf", "flv"}  # their time stamps begin anywhere
+NO_CLOCK = {"wav", "w64", "aiff", "caf", "au"}  # their time stamps are their positions
 EXACT_CODECS = ("pcm_", "flac", "wavpack", "tta")  # headers count their samples
 SLACK_SECONDS = 0.01  # how far other lengths may be from what decodes
 COARSE = {"matroska,webm": 0.1, "asf": 0.1}  # whose lengths take in the delay of the encoder
@@ -179,7 +180,7 @@ class Track:
     def _clocked(self) -> Iterator[np.ndarray]:
         n_frames, origin = 0, None
         for frame in itertools.chain([self._frame], self._frames):
-            if frame.pts is not None:
+            if frame.pts is not None and self._format not in NO_CLOCK:
                 seconds = _seconds(frame)
                 if origin is None:
                     origin = seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import bad_audio_table
 import numpy as np
 import pytest
 from bad_audio import CASES
@@ -39,3 +40,13 @@ def test_bad_audio(case, tmp_path):
         elif case.expected.rms_db is not None:
             assert rms_db == pytest.approx(case.expected.rms_db, abs=1.0)
     assert time.monotonic() - start < LIMIT_SECONDS
+
+
+def test_the_table_tells_the_three_outcomes_apart_and_a_hang_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(bad_audio_table, "LIMIT_SECONDS", 3.0)
+    names = ("path/named_pipe", "wav/cut_50", "wav/cut_90", "samples/silence")
+    rows = bad_audio_table.tabulate(tmp_path / "table.csv", [case for case in CASES if case.name in names])
+    outcomes = ["MissingAudio", "TruncatedAudio", "0.90 s of sound, with a remark", "1.00 s of silence"]
+    assert [row["outcome"] for row in rows] == outcomes
+    assert [row["soundfile"] for row in rows] == ["hangs", "0.50 s", "0.90 s", "1.00 s"]
+    assert "4 cases: 1 read, 1 read with a remark, 2 refused" in bad_audio_table.summary(rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,18 @@ from lib import audio, config
 from temporal_workflow import shared
 from temporal_workflow.store import ChunkStore, uri_of
 
-CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * config.SAMPLE_RATE_HZ)
+RATE = config.SAMPLE_RATE_HZ
+CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
+MIN_SAMPLES, MAX_SAMPLES = (round(s * RATE) for s in (config.MIN_SEGMENT_SECONDS, config.MAX_SEGMENT_SECONDS))
+MAX_OPEN = 4  # recordings
+
+
+class Part(NamedTuple):
+    """A chunk of a stream: `n_context` samples before it, then its own from sample `start` of the stream on."""
+
+    waveform: np.ndarray
+    start: int
+    n_context: int
 
 
 def put_waveform(
@@ -43,50 +55,134 @@ def put_waveform(
     )
 
 
-def put_part(
-    store: ChunkStore, waveform: np.ndarray, bounds: tuple[int, int], *, stream_id: str, sequence: int
-) -> shared.ChunkReference:
-    """Store samples [start, stop) of a stream's waveform as a chunk, with the context before them."""
-    start, stop = bounds
-    n_context_samples = min(start, CONTEXT_SAMPLES)
+def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Part]:
+    """Cut a waveform that comes in blocks into chunks: all of `chunk_seconds`, the last one or two of 5 to 15 s.
+
+    Raises
+    ------
+    ValueError
+        If `chunk_seconds` is not between 5 and 15.
+    """
+    if not config.MIN_SEGMENT_SECONDS <= chunk_seconds <= config.MAX_SEGMENT_SECONDS:
+        raise ValueError(f"chunks of {chunk_seconds} s: choose {MIN_SAMPLES // RATE} to {MAX_SAMPLES // RATE} s.")
+    n_chunk = round(chunk_seconds * RATE)
+    held, start, n_context = np.empty(0, np.float32), 0, 0
+    for block, is_last in _with_last(blocks):
+        held = np.concatenate([held, block])
+        while (n_new := _next_length(len(held) - n_context, n_chunk, is_last=is_last)) > 0:
+            yield Part(held[: n_context + n_new], start, n_context)
+            start += n_new
+            n_before, n_context = n_context + n_new, min(start, CONTEXT_SAMPLES)
+            held = held[n_before - n_context :]
+
+
+def _next_length(n_waiting: int, n_chunk: int, *, is_last: bool) -> int:
+    """Return the length of the next chunk; 0 while more must come first."""
+    if n_waiting >= n_chunk + MIN_SAMPLES:
+        return n_chunk
+    if not is_last:
+        return 0
+    return n_waiting if n_waiting <= MAX_SAMPLES else -(-n_waiting // 2)
+
+
+def _with_last(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield each block with whether it is the last one."""
+    waiting = None
+    for block in blocks:
+        if waiting is not None:
+            yield waiting, False
+        waiting = block
+    if waiting is not None:
+        yield waiting, True
+
+
+def put_part(store: ChunkStore, part: Part, *, stream_id: str, sequence: int) -> shared.ChunkReference:
+    """Store one part of a stream as a chunk."""
     return put_waveform(
         store,
-        waveform[start - n_context_samples : stop],
+        part.waveform,
         stream_id=stream_id,
         sequence=sequence,
-        start_seconds=start / config.SAMPLE_RATE_HZ,
-        n_context_samples=n_context_samples,
+        start_seconds=part.start / RATE,
+        n_context_samples=part.n_context,
     )
+
+
+async def cut_live(
+    store: ChunkStore,
+    path: Path,
+    *,
+    stream_id: str,
+    chunk_seconds: float = 10.0,
+    realtime: bool = False,
+    on_remark: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[shared.ChunkReference]:
+    """Yield the chunks of a recording, each when it would have been recorded if `realtime`, else at once."""
+    stream = audio.stream(path)
+    found = parts(stream, chunk_seconds=chunk_seconds)
+    started = time.monotonic()
+    for sequence in itertools.count():
+        part = await asyncio.to_thread(next, found, None)
+        if part is None:
+            break
+        if realtime:
+            stop_seconds = (part.start - part.n_context + len(part.waveform)) / RATE
+            await asyncio.sleep(max(0.0, started + stop_seconds - time.monotonic()))
+        yield put_part(store, part, stream_id=stream_id, sequence=sequence)
+    for remark in stream.remarks:
+        on_remark(remark)
 
 
 def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
     """Cut up to `n_chunks` chunks of a recording into the store, from `first_sequence` on.
+
+    Recordings stay open between calls, so that each is decoded once, in bounded memory.
 
     Raises
     ------
     lib.audio.AudioError, temporal_workflow.store.StoreError
         If the recording is not readable, not in the store or altered.
     """
-    waveform = _decoded(store.path(given.recording.uri, given.recording.sha256))
-    bounds = audio.segment_bounds(len(waveform), segment_seconds=given.chunk_seconds)
-    wanted = range(len(bounds))[given.first_sequence : given.first_sequence + given.n_chunks]
-    chunks = [put_part(store, waveform, bounds[n], stream_id=given.stream_id, sequence=n) for n in wanted]
-    return shared.CutResult(chunks, len(bounds))
+    key = (store.path(given.recording.uri, given.recording.sha256), given.chunk_seconds)
+    cutter = _OPEN.pop(key, None)
+    if cutter is None or cutter.sequence > given.first_sequence:
+        cutter = Cutter(*key)
+    result = cutter.cut(store, given)
+    if result.n_total < 0:
+        _OPEN[key] = cutter
+        for oldest in list(_OPEN)[:-MAX_OPEN]:
+            _OPEN.pop(oldest, None)
+    return result
 
 
-async def cut_live(
-    store: ChunkStore, path: Path, *, stream_id: str, chunk_seconds: float = 10.0, realtime: bool = False
-) -> AsyncIterator[shared.ChunkReference]:
-    """Yield the chunks of a recording, each when it would have been recorded if `realtime`, else at once."""
-    waveform = await asyncio.to_thread(audio.load, path)
-    started = time.monotonic()
-    for sequence, bounds in enumerate(audio.segment_bounds(len(waveform), segment_seconds=chunk_seconds)):
-        if realtime:
-            await asyncio.sleep(max(0.0, started + bounds[1] / config.SAMPLE_RATE_HZ - time.monotonic()))
-        yield put_part(store, waveform, bounds, stream_id=stream_id, sequence=sequence)
+class Cutter:
+    """A recording that is open and cut up to `sequence`.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    chunk_seconds : float
+        Length of its chunks.
+    """
+
+    def __init__(self, path: Path, chunk_seconds: float) -> None:
+        self.sequence = 0
+        self._stream = audio.stream(path)
+        self._parts = parts(self._stream, chunk_seconds=chunk_seconds)
+        self._next = next(self._parts, None)
+
+    def cut(self, store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
+        """Return the chunks that are asked for; skip those before them."""
+        chunks = []
+        while self._next is not None and self.sequence < given.first_sequence + given.n_chunks:
+            if self.sequence >= given.first_sequence:
+                chunks.append(put_part(store, self._next, stream_id=given.stream_id, sequence=self.sequence))
+            self.sequence += 1
+            self._next = next(self._parts, None)
+        if self._next is not None:
+            return shared.CutResult(chunks, -1)
+        return shared.CutResult(chunks, self.sequence, list(self._stream.remarks))
 
 
-@functools.lru_cache(maxsize=1)
-def _decoded(path: Path) -> np.ndarray:
-    """Decode once for the many parts of one recording; the path names its content."""
-    return audio.load(path)
+_OPEN: dict[tuple[Path, float], Cutter] = {}  # dict.pop and setting an item are atomic: no lock needed

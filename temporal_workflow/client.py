@@ -18,6 +18,7 @@ from typing import Any
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS
 from temporal_workflow import shared
 from temporal_workflow.results import ResultsTable, export, follow
 from temporal_workflow.sender import SendError, new_stream_id, send_stream, submit_file
@@ -29,13 +30,13 @@ EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
 
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
     """Submit each file; go on past a bad one and say so at the end."""
-    client = await connect(settings)
     from lib import audio
 
+    client = await connect(settings)
     paths, skipped = audio.expand(chosen.paths)
     for line in skipped:
         _print(f"skipped: {line}")
-    n_bad = 0 if paths else 1
+    n_bad = 0
     for path in paths:
         try:
             handle = await submit_file(
@@ -49,7 +50,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
             _complain(f"{path}: {_cause(error)}")
     if n_bad:
         _complain(f"{n_bad} of {len(paths)} files could not be used.")
-    return EX_BAD_INPUT if n_bad else EX_OK
+    return EX_BAD_INPUT if n_bad or not paths else EX_OK
 
 
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -62,6 +63,7 @@ async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
         stream_id=stream_id,
         chunk_seconds=chosen.chunk_seconds,
         realtime=chosen.realtime,
+        on_remark=lambda remark: _print(f"remark: {remark}"),
     )
     return await _send(chosen, settings, chunks, stream_id=stream_id)
 
@@ -129,6 +131,8 @@ def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Sett
     results = ResultsTable(settings.results_url)
     _print_rows(results.chunks(stream_id), _chunk_line, as_json=False)
     _print_rows(results.events(stream_id), _event_line, as_json=False)
+    for remark in summary.remarks:
+        _print(f"remark: {remark}")
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
     _print(f"{stream_id} {summary.state}: {summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected")
 
@@ -205,8 +209,14 @@ def _add_senders(commands: Any) -> None:
     for command in (stream, microphone):
         command.add_argument("--name", default="", help="free text kept with the results")
     for command in (submit, stream, microphone):
-        command.add_argument("--chunk-seconds", type=float, default=10.0, help="5 to 15 (default 10)")
+        command.add_argument("--chunk-seconds", type=_chunk_seconds, default=10.0, help="5 to 15 (default 10)")
         command.add_argument("--keep-audio", action="store_true", help="do not delete audio once its result is stored")
+
+
+def _chunk_seconds(text: str) -> float:
+    if not MIN_SEGMENT_SECONDS <= float(text) <= MAX_SEGMENT_SECONDS:
+        raise ValueError(text)
+    return float(text)
 
 
 def _add_readers(commands: Any) -> None:

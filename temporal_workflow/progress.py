@@ -154,6 +154,7 @@ class StreamProgress:
             n_by_label=dict(state.n_by_label),
             last_label=state.last_label,
             seconds=state.seconds,
+            remarks=state.remarks,
         )
 
     def status(self) -> shared.StreamStatus:

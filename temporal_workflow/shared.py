@@ -169,6 +169,7 @@ class StreamSummary:
     n_by_label: dict[str, int]
     last_label: str
     seconds: float  # end of the last chunk that was applied in order
+    remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,11 @@ class CutInput:
 
 @dataclass(frozen=True)
 class CutResult:
-    """The chunks that were cut, and how many the whole recording has."""
+    """The chunks that were cut, and how many the whole recording has: -1 until its end is reached."""
 
     chunks: list[ChunkReference]
     n_total: int
+    remarks: list[str] = field(default_factory=list)  # what is odd about the recording, known at its end
 
 
 @dataclass
@@ -248,6 +250,7 @@ class StreamState:
     end: int = -1  # number of chunks the sender announced; -1 while it still sends
     silent: bool = False
     abandoned: bool = False
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class ChunkStore:
         path = self._path(sha256)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with _locked(path.parent):
-            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            if not path.is_file() or _sha256_of(path) != sha256:
                 _write_durably(path, content)
             self._claim(sha256, stream_id, sequence).touch()
         return sha256
@@ -92,10 +92,10 @@ class ChunkStore:
         if uri != uri_of(sha256):
             raise ForeignReference(f"{uri[:100]!r} is not the URI of {sha256[:12]}…: send the store's own URI.")
         try:
-            content = path.read_bytes()
+            found = _sha256_of(path)
         except FileNotFoundError:
             raise MissingChunk(f"chunk {sha256[:12]}… is not in the store: send it again.") from None
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if found != sha256:
             raise AlteredChunk(f"chunk {sha256[:12]}… was altered after it was stored: send it again.")
         return path
 
@@ -157,6 +157,11 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

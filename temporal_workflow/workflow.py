@@ -174,7 +174,9 @@ class ClassifyFileWorkflow:
                 summary = replace(self._progress.summary("file"), state=shared.REJECTED)
                 await self._pipeline.flush(summary=summary, audio=(file.recording.sha256,))
             raise
-        self._progress.finish(cut.n_total)
+        if cut.n_total >= 0:
+            self._progress.finish(cut.n_total)
+            self._progress.state.remarks = [remark[:300] for remark in cut.remarks[:5]]
         return cut.chunks
 
 

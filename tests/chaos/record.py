@@ -49,8 +49,8 @@ async def record(service: Service) -> dict[str, str]:
     soundfile.write(path, np.concatenate([tone(PITCH_HZ[label]) for label in LABELS]), config.SAMPLE_RATE_HZ)
     handle = await submit_file(client, service.settings, path)
     await handle.result()
-    found = {f"stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
-    return {**found, "file-run-1": _text((await histories(client, handle.id))[0])}
+    found = {f"frames-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
+    return {**found, "frames-file-run-1": _text((await histories(client, handle.id))[0])}
 
 
 def _text(history: WorkflowHistory) -> str:

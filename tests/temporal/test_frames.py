@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +15,9 @@ from lib import config
 from lib.events import Event, EventSettings, ended, frames_to_events
 from temporal_workflow import shared
 from temporal_workflow.activities import frames_of_chunk
+from temporal_workflow.chunks import cut, parts
 from temporal_workflow.progress import StreamProgress
+from temporal_workflow.store import ChunkStore, uri_of
 
 HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
@@ -101,6 +105,41 @@ def test_a_missing_chunk_costs_its_own_frames_alone() -> None:
     first, second = events(outcomes, [0, 3])  # 20 s are not
     assert first.offset_seconds == pytest.approx(10.08)
     assert 27 < second.onset_seconds < 30  # the context of the next chunk reaches back
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_samples=st.integers(1_000, 50 * RATE),
+    chunk_seconds=st.sampled_from([5.0, 7.3, 10.0, 15.0]),
+    n_block=st.sampled_from([4_001, 50_000, 160_000]),
+)
+def test_parts_cover_everything_once_with_5_s_of_context(n_samples, chunk_seconds, n_block) -> None:
+    waveform = np.arange(n_samples, dtype=np.float32)
+    blocks = (waveform[at : at + n_block] for at in range(0, n_samples, n_block))
+    found = list(parts(blocks, chunk_seconds=chunk_seconds))
+    assert np.array_equal(np.concatenate([part.waveform[part.n_context :] for part in found]), waveform)
+    for part in found:
+        assert part.n_context == min(part.start, CONTEXT_SAMPLES)
+        assert part.waveform[0] == part.start - part.n_context
+        assert len(part.waveform) - part.n_context <= 15 * RATE
+        assert len(found) == 1 or len(part.waveform) - part.n_context >= 5 * RATE
+
+
+def test_a_recording_is_cut_the_same_from_any_place_on(tmp_path: Path) -> None:
+    path, store = tmp_path / "long.wav", ChunkStore(tmp_path / "chunks")
+    soundfile.write(path, np.random.default_rng(7).normal(0, 0.1, 67 * RATE), RATE)
+    sha256 = store.put(path.read_bytes(), stream_id="file", sequence=shared.WHOLE_RECORDING)
+
+    def take(first: int, n_chunks: int) -> shared.CutResult:
+        recording = shared.RecordingReference(uri_of(sha256), sha256)
+        return cut(store, shared.CutInput("file", recording, 10.0, first, n_chunks))
+
+    whole = take(0, 99)
+    assert whole.n_total == len(whole.chunks) == 7
+    pieces = {first: take(first, 2) for first in (0, 2, 2, 0, 4, 6)}  # 2 twice: an activity that is done again
+    assert [pieces[first].n_total for first in (0, 2, 4, 6)] == [-1, -1, -1, 7]
+    found = [chunk for first in (0, 2, 4, 6) for chunk in pieces[first].chunks]
+    assert [(c.sequence, c.sha256) for c in found] == [(c.sequence, c.sha256) for c in whole.chunks]
 
 
 def test_probabilities_travel_unchanged() -> None:

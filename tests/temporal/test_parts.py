@@ -445,8 +445,9 @@ def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_recordings_are_there() -> None:
-    assert len(list(HISTORIES_DIR.glob("stream-*.json"))) >= 2
-    assert list(HISTORIES_DIR.glob("file-*.json"))
+    for kind in ("", "frames-"):  # of version 0.1, and with frames
+        assert len(list(HISTORIES_DIR.glob(f"{kind}stream-*.json"))) >= 2
+        assert list(HISTORIES_DIR.glob(f"{kind}file-*.json"))
 
 
 def test_workflow_code_imports_nothing_heavy() -> None:

@@ -38,7 +38,7 @@ _SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "tem
 def copy_studies(folder: Path) -> None:
     """Copy the studies' tables, figures and JSON files from build/studies into a report's folder, as study_*.
 
-    What is not in build/studies stays as the committed report has it: some studies take hours and are not in each build.
+    What is not in build/studies stays as the committed report has it: some studies take hours.
     """
     for kind in ("tables", "figures"):
         for path in sorted((config.STUDIES_DIR / kind).glob("*.*")):
@@ -99,13 +99,15 @@ def index_body(plan: Plan, info: Mapping) -> str:
     )
 
 
-def appendix_body() -> str | None:
-    """Return the appendix, made from build/studies, or None where no study was run."""
+def appendix_body(folder: Path) -> str:
+    """Return the appendix: the product's figures and the studies, each where it is there; empty without both."""
     from lib.reporting import results
     from lib.studies import appendix
 
-    context = appendix.context(config.STUDIES_DIR)
-    return results.render("appendix.html.j2", **context) if context else None
+    context, product = appendix.context(config.STUDIES_DIR), results.read(folder).product
+    parts = [results.render("product.html.j2", product=product)] if product else []
+    parts += [results.render("appendix.html.j2", **context)] if context else []
+    return "\n".join(parts)
 
 
 def write_pages(plan: Plan, info: Mapping) -> Path:
@@ -116,7 +118,7 @@ def write_pages(plan: Plan, info: Mapping) -> Path:
     built = [step for step in steps.STEPS if plan.executed(step).is_file()]
     links = [{"href": "index.html", "text": "Report"}]
     links += [{"href": f"{step.name}.html", "text": step.name.replace("_", " ")} for step in built]
-    appendix = appendix_body() if plan.profile == steps.FULL else None
+    appendix = appendix_body(folder) if plan.profile == steps.FULL else ""
     links += [{"href": "appendix.html", "text": "appendix"}] if appendix else []
     foot = f"Profile {info['profile']}, {_commit(info)}."
 
@@ -143,7 +145,7 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
     chapters = [
         pages.notebook_html(plan.executed(step), code=False) for step in steps.STEPS if plan.executed(step).is_file()
     ]
-    appendix = appendix_body() if plan.profile == steps.FULL else None
+    appendix = appendix_body(folder) if plan.profile == steps.FULL else ""
     rows = [[row.what, row.figure, row.n] for row in results.headline(report)]
     front = {
         "title": TITLE,

@@ -182,10 +182,10 @@ def templates() -> jinja2.Environment:
         autoescape=lambda name: ".html" in (name or ""),
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.ChainableUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters["interval"] = format_interval
+    environment.filters["interval"] = lambda figure, **form: format_interval(figure, **form) if figure else ""
     environment.globals.update(table=markdown_table, class_names=config.CLASS_NAMES)
     return environment
 

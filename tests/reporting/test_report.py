@@ -79,6 +79,11 @@ def test_the_index_page(plan, product):
     golden.check(GOLDEN_DIR / f"index_{'product' if product else 'clips'}.html", body)
 
 
+def test_the_page_of_the_product():
+    golden.check(GOLDEN_DIR / "product.html", results.render("product.html.j2", product=reports.PRODUCT))
+    assert "<h3>" not in results.render("product.html.j2", product={"trimmed_clips": {}})
+
+
 def test_an_index_without_results_says_so(plan):
     empty = run_info.collect(plan)
     assert "notebook 06 has not run" in report.index_body(plan, empty)

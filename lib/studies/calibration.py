@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lib import config, ensemble, evaluation, manifest, plots
-from lib.noise import CLEAN
 from lib.studies import decisions, drawing
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
@@ -182,7 +181,7 @@ def run(inputs: Inputs) -> Result:
     Result
         As `calibrate`: all is chosen on validation, and shown on the test split and on unseen corpora.
     """
-    left_out, predictions = inputs.left_out_in(CLEAN[0])
+    left_out, predictions = inputs.left_out("clip")
     given = {
         "validation": (inputs.rows("validation"), inputs.validation_predictions),
         "test": (inputs.rows("test"), inputs.test_predictions),

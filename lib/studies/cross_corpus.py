@@ -1,4 +1,4 @@
-"""Unseen corpora: what networks trained without a corpus group predict on it, by source and class, and in noise.
+"""Unseen corpora: what networks fitted without a corpus group predict for it, by source, class and length of windows.
 
 Macro F1 of a source is the mean over the classes that it holds. A prediction of a class that it does not hold is a miss
 of the true class and nothing else: a source of one class has no clip that could be a false alarm of that class, its
@@ -20,8 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lib import config, ensemble, evaluation, manifest, plots, splits
-from lib.noise import CLEAN
+from lib import config, evaluation, manifest, plots, splits
 from lib.studies import decisions
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
@@ -36,22 +35,28 @@ DARK = 0.55  # above this share a cell of the heat map is dark, its text white
 
 
 def run(inputs: Inputs) -> Result:
-    """Score the predictions of the study left_out.
+    """Score what notebooks 03 and 04 predict for each corpus group that a network was fitted without.
 
     Returns
     -------
     Result
-        Tables cross_corpus (`matrix`) and left_out_scores (`by_condition`). Figures: see `summary`; scores: each model
-        as recorded, as `evaluation.score` gives it.
+        Tables cross_corpus (`matrix`, trimmed clips) and left_out_scores (`by_length`). Figures: see `summary`; scores:
+        each model on trimmed clips, as `evaluation.score` gives it; windows: the same of the ensemble by seconds.
     """
-    rows, predictions = inputs.left_out_in(CLEAN[0])
-    members = (*ensemble.MODEL_NAMES, CHOSEN)
-    table = matrix(_long(rows, {name: predictions[name] for name in members}), seed=SEED)
-    truth = manifest.class_ids(rows), rows["group_id"].to_numpy()
-    scores = {name: evaluation.score(values, *truth, seed=SEED) for name, values in predictions.items()}
-    in_noise = by_condition(*inputs.left_out, seed=SEED)
-    figures = summary(table, CHOSEN) | {"scores": scores, "noise": _noise_figures(in_noise)}
-    return Result(figures, {"cross_corpus": table, "left_out_scores": in_noise})
+    rows, predictions = inputs.left_out("clip")
+    windows, of_windows = inputs.left_out("window")
+    table = matrix(_long(rows, predictions), seed=SEED)
+    scores = {name: _score(rows, values, seed=SEED) for name, values in predictions.items()}
+    by_seconds = {
+        f"{seconds:g}": {
+            name: _score(windows.iloc[place], values[place], seed=SEED) for name, values in of_windows.items()
+        }
+        for seconds, place in windows.groupby("seconds").indices.items()
+    }
+    lengths = by_length({"clip": scores} | by_seconds)
+    figures = summary(table, CHOSEN) | {"scores": scores}
+    figures["windows"] = {seconds: _with_size(found[CHOSEN]) for seconds, found in by_seconds.items()}
+    return Result(figures, {"cross_corpus": table, "left_out_scores": lengths})
 
 
 def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
@@ -87,46 +92,31 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"low": float, "high": float})
 
 
-def by_condition(
-    rows: pd.DataFrame,
-    predictions: Mapping[str, np.ndarray],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Score every model on all clips together, as recorded and in noise.
+def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
+    """Return scores by what was judged and by model as a table.
 
     Parameters
     ----------
-    rows : DataFrame
-        label, group_id and condition; the same clips in the same order in every condition.
-    predictions : mapping of model to ndarray (n_rows, 3)
-        `CHOSEN` among them.
-    n_bootstrap, seed : int
+    scores : mapping of str to mapping of str to dict
+        "clip" or the seconds of windows, to model, to what `evaluation.score` gives.
 
     Returns
     -------
     DataFrame
-        condition, model, measure, value, low, high, n_clips, n_groups. Measures: "macro F1", "F1 <label>", "change"
-        (of macro F1 against the clips as recorded, paired) and "gain" (of `CHOSEN` over the model, paired).
+        seconds, model, measure ("macro F1", "F1 <label>", "recall <label>"), value, low, high, n_clips, n_groups.
     """
-    options, places = {"n_bootstrap": n_bootstrap, "seed": seed}, rows.groupby("condition", sort=False).indices
-    conditions = {name: {m: v[place] for m, v in predictions.items()} for name, place in places.items()}
-    clips = rows.iloc[places[CLEAN[0]]]
-    truth, table = (manifest.class_ids(clips), clips["group_id"].to_numpy()), []
-    for condition, here in conditions.items():
-        for model, values in here.items():
-            result = evaluation.score(values, *truth, **options)
+    table = []
+    for seconds, models in scores.items():
+        for model, result in models.items():
             figures = {"macro F1": result["macro_f1"]}
-            figures |= {f"F1 {label}": result["per_class"][label]["f1"] for label in config.CLASS_NAMES}
-            before = conditions[CLEAN[0]][model]
-            figures["change"] = evaluation.paired_difference(values, before, *truth, **options)
-            figures["gain"] = evaluation.paired_difference(here[CHOSEN], values, *truth, **options)
+            figures |= {
+                f"{name} {label}": result["per_class"][label][name.lower()]
+                for name in ("F1", "recall")
+                for label in config.CLASS_NAMES
+            }
             size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
-            table += [
-                {"condition": condition, "model": model, "measure": measure} | interval_of(figure) | size
-                for measure, figure in figures.items()
-            ]
+            where = {"seconds": seconds, "model": model}
+            table += [where | {"measure": measure} | figure | size for measure, figure in figures.items()]
     return pd.DataFrame(table)
 
 
@@ -297,11 +287,15 @@ def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, object]
     return found
 
 
-def _noise_figures(table: pd.DataFrame) -> dict[str, dict]:
-    """Return {condition: {model: macro F1 with n}} of the conditions with noise."""
-    rows = table[(table["measure"] == "macro F1") & (table["condition"] != CLEAN[0])]
-    found: dict[str, dict] = {}
-    for _, row in rows.iterrows():
-        size = {name: int(row[name]) for name in ("n_clips", "n_groups")}
-        found.setdefault(row["condition"], {})[row["model"]] = interval_of(row) | size
-    return found
+def _score(rows: pd.DataFrame, values: np.ndarray, *, seed: int) -> dict:
+    return evaluation.score(values, manifest.class_ids(rows), rows["group_id"].to_numpy(), seed=seed)
+
+
+def _with_size(result: dict) -> dict:
+    """Return macro F1 and each class's figures, each with the windows and groups that it rests on."""
+    size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
+    per_class = {
+        label: {name: figure | size for name, figure in figures.items()}
+        for label, figures in result["per_class"].items()
+    }
+    return {"macro_f1": result["macro_f1"] | size, "per_class": per_class}

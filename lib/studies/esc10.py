@@ -156,9 +156,11 @@ def run(inputs: Inputs) -> Result:
     """Tell ten kinds of sound apart from the mean of frozen YAMNet embeddings, as `classify`."""
     from lib import yamnet  # here: TensorFlow takes seconds to import
 
-    embeddings = yamnet.embeddings(yamnet.load_base().backbone, inputs.waveforms(*manifest.SPLITS))
+    rows = inputs.rows(*manifest.SPLITS)
+    rows = rows.iloc[clips(rows, inputs.recordings)["place"]].reset_index(drop=True)
+    embeddings = yamnet.embeddings(yamnet.load_base().backbone, manifest.load_waveforms(rows))
     means = np.stack([patches.mean(axis=0) for patches in embeddings])
-    return classify(inputs.rows(*manifest.SPLITS), means, recordings=inputs.recordings, seed=SEED)
+    return classify(rows, means, recordings=inputs.recordings, seed=SEED)
 
 
 def classify(

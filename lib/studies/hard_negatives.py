@@ -13,7 +13,6 @@ from matplotlib.ticker import PercentFormatter
 
 from lib import config, evaluation, plots
 from lib.corpora import acquisition
-from lib.noise import CLEAN
 from lib.studies import decisions, drawing, esc10
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
@@ -83,9 +82,8 @@ def run(inputs: Inputs) -> Result:
         all normal clips and the three kinds of highest rate with `evaluation.MIN_GROUPS` groups or more; no_clips: the
         kinds of which there is no clip at all.
     """
-    left_out, predictions = inputs.left_out_in(CLEAN[0])
-    members = {name: predictions[name] for name in inputs.test_predictions}
-    given = {"test": (inputs.rows("test"), inputs.test_predictions), "left_out": (left_out, members)}
+    left_out, predictions = inputs.left_out("clip")
+    given = {"test": (inputs.rows("test"), inputs.test_predictions), "left_out": (left_out, predictions)}
     tables = {split: by_kind(*pair, recordings=inputs.recordings, seed=SEED) for split, pair in given.items()}
     n_clips = pd.concat(tables.values()).groupby("kind")["n_clips"].max()
     figures = {split: _headline(table) for split, table in tables.items()}

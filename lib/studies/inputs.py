@@ -69,7 +69,7 @@ class Inputs:
         """The ensemble rule that notebook 05 chose."""
         fitted = json.loads((self.models_dir / "ensemble_rules.json").read_text(encoding="utf-8"))
         config.check_class_names(fitted["class_names"], where="ensemble_rules.json")
-        return fitted["rules"][SCHEME][fitted["chosen"]]
+        return fitted["rules"][fitted["chosen"]]
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> Predictions:
         """Return the probabilities of both networks and of the ensemble, each (n_clips, 3)."""
@@ -81,38 +81,45 @@ class Inputs:
 
     @cached_property
     def test_predictions(self) -> Predictions:
-        """Predictions on the test split as recorded."""
-        return self.predict(self.waveforms("test"))
+        """Predictions on the trimmed clips of the test split, from notebook 06's tables, in the order of their rows."""
+        return self._in_order("test", self._predicted("_test", kind="clip", scheme=SCHEME))
 
     @cached_property
     def validation_predictions(self) -> Predictions:
-        """Predictions on the validation split, from the tables of notebooks 03 and 04."""
-        clip_ids = self.rows("validation")["clip_id"]
-        return self.combine({name: self._validation_table(name, clip_ids) for name in ensemble.MODEL_NAMES})
+        """Predictions on the trimmed clips of the validation split, in the order of their rows."""
+        return self._in_order("validation", self._predicted(kind="clip", scheme=SCHEME, split="validation"))
 
-    @cached_property
-    def left_out(self) -> tuple[pd.DataFrame, Predictions]:
-        """Clips in every condition, and the predictions of networks trained without each clip's corpus group.
+    def left_out(self, kind: str) -> tuple[pd.DataFrame, Predictions]:
+        """Return what networks fitted without each corpus group predict for it: notebooks 03 and 04, development clips.
 
-        From the table of the study left_out. The ensemble's rule is fitted to the other corpus groups, in noise too.
+        Parameters
+        ----------
+        kind : str
+            "clip" (trimmed) or "window".
+
+        Returns
+        -------
+        (DataFrame, dict of str to ndarray (n_rows, 3))
+            Rows with clip_id, group_id, source, corpus_group, label, seconds, scheme; predictions of both networks and
+            of the ensemble, whose rule is fitted to the other corpus groups.
         """
-        rows, given = probabilities.by_model(probabilities.read(config.STUDIES_DIR / "tables" / "left_out.csv"))
-        members = {name: given[name] for name in ensemble.MODEL_NAMES}
-        truth, left_out = manifest.class_ids(rows), rows["scheme"].to_numpy()
-        combined = ensemble.out_of_fold(self.rule["rule"], members, truth, left_out, n_folds=None)
-        facts = self.rows(*manifest.SPLITS).set_index("clip_id").loc[rows["clip_id"]].reset_index()
-        facts = facts.assign(scheme=left_out, condition=rows["condition"].to_numpy())
-        return facts, members | {"ensemble": combined} | given
+        rows, members = self._predicted(kind=kind)
+        here = rows["scheme"].str.startswith(splits.LEFT_OUT).to_numpy()
+        rows, members = rows[here].reset_index(drop=True), {name: values[here] for name, values in members.items()}
+        folds = rows["scheme"].to_numpy()
+        combined = ensemble.out_of_fold(self.rule["rule"], members, manifest.class_ids(rows), folds, n_folds=None)
+        return rows, members | {"ensemble": combined}
 
-    def left_out_in(self, condition: str) -> tuple[pd.DataFrame, Predictions]:
-        """Return the clips and predictions of `left_out` in one condition."""
-        rows, predictions = self.left_out
-        here = (rows["condition"] == condition).to_numpy()
-        return rows[here].reset_index(drop=True), {name: values[here] for name, values in predictions.items()}
+    def _predicted(self, suffix: str = "", **wanted: str) -> tuple[pd.DataFrame, Predictions]:
+        paths = [self.probabilities_dir / f"{name}{suffix}.csv" for name in ensemble.MODEL_NAMES]
+        return probabilities.by_model(probabilities.read(*paths, **wanted))
 
-    def _validation_table(self, name: str, clip_ids: pd.Series) -> np.ndarray:
-        table = probabilities.read(self.probabilities_dir / f"{name}.csv", scheme=SCHEME, split="validation")
-        return table.set_index("clip_id").loc[clip_ids, list(config.CLASS_NAMES)].to_numpy()
+    def _in_order(self, split: str, predicted: tuple[pd.DataFrame, Predictions]) -> Predictions:
+        clips, members = predicted
+        places = pd.Index(clips["clip_id"]).get_indexer(self.rows(split)["clip_id"])
+        if (places < 0).any():
+            raise ValueError(f"{int((places < 0).sum())} clips of the split {split} were not predicted: build again.")
+        return self.combine({name: values[places] for name, values in members.items()})
 
 
 def _predictor(network: object, checkpoint_dir: object) -> Callable[[Sequence[np.ndarray]], np.ndarray]:

@@ -15,20 +15,20 @@ ENDS = {"low": [0.4, None], "high": [0.6, None]}
 @pytest.fixture
 def folder(tmp_path):
     size = {"n_clips": [1200, 8], "n_groups": [30, 2]}
-    table = pd.DataFrame({"variant": ["a", "b"], "measure": "change", "value": [0.5, -0.1], **ENDS, **size})
+    table = pd.DataFrame({"option": ["a", "b"], "measure": "change", "value": [0.5, -0.1], **ENDS, **size})
     named = pd.DataFrame({"kind": ["x", "y"], "threshold": [0.25, 1.0], "risk": [0.5, 0.1]})
     named = named.assign(risk_low=ENDS["low"], risk_high=ENDS["high"])
-    result.write("ablation", Result({"n_clips": 1200}, {"ablation": table, "named": named}), tmp_path, networks={})
+    result.write("options", Result({"n_clips": 1200}, {"options": table, "named": named}), tmp_path, networks={})
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "ablation.png").write_bytes(b"picture")
+    (tmp_path / "figures" / "options.png").write_bytes(b"picture")
     return tmp_path
 
 
 def test_figures_are_written_with_interval_and_n(folder):
     tables = result.read_tables(folder)
-    shown = appendix.by_measure(tables, "ablation", keys=["variant"], measures=["change"])
+    shown = appendix.by_measure(tables, "options", keys=["option"], measures=["change"])
     assert shown.rows == [["a", "+0.500 [+0.400, +0.600]", "1,200 / 30"], ["b", "-0.100", "8 / 2"]]
-    assert shown.head == ["variant", "change", "clips / groups"]
+    assert shown.head == ["option", "change", "clips / groups"]
     some = appendix.wide(tables, "named", keys=["kind", "threshold"], figures=["risk"], where={"kind": ["x"]}, digits=1)
     assert some.rows == [["x", "0.25", "0.5 [0.4, 0.6]"]]
 
@@ -40,7 +40,7 @@ def test_only_studies_that_ran_have_a_section(folder):
 
 
 def test_a_figure_is_in_the_page_itself(folder):
-    assert appendix.figure_address(folder, "ablation").startswith("data:image/png;base64,")
+    assert appendix.figure_address(folder, "options").startswith("data:image/png;base64,")
     assert appendix.figure_address(folder, "other") == ""
 
 

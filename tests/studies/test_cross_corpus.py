@@ -123,16 +123,23 @@ def test_the_summary_says_whether_the_intervals_overlap():
         assert cross_corpus.summary(table, "yamnet")["recall"]["normal"]["apart"] is apart
 
 
-def test_conditions_are_compared_on_the_same_clips():
-    labels = np.repeat([0, 1, 2], 10)
+def test_windows_are_scored_by_their_length():
+    labels = np.repeat([0, 1, 2], 20)
     right, wrong = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
-    clips = pd.DataFrame({"label": np.array(config.CLASS_NAMES)[labels], "group_id": [f"g{i}" for i in range(30)]})
-    rows = pd.concat([clips.assign(condition=name) for name in ("as recorded", "noise, 0 dB")], ignore_index=True)
-    given = {"yamnet": np.concatenate([right, wrong]), "ensemble": np.concatenate([right, right])}
-    table = cross_corpus.by_condition(rows, given, n_bootstrap=50).set_index(["condition", "model", "measure"])["value"]
-    assert table["noise, 0 dB", "yamnet", "macro F1"] == 0 and table["noise, 0 dB", "yamnet", "change"] == -1
-    assert table["noise, 0 dB", "yamnet", "gain"] == 1 and table["as recorded", "yamnet", "gain"] == 0
-    assert table["noise, 0 dB", "ensemble", "change"] == 0
+    rows = pd.DataFrame({"label": np.array(config.CLASS_NAMES)[labels], "group_id": [f"g{i}" for i in range(60)]})
+    rows = rows.assign(clip_id=rows.index, source="esc10", scheme="without_esc50", seconds=[5.0, 10.0] * 30)
+    given = dict.fromkeys(("yamnet", "ensemble"), right) | {"wav2vec2": wrong}
+
+    class Inputs:
+        def left_out(self, kind):
+            return (rows, given) if kind == "window" else (rows.iloc[:40], {n: v[:40] for n, v in given.items()})
+
+    found = cross_corpus.run(Inputs())
+    assert list(found.figures["windows"]) == ["5", "10"] and found.figures["scores"]["wav2vec2"]["n_clips"] == 40
+    five = found.figures["windows"]["5"]
+    assert (five["macro_f1"]["value"], five["macro_f1"]["n_clips"], five["macro_f1"]["n_groups"]) == (1.0, 30, 30)
+    table = found.tables["left_out_scores"].set_index(["seconds", "model", "measure"])["value"]
+    assert table["10", "wav2vec2", "macro F1"] == 0 and table["5", "ensemble", "recall screaming"] == 1
 
 
 def test_the_heat_map_writes_value_and_n_into_every_cell_held(table):

@@ -1,4 +1,4 @@
-"""Heads on frozen features, and networks trained for studies, on data where the truth is known."""
+"""Heads on frozen features, on data where the truth is known."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, probabilities, splits
-from lib.reporting import steps
-from lib.studies import ablation, frozen_head, left_out, retrained, seeds
+from lib import config
+from lib.studies import frozen_head
 
 CORPUS_GROUPS = ("a", "b", "c", "d")
 C = 1.0  # the study's own penalties are for more features
@@ -63,79 +62,3 @@ def test_the_table_compares_with_its_first_row(rows):
     assert table.loc[("right", "change"), ends].tolist() == [0, 0, 0]
     assert table.loc[("wrong", "change"), ends].tolist() == [-1, -1, -1]
     assert table.loc[("wrong", "F1 crying"), "value"] == 0 and set(table["n_groups"]) == {120}
-
-
-def test_each_variant_lacks_one_piece():
-    variants = ablation.augment_variants()
-    whole = vars(variants.pop("full recipe"))
-    assert len(variants) >= 6 and all(whole[key] > 0 for key in ("p_shift", "p_pitch_tempo", "p_noise"))
-    for name, settings in variants.items():
-        lacking = {key for key, value in vars(settings).items() if value != whole[key]}
-        assert len(lacking) == 1 and vars(settings)[lacking.pop()] == 0.0, name
-
-
-@pytest.mark.parametrize("profile", [name for name in seeds.PROFILES if name != "full"])
-def test_another_seed_is_the_full_recipe_but_for_its_seed(profile):
-    full, other = (steps.load_parameters(steps.PARAMS_DIR / f"{name}.yaml") for name in ("full", profile))
-    for notebook in ("03_yamnet", "04_wav2vec2"):
-        assert other[notebook]["seed"] != full[notebook]["seed"]
-        differ = {key for key, value in full[notebook].items() if other[notebook].get(key) != value}
-        assert differ == {"profile", "seed", "split_schemes"}, notebook
-
-
-@pytest.mark.parametrize("stages", [(), ("A", "B")])
-def test_every_checkpoint_predicts_and_the_kept_stage_is_marked(rows, stages, monkeypatch, tmp_path):
-    from lib import wav2vec2, yamnet
-
-    for model in ("yamnet", "wav2vec2"):
-        for folder in ("s", *(f"s.{stage}" for stage in stages)):
-            (tmp_path / model / folder).mkdir(parents=True)
-        config.write_record(tmp_path / model / "s", {"stage": "B: last layers"})
-    answers = {"s": [0, 0, 1], "s.A": [0, 1, 0], "s.B": [0, 0, 1]}
-    for network in (yamnet, wav2vec2):
-        monkeypatch.setattr(network, "load", lambda folder: folder.name)
-        monkeypatch.setattr(network, "predict", lambda name, clips: np.tile(answers[name], (len(clips), 1)))
-    monkeypatch.setattr(splits, "read", lambda scheme, splits: rows.assign(split="test", clip_id=rows.index))
-    monkeypatch.setattr(retrained.manifest, "load_waveforms", lambda rows: rows["clip_id"].tolist())
-    table = retrained.predictions("s", tmp_path)
-    assert set(table["condition"]) == {"as recorded"}
-    assert len(table) == 2 * len(rows) * (len(stages) or 1)
-    kept = table[table["kept"]]
-    assert set(kept["stage"]) == {"B"} and (kept["normal"] == 1).all() and len(kept) == 2 * len(rows)
-    assert (table.loc[~table["kept"], "normal"] == 0).all()
-
-
-def test_corpus_groups_left_out_are_predicted_in_noise_too(rows, monkeypatch, tmp_path):
-    from lib import wav2vec2, yamnet
-
-    for model in ("yamnet", "wav2vec2"):
-        for scheme in ("without_one", "without_two"):
-            (tmp_path / "models" / model / scheme).mkdir(parents=True)
-            config.write_record(tmp_path / "models" / model / scheme, {"stage": "A: frozen"})
-
-    def predict(_model, clips):
-        """Tell how far the samples range."""
-        return np.array([[1 - np.ptp(clip), np.ptp(clip), 0] for clip in clips])
-
-    for network in (yamnet, wav2vec2):
-        monkeypatch.setattr(network, "load", lambda folder: folder)
-        monkeypatch.setattr(network, "predict", predict)
-    monkeypatch.setattr(config, "build_dir", lambda profile: tmp_path)
-    monkeypatch.setattr(splits, "left_out_schemes", lambda: ["without_one", "without_two"])
-    some = {"without_one": rows[:3], "without_two": rows[3:5]}
-    monkeypatch.setattr(splits, "read", lambda scheme, splits: some[scheme].assign(split="test", clip_id="c"))
-    monkeypatch.setattr(retrained.manifest, "load_waveforms", lambda rows: [np.full(8, 0.25, np.float32)] * len(rows))
-    monkeypatch.setattr(
-        retrained,
-        "in_noise",
-        lambda rows, clips: {"quiet": clips, "loud": [clip * ([0, 2] * 4) for clip in clips]},
-    )
-    table = left_out.run(None).tables["left_out"]
-    assert table.groupby(["scheme", "model", "condition"]).size().to_dict() == {
-        (scheme, model, condition): n
-        for scheme, n in (("without_one", 3), ("without_two", 2))
-        for model in ("yamnet", "wav2vec2")
-        for condition in ("quiet", "loud")
-    }
-    assert set(table.columns) == {*probabilities.COLUMNS, *probabilities.WHO}
-    assert table.groupby("condition")["screaming"].unique().map(list).to_dict() == {"quiet": [0.0], "loud": [0.5]}

@@ -117,8 +117,8 @@ def test_the_study_names_the_worst_kind_and_those_without_any_clip(given):
         def rows(self, _):
             return rows.iloc[:20]
 
-        def left_out_in(self, _):
-            return rows, {"m": quiet, "m.A": quiet}
+        def left_out(self, _):
+            return rows, {"m": quiet}
 
     found = hard_negatives.run(Inputs())
     assert list(found.figures["test"]["m"]["worst"]) == ["cat"]

@@ -67,9 +67,9 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
         raise ValueError(f"chunks of {chunk_seconds} s: choose {MIN_SAMPLES // RATE} to {MAX_SAMPLES // RATE} s.")
     n_chunk = round(chunk_seconds * RATE)
     held, start, n_context = np.empty(0, np.float32), 0, 0
-    for block, is_last in _with_last(blocks):
-        held = np.concatenate([held, block])
-        while (n_new := _next_length(len(held) - n_context, n_chunk, is_last=is_last)) > 0:
+    for block in itertools.chain(blocks, [None]):
+        held = held if block is None else np.concatenate([held, block])
+        while n_new := _next_length(len(held) - n_context, n_chunk, is_last=block is None):
             yield Part(held[: n_context + n_new], start, n_context)
             start += n_new
             n_before, n_context = n_context + n_new, min(start, CONTEXT_SAMPLES)
@@ -83,17 +83,6 @@ def _next_length(n_waiting: int, n_chunk: int, *, is_last: bool) -> int:
     if not is_last:
         return 0
     return n_waiting if n_waiting <= MAX_SAMPLES else -(-n_waiting // 2)
-
-
-def _with_last(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield each block with whether it is the last one."""
-    waiting = None
-    for block in blocks:
-        if waiting is not None:
-            yield waiting, False
-        waiting = block
-    if waiting is not None:
-        yield waiting, True
 
 
 def put_part(store: ChunkStore, part: Part, *, stream_id: str, sequence: int) -> shared.ChunkReference:

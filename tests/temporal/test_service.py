@@ -21,9 +21,12 @@ import soundfile
 from temporalio.client import WorkflowFailureError
 
 from lib.config import PROJECT_DIR
+from lib.events import frames_to_events
 from temporal_workflow import client as cli
 from temporal_workflow import shared
+from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part
 from temporal_workflow.codec import OversizedMessage
+from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.sender import StreamClosedError, StreamSender, new_stream_id, submit_file
 from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
 from temporal_workflow.store import uri_of
@@ -145,6 +148,41 @@ def test_file_becomes_one_list_of_events(service: Service, tmp_path) -> None:
     borders = [seconds for event in events for seconds in (event["onset_seconds"], event["offset_seconds"])]
     np.testing.assert_allclose(borders, [20, 60, 60, 70], atol=0.48)
     assert not any(service.chunks.root.glob(f"??/*{file_id}*"))
+
+
+@pytest.mark.parametrize(("chunk_seconds", "phase_seconds"), [(5.0, 0.0), (10.0, 1.7), (15.0, 3.1)])
+def test_events_do_not_depend_on_how_the_stream_is_cut(service: Service, chunk_seconds, phase_seconds) -> None:
+    """A cry over a chunk border is one event, a scream of half a second at a border is found; shuffled and repeated."""
+    plan = [("normal", 9.3), ("crying", 12), ("normal", 8), ("screaming", 1), ("normal", 19.7), ("crying", 3)]
+    waveform = np.concatenate([tone(PITCH_HZ[label], seconds) for label, seconds in plan])
+    detector = PitchDetector()
+    _, rows = detector.frames(waveform, first_sample=0, is_last=True)
+    expected = frames_to_events(rows, detector.settings.events, hop_seconds=shared.HOP_SECONDS)
+    assert [event.label for event in expected] == ["crying", "screaming", "crying"]
+
+    n_first, n_chunk, n_least = (round(seconds * 16_000) for seconds in (5 + phase_seconds, chunk_seconds, 5))
+    borders = [0, *range(n_first, len(waveform) - n_least, n_chunk), len(waveform)]
+    contexts = [min(start, CONTEXT_SAMPLES) for start in borders[:-1]]
+    found = [
+        Part(waveform[start - n_context : stop], start, n_context)
+        for start, stop, n_context in zip(borders, borders[1:], contexts, strict=False)
+    ]
+    stream_id = new_stream_id()
+    sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(found)]
+    random.Random(7).shuffle(sent)
+
+    async def send() -> None:
+        sender = StreamSender(await service.client(), stream_id)
+        for chunk in sent + sent[::3]:
+            await sender.send(chunk)
+        await sender.finish(len(found))
+        await sender.result()
+
+    asyncio.run(send())
+    events = service.results.events(stream_id)
+    assert [(e["onset_seconds"], e["offset_seconds"], e["label"]) for e in events] == [
+        (pytest.approx(e.onset_seconds), pytest.approx(e.offset_seconds), e.label) for e in expected
+    ]
 
 
 def test_unreadable_file_fails_with_its_name(service: Service, tmp_path) -> None:

@@ -48,15 +48,7 @@ PCM16_SCALE = 32768
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a recording is, as its header says.
-
-    Attributes
-    ----------
-    duration_seconds : float
-    sample_rate_hz, channels : int
-    container, codec : str
-        For example "WAV" and "PCM_16".
-    """
+    """What a recording is, as its header says; container and codec are for example "WAV" and "PCM_16"."""
 
     duration_seconds: float
     sample_rate_hz: int

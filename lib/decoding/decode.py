@@ -121,30 +121,22 @@ class Decoding:
 
 @contextlib.contextmanager
 def _regular_file(path: Path) -> Iterator[int]:
-    """Open a regular file; pipes, devices and folders are refused before opening, and checked again after."""
+    """Open a regular file; pipes, devices and folders are refused, and do not halt the opening."""
     if "\0" in str(path):
         raise MissingAudio("its name holds a null byte", path)
-    descriptor = None
     try:
-        _check_regular(path, path.stat())
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        _check_regular(path, os.fstat(descriptor))
-        yield descriptor
-    except FileNotFoundError as error:
-        raise MissingAudio("there is no such file", path) from error
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise MissingAudio(f"it cannot be read ({error.strerror or error})", path) from error
+        raise MissingAudio(f"it cannot be opened ({error.strerror})", path) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise MissingAudio("it is a folder, pipe or device, no regular file", path)
+        if status.st_size == 0:
+            raise EmptyAudio("the file has 0 bytes", path)
+        yield descriptor
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _check_regular(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
-        raise MissingAudio(f"it is a {kinds.get(stat.S_IFMT(status.st_mode), 'device')}, no regular file", path)
-    if status.st_size == 0:
-        raise EmptyAudio("the file has 0 bytes", path)
+        os.close(descriptor)
 
 
 def _check_values(block: np.ndarray, path: Path) -> None:

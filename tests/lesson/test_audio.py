@@ -212,7 +212,7 @@ def test_errors_say_what_where_and_what_next(tmp_path):
         audio.load(tmp_path / "absent.wav")
     message = str(caught.value)
     assert str(tmp_path / "absent.wav") in message
-    assert "no such file" in message
+    assert "No such file" in message
     assert message.endswith("Check the path and its permissions.")
     assert str(copy.copy(caught.value)) == message  # made anew from its arguments, as between processes
 

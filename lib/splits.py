@@ -22,6 +22,8 @@ import pandas as pd
 from lib import config, manifest
 from lib.manifest import SPLITS
 
+CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
+KEPT_SPLITS_PATH = CORPORA_DIR / "kept_splits.csv"
 FRACTIONS = (0.7, 0.15, 0.15)
 LEFT_OUT = "without_"
 
@@ -34,7 +36,9 @@ class LeakageError(ValueError):
     """A group, or the same audio, is in more than one split."""
 
 
-def split_by_group(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
+def split_by_group(
+    frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int, kept: pd.Series | None = None
+) -> pd.Series:
     """Draw train, validation and test so that no group crosses and every class, source and subtype keeps its share.
 
     Greedy, after iterative stratification (Sechidis et al. 2011, On the Stratification of Multi-label Data): every
@@ -49,6 +53,8 @@ def split_by_group(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTION
         Wanted shares of `SPLITS`; their sum is 1.
     seed : int
         Decides between groups of equal size. The rows' order decides nothing.
+    kept : Series of str, optional
+        The split of groups that keep theirs, by group_id (`kept_splits`); the others are drawn around them.
 
     Returns
     -------
@@ -62,7 +68,8 @@ def split_by_group(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTION
     """
     shares = _check_fractions(fractions)
     counts = _group_counts(frame, seed)
-    assigned = pd.Series(-1, index=counts.index)
+    fixed = pd.Series(dtype=str) if kept is None else kept
+    assigned = counts.index.to_series().map(fixed.map(SPLITS.index)).fillna(-1).astype(int)
     _place_every_class(counts, assigned)
     _assign_greedily(counts, assigned, shares)
     splits = frame["group_id"].map(assigned).map(dict(enumerate(SPLITS))).rename("split")
@@ -85,6 +92,15 @@ def split_at_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIO
             splits[part] = name
     _check_every_class(frame["label"], splits)
     return splits
+
+
+def kept_splits() -> pd.Series:
+    """Return the split that each group of the corpora keeps from release to release, by group_id.
+
+    So results stay comparable, and no network has seen a group that is tested later. 1,148 groups keep what version
+    0.1 drew for them; version 0.2 drew the others around them (seed 7, on the index of recordings).
+    """
+    return pd.read_csv(KEPT_SPLITS_PATH, dtype=str, keep_default_na=False).set_index("group_id")["split"]
 
 
 def check_no_leakage(frame: pd.DataFrame) -> None:
@@ -162,7 +178,7 @@ def _assign_greedily(counts: pd.DataFrame, assigned: pd.Series, shares: np.ndarr
 
 @functools.cache
 def _corpus_groups() -> dict[str, str]:
-    table = pd.read_csv(config.PROJECT_DIR / "lib" / "corpora" / "sources.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(CORPORA_DIR / "sources.csv", dtype=str, keep_default_na=False)
     return dict(zip(table["source"], table["corpus_group"], strict=True))
 
 

@@ -15,7 +15,8 @@ from lib import config, manifest
 from lib.corpora import download, optional, synthetic
 from lib.corpora.download import Failure, Item, Progress
 
-CLIPS_PATH = config.PROJECT_DIR / "lib" / "corpora" / "clips.csv"
+CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
+CLIPS_PATH, SEGMENTS_PATH = CORPORA_DIR / "clips.csv", CORPORA_DIR / "cry_segments.csv"
 BASE_URL = "https://raw.githubusercontent.com"
 MIRROR_VARIABLE = "AUDIO_MIRROR"
 DATA_TIERS = ("auto", "real", "synthetic")  # what can be asked for
@@ -68,6 +69,20 @@ def clips() -> pd.DataFrame:
         If a path could leave its folder, or a row names an unknown source.
     """
     return _index().copy()
+
+
+def cry_segments() -> pd.DataFrame:
+    """Return where the crying is inside 423 recordings of donateacry.
+
+    Source: Fu et al. (2025), Infant Cry Detection Using Causal Temporal Representation, whose annotations
+    (github.com/PeterIsDanning/Infant-Cry-Detection-by-CRSTC, MIT) look like silence detection corrected by hand.
+
+    Returns
+    -------
+    DataFrame
+        One row per segment: sha256 of the recording's file, as in `clips`; onset_seconds and offset_seconds in it.
+    """
+    return pd.read_csv(SEGMENTS_PATH)
 
 
 def items(frame: pd.DataFrame) -> list[Item]:

@@ -65,6 +65,17 @@ def test_the_index_is_sound():
     assert acquisition.lacking_classes(index) == ""
 
 
+def test_cry_segments_are_inside_cries_and_in_order():
+    segments = acquisition.cry_segments()
+    recordings = acquisition.clips().set_index("sha256").loc[segments["sha256"]].reset_index()
+    assert len(segments) == 1768 and segments["sha256"].nunique() == 423
+    assert set(recordings["label"]) == {"crying"}
+    assert (segments["onset_seconds"] >= 0).all() and (segments["onset_seconds"] < segments["offset_seconds"]).all()
+    assert (segments["offset_seconds"] <= recordings["duration_seconds"] + 0.001).all()
+    following = segments.groupby("sha256")["onset_seconds"].shift(-1)
+    assert (following.isna() | (following >= segments["offset_seconds"])).all()
+
+
 def test_addresses_are_pinned_to_a_commit():
     items = {item.path: item for item in acquisition.items(acquisition.clips())}
     item = items["Assets/positive/Scream+25.wav"]

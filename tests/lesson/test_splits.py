@@ -109,6 +109,32 @@ def test_other_fractions_are_kept_and_bad_ones_refused():
             splits.split_by_group(frame, fractions=bad, seed=0)
 
 
+def test_groups_that_keep_their_split_do_and_the_others_are_drawn_around_them():
+    frame = equal_groups(40)
+    names = frame["group_id"].unique()[::3]
+    kept = pd.Series(np.resize(["test", "train", "train"], len(names)), index=names)
+    split = splits.split_by_group(frame, seed=7, kept=kept)
+    fixed = frame["group_id"].isin(names)
+    assert (split[fixed] == frame.loc[fixed, "group_id"].map(kept)).all()
+    shares = pd.crosstab(frame["label"], split, normalize="index")[list(SPLITS)]
+    assert (abs(shares - np.array(splits.FRACTIONS)) < 0.03).to_numpy().all()
+
+
+def test_the_kept_splits_are_what_the_code_draws_for_the_index():
+    """Version 0.1's groups are given; version 0.2 drew the rest around them."""
+    index = pd.read_csv(config.PROJECT_DIR / "lib" / "corpora" / "clips.csv", keep_default_na=False)
+    table = pd.read_csv(splits.KEPT_SPLITS_PATH, dtype=str).set_index("group_id")
+    assert set(table.index) == set(index["group_id"])
+    first = table.loc[table["release"] == "0.1", "split"]
+    assert len(first) == 1148
+    drawn = splits.split_by_group(index, seed=7, kept=first)
+    assert (drawn == index["group_id"].map(splits.kept_splits())).all()
+    shares = pd.crosstab(index["label"], drawn, normalize="index")[list(SPLITS)]
+    assert (abs(shares.loc[["crying", "normal"]] - np.array(splits.FRACTIONS)) < 0.02).to_numpy().all()
+    scream = index[(index["label"] == "screaming") & (index["source"] != "screamingstrike")]  # one group of 82
+    assert abs((drawn[scream.index] == "test").mean() - 0.15) < 0.02
+
+
 def test_random_split_keeps_class_shares_but_shares_groups():
     frame = equal_groups(10, 10)
     split = with_split(frame, splits.split_at_random(frame, seed=7))

@@ -175,7 +175,7 @@ def find_sound(waveform: np.ndarray) -> tuple[int, int]:
 
 def choose_segments(n_samples: int, options: Options) -> tuple[list[tuple[int, int]], int]:
     """Return the bounds of the segments to keep, evenly spread over the recording, and how many there were."""
-    bounds = audio.segment_bounds(n_samples, segment_seconds=options.segment_seconds)
+    bounds = waveforms.segment_bounds(n_samples, segment_seconds=options.segment_seconds)
     n_kept = min(len(bounds), options.max_segments_per_recording)
     middles = (np.arange(n_kept) + 0.5) * len(bounds) / max(n_kept, 1)  # of n_kept equal stretches of the recording
     return [bounds[int(middle)] for middle in middles], len(bounds)
@@ -227,9 +227,9 @@ def _process_segment(segment: np.ndarray, clip_id: str, *, data_dir: Path, optio
     sha256 = audio.sha256_of_samples(waveform)
     path = f"processed/{sha256[:2]}/{clip_id}.wav"
     audio.write_pcm16(data_dir / path, waveform)
-    clip = {"clip_id": clip_id, "path": path, "sha256": sha256}
+    clip: Row = {"clip_id": clip_id, "path": path, "sha256": sha256}
     clip["duration_seconds"] = round(len(waveform) / config.SAMPLE_RATE_HZ, 4)
-    clip["bandwidth_hz"] = round(audio.bandwidth_hz(waveform, config.SAMPLE_RATE_HZ))
+    clip["bandwidth_hz"] = round(waveforms.bandwidth_hz(waveform, config.SAMPLE_RATE_HZ))
     clip |= {f"{name}_before": value for name, value in measure(segment).items()}
     return clip | {f"{name}_after": value for name, value in measure(waveform).items()}
 

@@ -195,9 +195,9 @@ def validate() -> pd.DataFrame:
     absent = download.missing(wanted)
     found = (file for name in sources()["source"] for file in (config.RAW_DIR / name).rglob("*") if file.is_file())
     extra = set(found) - {item.target for item in wanted}
-    rows = [(item.target, "changed" if item.target.is_file() else "missing") for item in absent]
-    rows += [(path, "extra") for path in sorted(extra)]
-    rows = [(path.relative_to(config.DATA_DIR).as_posix(), problem) for path, problem in rows]
+    problems = [(item.target, "changed" if item.target.is_file() else "missing") for item in absent]
+    problems += [(path, "extra") for path in sorted(extra)]
+    rows = [(path.relative_to(config.DATA_DIR).as_posix(), problem) for path, problem in problems]
     return pd.DataFrame(rows, columns=["path", "problem"])
 
 

@@ -149,16 +149,13 @@ def fetch(items: Sequence[Item], base: str | Path, *, folder: Path, progress: Pr
     pooch.get_logger().setLevel(logging.WARNING)  # a line per file is too much
     for parent in {item.target.parent for item in wanted}:
         parent.mkdir(parents=True, exist_ok=True)  # pooch makes them too, and fails when two threads do so at once
-    is_mirror = isinstance(base, Path)
+    is_mirror = isinstance(base, Path)  # joined as a path, not quoted
     by_name = {item.target.relative_to(folder).as_posix(): item for item in wanted}
     store = pooch.create(
         path=folder,
         base_url="",
         registry={name: f"sha256:{item.sha256}" for name, item in by_name.items()},
-        urls={
-            name: str(base / item.remote) if is_mirror else f"{base}/{quote(item.remote)}"
-            for name, item in by_name.items()
-        },
+        urls={name: f"{base}/{item.remote if is_mirror else quote(item.remote)}" for name, item in by_name.items()},
         retry_if_failed=0 if is_mirror else N_RETRIES,
     )
     downloader = _copy if is_mirror else functools.partial(_download, _session())

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pooch
 
-from lib import audio, config, manifest
+from lib import audio, config, manifest, waveforms
 from lib.corpora import download, rules
 from lib.corpora.download import Failure, Item
 from lib.corpora.rules import Labelled
@@ -26,7 +26,7 @@ TABLE_PATH = config.PROJECT_DIR / "lib" / "corpora" / "sources.csv"
 ARCHIVES_DIR = ".archives"  # beside the sources: a file put there by hand is not downloaded
 KEYS = {"huggingface": "HF_TOKEN", "mozilla": "MDC_API_KEY"}
 TABLE_SUFFIXES = (".csv", ".tsv", "")  # no suffix: Kaldi's tables
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".caf", ".3gp", ".aif", ".aiff", ".webm", *TABLE_SUFFIXES)
+SUFFIXES = (*audio.AUDIO_SUFFIXES, *TABLE_SUFFIXES)
 
 
 class CorpusError(ValueError):
@@ -152,7 +152,8 @@ def _install_archives(row: pd.Series, folder: Path, checksums: Mapping[str, str]
 
 
 def _download(row: pd.Series, url: str, path: Path, sha256: str, *, offline: bool) -> None:
-    server, remote = re.fullmatch("(https?://[^/]+)/(.+)", url).groups()
+    parts = urlsplit(url)
+    server, remote = f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/")
     item = Item(row["source"], path.name, remote, path, sha256)
     if not download.missing([item]):
         return
@@ -228,7 +229,7 @@ def _facts(row: pd.Series, recording: Labelled) -> dict[str, object] | Failure:
         "duration_seconds": round(len(waveform) / rate_hz, 3),
         "sample_rate_hz": rate_hz,
         "channels": info.channels,
-        "bandwidth_hz": round(audio.bandwidth_hz(waveform, rate_hz)),
+        "bandwidth_hz": round(waveforms.bandwidth_hz(waveform, rate_hz)),
         "licence": row["licence"],
         "sha256": sha256,
     }

@@ -61,7 +61,7 @@ def librispeech(folder: Path) -> Found:
 
 def speechocean762(folder: Path) -> Found:
     """Read ``WAVE/SPEAKER<number>/*.WAV`` and the ages in ``*/spk2age``."""
-    ages = {}
+    ages: dict[str, int] = {}
     for table in folder.rglob("spk2age*"):
         pairs = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
         ages |= {pair[0].lstrip("0"): int(pair[1]) for pair in pairs if len(pair) == 2}

@@ -19,7 +19,7 @@ import pandas as pd
 import soundfile
 from scipy import signal
 
-from lib import audio, config
+from lib import config, waveforms
 from lib.manifest import RAW_COLUMNS
 
 SUBTYPES = {
@@ -143,7 +143,7 @@ def _write_clip(path: Path, waveform: np.ndarray, rate_hz: int) -> dict:
         "duration_seconds": len(waveform) / rate_hz,
         "sample_rate_hz": rate_hz,
         "channels": 1,
-        "bandwidth_hz": round(audio.bandwidth_hz(waveform, rate_hz), 1),
+        "bandwidth_hz": round(waveforms.bandwidth_hz(waveform, rate_hz), 1),
         "licence": LICENCE,
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "tier": "synthetic",
@@ -174,7 +174,7 @@ def _record(subtype: str, traits: Traits, condition: dict, rng: np.random.Genera
     sos = signal.butter(8, condition["cut_off_hz"], fs=_RATE_HZ, output="sos")
     wet, background = (_unit_rms(signal.sosfilt(sos, part)) for part in (wet, background))
     mixed = _unit_rms(wet + 10 ** (-condition["snr_db"] / 20) * background)
-    mixed = audio.resample(
+    mixed = waveforms.resample(
         (10 ** (condition["level_db"] / 20) * mixed).astype(np.float32), _RATE_HZ, int(condition["sample_rate_hz"])
     )
     return np.clip(mixed, -1, 1)
@@ -272,7 +272,7 @@ def _speech(n_samples: int, traits: Traits, rng: np.random.Generator) -> np.ndar
 
     def syllable(fall: float) -> np.ndarray:
         n_vowel = _n(traits.tempo * rng.uniform(0.1, 0.24))
-        f0_hz = np.clip(base_hz * fall * np.linspace(*rng.uniform(0.9, 1.15, 2), n_vowel), 90, 260)
+        f0_hz = np.clip(base_hz * fall * np.linspace(rng.uniform(0.9, 1.15), rng.uniform(0.9, 1.15), n_vowel), 90, 260)
         tract = traits.tract * (1 + 0.15 * traits.pitch)  # higher voices tend to come from shorter tracts
         formants_hz = tuple(tract * f for f in _VOWELS_HZ[rng.integers(len(_VOWELS_HZ))])
         vowel = _resonate(_voice(f0_hz, 0.5 * traits.breath, rng), formants_hz)
@@ -299,7 +299,7 @@ def _music(n_samples: int, traits: Traits, rng: np.random.Generator) -> np.ndarr
 
     def bar() -> np.ndarray:
         triad = _TRIADS[rng.integers(len(_TRIADS))]
-        out = sum(note(step, 4 * beat_seconds) for step in triad)
+        out = np.sum([note(step, 4 * beat_seconds) for step in triad], axis=0)
         for beat in range(4):
             melody = note(12 + rng.choice(triad), beat_seconds)
             start = _n(beat * beat_seconds)

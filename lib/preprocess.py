@@ -18,7 +18,7 @@ import pandas as pd
 
 from lib import audio, config, manifest, waveforms
 
-VERSION = 1  # raise it when the same recording gives other clips: kept files of older versions are then left alone
+VERSION = 2  # raise it when the same recording gives other clips: kept files of older versions are then left alone
 INDEX_FILE = "index.json"
 MEASURES = ("level_db", "peak_db", "clipped_share", "zero_share")
 SILENT_STEP = 2 / 32768  # digital silence: no further than two steps of 16 bit from the first (last) sample

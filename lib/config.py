@@ -34,7 +34,7 @@ STUDIES_DIR = BUILD_DIR / "studies"  # what lib.studies writes: tables/, figures
 MODELS_DIR = PROJECT_DIR / "models"  # released checkpoints, in git
 
 CHECKPOINT_FILES = {"yamnet": "model.keras", "wav2vec2": "model.safetensors"}
-RELEASED_DIRS = {"yamnet": "yamnet_finetuned", "wav2vec2": "wav2vec2_compact"}  # in MODELS_DIR
+RELEASED_DIRS = {"yamnet": "yamnet", "wav2vec2": "wav2vec2"}  # in MODELS_DIR
 RULE_FILE = "ensemble.json"  # in a folder of models
 LABELS_FILE = "labels.json"  # beside every checkpoint: the class order
 RECORD_FILE = "training.json"  # beside every checkpoint: base weights, data tier, parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
-from lib import config, evaluation
+from lib import config
 
 MODEL_NAMES = ("yamnet", "wav2vec2")
 RULES = ("average", "weighted", "vote", "calibrated", "meta")  # simplest first
 FITTED_RULES = ("weighted", "calibrated", "meta")
-ALL_ROWS = "all together"  # condition of `pairwise_comparisons` that holds every row
 N_CLASSES = len(config.CLASS_NAMES)
 SMALLEST_PROBABILITY = 1e-6  # keeps logarithms finite
 WEIGHT_STEPS = 20  # weights are tried in steps of 1/20
@@ -211,66 +209,6 @@ def folds(
         return list(LeaveOneGroupOut().split(np.zeros(len(class_ids)), class_ids, groups))
     splitter = StratifiedGroupKFold(min(n_folds, *n_groups), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, groups))
-
-
-def pairwise_comparisons(
-    candidates: Mapping[str, np.ndarray],
-    class_ids: np.ndarray,
-    groups: Sequence[str],
-    *,
-    conditions: Sequence[str] | None = None,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> list[dict]:
-    """Compare every rule with every other: paired differences in macro F1, on all rows and under each condition.
-
-    Parameters
-    ----------
-    candidates : mapping of str to ndarray (n_clips, 3)
-        Rule name to probabilities from parameters fitted without the row's fold.
-    class_ids, groups
-        Of the same clips.
-    conditions : sequence of str, optional
-        The condition of each row ("noise, 0 dB"), where clips are scored under more than one.
-    n_bootstrap, seed : int
-        Resamples of groups.
-
-    Returns
-    -------
-    list of dict
-        condition (`ALL_ROWS` or one of `conditions`), rule, other, and the other's gain over the rule: value, low, high
-        (95 % over groups; None with too few of them).
-    """
-    class_ids, groups = np.asarray(class_ids), np.asarray(groups)
-    named, rows = np.asarray([] if conditions is None else conditions), []
-    for condition in (ALL_ROWS, *np.unique(named)):
-        here = np.full(len(class_ids), True) if condition == ALL_ROWS else named == condition
-        truth, options = (class_ids[here], groups[here]), {"n_bootstrap": n_bootstrap, "seed": seed}
-        for rule, other in permutations([name for name in RULES if name in candidates], 2):
-            gain = evaluation.paired_difference(candidates[other][here], candidates[rule][here], *truth, **options)
-            interval = {key: gain[key] for key in ("value", "low", "high")}
-            rows.append({"condition": condition, "rule": rule, "other": other} | interval)
-    return rows
-
-
-def choose_rule(table: Sequence[Mapping]) -> str:
-    """Return the simplest rule that no other significantly beats, on all rows or under any one condition.
-
-    Significantly: the 95 % interval of the paired difference over groups lies above 0. Rules are tried in the order of
-    `RULES`, simplest first, so a rule with parameters has to be significantly
-    better. Where each is beaten under some condition, all rows together decide.
-
-    Parameters
-    ----------
-    table : sequence of mapping
-        From `pairwise_comparisons`, of two rules or more.
-    """
-    beaten = [row for row in table if (row["low"] or 0) > 0]
-    on_all_rows, anywhere = {row["rule"] for row in beaten if row["condition"] == ALL_ROWS}, {r["rule"] for r in beaten}
-    unbeaten = [name for name in RULES if name in {row["rule"] for row in table} - on_all_rows]
-    if not unbeaten:
-        raise ValueError("no rule is unbeaten: paired differences contradict each other")
-    return next((name for name in unbeaten if name not in anywhere), unbeaten[0])
 
 
 def check_rule(rule: Rule, *, where: str) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 
 from lib import config
 
@@ -85,28 +84,20 @@ def cached(
     return np.stack([np.load(path) for path in paths])
 
 
-def fit_head(
-    features: np.ndarray, class_ids: np.ndarray, weights: np.ndarray, *, c: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a logistic regression on standardised features; the scaling goes into the head's weights.
+def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
+    """Return a fitted scaler and logistic regression as one linear layer on features as they are.
 
     Parameters
     ----------
-    features : ndarray, (n_clips, n_features)
-        As the network gives them.
-    class_ids : ndarray of int, (n_clips,)
-    weights : ndarray, (n_clips,)
-        How much each clip counts, 1 on average.
-    c : float
-        Inverse strength of the L2 penalty.
+    head : Pipeline
+        ``make_pipeline(StandardScaler(), LogisticRegression())``, fitted.
 
     Returns
     -------
     (ndarray, ndarray)
-        Weights (n_classes, n_features) and biases (n_classes,) for features as they are.
+        Weights (n_classes, n_features) and biases (n_classes,), the scaling included.
     """
-    scale, regression = StandardScaler(), LogisticRegression(C=c, max_iter=1000)
-    regression.fit(scale.fit_transform(features), class_ids, sample_weight=weights)
+    scale, regression = (step for _, step in head.steps)
     kernel = regression.coef_ / scale.scale_
     return kernel, regression.intercept_ - kernel @ scale.mean_
 

@@ -5,7 +5,6 @@ scheme** says which clips a network trains on, which choose its best epoch, and 
 
 - grouped: the split by group of notebook 02. The result.
 - random: the split clip by clip, which ignores groups. What leakage is worth.
-- initial: the grouped split, for a Wav2Vec2 that starts from initial weights. What pretraining is worth.
 - released: train and validation groups together, up to the epoch that the grouped split chose; tested on the same
   test groups. What goes to models/.
 - without_<corpus group>: one corpus group left out of training and validation, and tested on. What unseen corpora do.
@@ -220,7 +219,7 @@ def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
     wanted = tuple(splits)
     if scheme == "random":
         return manifest.read(config.RANDOM_MANIFEST_PATH, splits=wanted)
-    if scheme in ("grouped", "initial"):
+    if scheme == "grouped":
         return manifest.read(config.MANIFEST_PATH, splits=wanted)
     rows = manifest.read(config.MANIFEST_PATH, splits=SPLITS if "test" in wanted else ("train", "validation"))
     if scheme == "released":

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import constants, try_to_load_from_cache
-from safetensors.torch import save_file
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -33,13 +32,8 @@ HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
 # Of transformers' configuration: all off, for dropout takes a third of a step on a CPU; augmentation does its work.
 DROPOUTS = (
-    "hidden_dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "feat_proj_dropout",
-    "final_dropout",
-    "layerdrop",
-)
+    "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
+)  # fmt: skip
 VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
 
 
@@ -95,38 +89,6 @@ def compact_config() -> Wav2Vec2Config:
     )
 
 
-def initial_model() -> ClipClassifier:
-    """Return the compact network with random weights, but for its first convolution: that starts as a filterbank."""
-    model = ClipClassifier(compact_config())
-    weight = model.wav2vec2.feature_extractor.conv_layers[0].conv.weight
-    filters = gabor_filters(weight.shape[0], weight.shape[-1])
-    weight.data.copy_(torch.from_numpy(filters)[:, None])
-    return model
-
-
-def gabor_filters(n_filters: int, n_samples: int, *, low_hz: float = 80.0, high_hz: float = 7600.0) -> np.ndarray:
-    """Return Gabor filters spaced evenly in mels, in cosine and sine pairs, each with mean 0 and norm 1.
-
-    Their bandwidth is that of the triangular mel filter they stand for, as far as it fits into `n_samples` (Zeghidour
-    et al. 2018, "Learning filterbanks from raw speech for phone recognition", section 2).
-
-    Returns
-    -------
-    ndarray, float32, shape (n_filters, n_samples)
-    """
-    edges_mel = np.linspace(*(2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)), n_filters // 2 + 2)
-    edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
-    seconds = (np.arange(n_samples) - (n_samples - 1) / 2) / config.SAMPLE_RATE_HZ
-    half_width_hz = (edges_hz[2:] - edges_hz[:-2]) / 2  # a triangle is half as high half way to its edge
-    sigma_seconds = np.sqrt(2 * np.log(2)) / (2 * np.pi * half_width_hz / 2)
-    sigma_seconds = np.minimum(sigma_seconds, n_samples / config.SAMPLE_RATE_HZ / 5)[:, None]
-    envelope = np.exp(-(seconds**2) / (2 * sigma_seconds**2))
-    phase = 2 * np.pi * edges_hz[1:-1, None] * seconds
-    filters = np.stack([envelope * np.cos(phase), envelope * np.sin(phase)], axis=1).reshape(-1, n_samples)
-    filters -= filters.mean(axis=1, keepdims=True)
-    return (filters / np.linalg.norm(filters, axis=1, keepdims=True)).astype(np.float32)
-
-
 def _labels() -> dict:
     return {
         "num_labels": len(config.CLASS_NAMES),
@@ -146,9 +108,9 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
     Parameters
     ----------
     name : str
-        "initial": the compact configuration with initial weights. "pretrained": the same, pretrained by this project
-        (lib.studies.pretraining). "auto": facebook/wav2vec2-base where there is a GPU and the checkpoint is cached or
-        reachable, else the project's own, else initial weights. Anything else: a name or folder for `from_pretrained`.
+        "pretrained": the compact configuration, pretrained by this project (lib.studies.pretraining). "auto":
+        facebook/wav2vec2-base where there is a GPU and the checkpoint is cached or reachable, else the project's own.
+        Anything else: a name or folder for `from_pretrained`.
 
     Raises
     ------
@@ -159,8 +121,6 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
     """
     if name == "auto":
         name = _choose_base()
-    if name == "initial":
-        return initial_model(), "compact Wav2Vec2, initial weights (first convolution: mel-spaced Gabor filters)"
     own = name == "pretrained"
     source = _pretrained_dir() if own else name
     # Nothing of an earlier head is kept: a released classifier given as `name` starts over.
@@ -178,9 +138,7 @@ def _pretrained_dir() -> str:
 
 
 def _choose_base() -> str:
-    if torch.cuda.is_available() and _available(PRETRAINED_NAME):
-        return PRETRAINED_NAME
-    return "pretrained" if (PRETRAINED_DIR / CHECKPOINT_FILE).is_file() else "initial"
+    return PRETRAINED_NAME if torch.cuda.is_available() and _available(PRETRAINED_NAME) else "pretrained"
 
 
 def _available(name: str) -> bool:
@@ -294,7 +252,7 @@ def set_head(model: ClipClassifier, kernel: np.ndarray, bias: np.ndarray) -> Non
 
 
 def set_trainable(model: ClipClassifier, *, n_layers: int | None = None, convolutions: bool = True) -> int:
-    """Freeze or unfreeze parts of the network; the head always trains. The hook for gradual unfreezing.
+    """Freeze or unfreeze parts of the network; the head always trains.
 
     Parameters
     ----------
@@ -302,8 +260,7 @@ def set_trainable(model: ClipClassifier, *, n_layers: int | None = None, convolu
         How many transformer layers train, counted from the top; None: all, and what lies between them and the
         convolutions.
     convolutions : bool
-        Whether the convolutional feature encoder trains. Frozen, it also drops out of the backward graph, which
-        `freeze_base_model` alone does not do.
+        Whether the convolutional feature encoder trains. Frozen, it is left out of the backward graph too.
 
     Returns
     -------
@@ -319,29 +276,11 @@ def set_trainable(model: ClipClassifier, *, n_layers: int | None = None, convolu
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def parameter_groups(model: ClipClassifier, *, weight_decay: float) -> list[dict]:
-    """Return AdamW's parameter groups: weight decay on matrices and convolutions, none on biases and norms."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def save(model: ClipClassifier, checkpoint_dir: Path, *, record: dict) -> Path:
     """Write safetensors, config.json, labels.json and training.json; return the path of the weights."""
     model.save_pretrained(checkpoint_dir)
     config.describe_checkpoint(checkpoint_dir, record)
     return Path(checkpoint_dir) / CHECKPOINT_FILE
-
-
-def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Path:
-    """Write a network without head, in half precision, and training.json; return the path of the weights."""
-    half = {name: value.detach().cpu().half() for name, value in backbone.state_dict().items()}
-    backbone.config.save_pretrained(folder)
-    path = Path(folder) / CHECKPOINT_FILE
-    save_file(half, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes it readable to its owner alone
-    config.write_record(folder, record)
-    return path
 
 
 def load(checkpoint_dir: Path) -> ClipClassifier:

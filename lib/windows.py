@@ -8,13 +8,13 @@ levels, backgrounds and recorders, with a normal clip as the event of a normal w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from lib import augment, splits, waveforms
+from lib import augment, manifest, splits, waveforms
 from lib.config import SAMPLE_RATE_HZ
 
 FADE_SAMPLES = 160  # 10 ms at both ends of an event and of each background clip: a cut is no click
@@ -25,6 +25,9 @@ COLUMNS = (
     "window_id", "clip_id", "group_id", "source", "corpus_group", "label", "background", "background_corpus_group",
     "seconds", "onset_seconds", "offset_seconds", "snr_db",
 )  # fmt: skip
+JUDGED_SECONDS = (5.0, 10.0, 15.0)  # lengths of the windows that networks are judged on
+# Screams count half: with full weight, networks predict too many of them on unseen corpora.
+CLASS_WEIGHTS = {"crying": 1.0, "screaming": 0.5, "normal": 1.0}
 Background = Callable[[int, np.random.Generator], np.ndarray]  # samples wanted, generator -> waveform
 
 
@@ -122,7 +125,7 @@ def draw_one(
 
 
 def balanced_counts(rows: pd.DataFrame, n_windows: int, *, most: int = 12, seed: int = 0) -> np.ndarray:
-    """Say how many windows each clip is given, so that classes, sources and groups are levelled.
+    """Return how many windows each clip gets, so that classes, sources and groups are balanced.
 
     Parameters
     ----------
@@ -144,10 +147,65 @@ def balanced_counts(rows: pd.DataFrame, n_windows: int, *, most: int = 12, seed:
 
 
 def unseen(training: pd.DataFrame, judged: pd.DataFrame) -> np.ndarray:
-    """Say which training windows share no corpus group with the judged ones, in event or background: bool (n_rows,)."""
+    """Return which training rows (n_rows,) share no corpus group, of event or background, with the judged ones."""
     names = ["corpus_group", "background_corpus_group"]
     left_out = {name for column in names if column in judged for name in judged[column]} - {""}
     return ~np.any([training[column].isin(left_out) for column in names if column in training], axis=0)
+
+
+def examples(*, n_train: int, n_validation: int, seed: int) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Return what both networks learn from and are validated on: clips as they are, and windows drawn from them.
+
+    Parameters
+    ----------
+    n_train : int
+        Windows of 2 to 15 s around clips of the train groups, balanced.
+    n_validation : int
+        Windows of `JUDGED_SECONDS` around clips of the validation groups, over backgrounds of their own corpus group.
+    seed : int
+
+    Returns
+    -------
+    (DataFrame, list of ndarray (n_samples,))
+        kind ("clip" or "window"), split, and `COLUMNS`, of which a clip's window_id is its clip_id and what only
+        windows have is empty; the waveforms as `waveforms.prepare` returns them. split is that by group: clips that
+        only the random split trains on are "test".
+    """
+    rows = splits.read("grouped", splits=("train", "validation"))
+    others = splits.read("random", splits=("train", "validation"))
+    rows = pd.concat([rows, others[~others["clip_id"].isin(rows["clip_id"])].assign(split="test")], ignore_index=True)
+    clips = dict(zip(rows["clip_id"], manifest.load_waveforms(rows), strict=True))
+    table = rows.assign(kind="clip", window_id=rows["clip_id"], seconds=rows["duration_seconds"])
+    table = table.assign(corpus_group=splits.corpus_group(rows["source"]), background_corpus_group="")
+    tables, sounds = [table], list(clips.values())
+    for name, part, drawn in _draws(rows, clips, n_train=n_train, n_validation=n_validation, seed=seed):
+        tables.append(part.assign(kind="window", split=name))
+        sounds += [waveforms.prepare(waveform) for waveform in drawn]
+    return pd.concat(tables, ignore_index=True)[["kind", "split", *COLUMNS]], sounds
+
+
+def _draws(
+    rows: pd.DataFrame, clips: Mapping[str, np.ndarray], *, n_train: int, n_validation: int, seed: int
+) -> Iterator[tuple[str, pd.DataFrame, list[np.ndarray]]]:
+    """Yield the split of some windows, their table and their waveforms."""
+    train = rows[rows["split"] == "train"]
+    yield "train", *draw(train, clips, per_clip=balanced_counts(train, n_train, seed=seed), seed=seed)
+    validation, rng = rows[rows["split"] == "validation"], np.random.default_rng(seed)
+    for seconds in JUDGED_SECONDS:
+        chosen = rng.permutation(len(validation)) < n_validation / len(JUDGED_SECONDS)
+        yield "validation", *draw(validation, clips, seconds=seconds, per_clip=chosen.astype(int), own_corpus=True)
+
+
+def weights(rows: pd.DataFrame) -> np.ndarray:
+    """Return the training weights of examples, 1 on average: clips together count as much as windows.
+
+    Within each, classes, sources and groups are balanced (`augment.balanced_weights`), then `CLASS_WEIGHTS` apply.
+    """
+    shares = pd.Series(0.0, index=rows.index)
+    for _, part in rows.groupby("kind"):
+        shares[part.index] = augment.balanced_weights(part)
+    shares *= rows["label"].map(CLASS_WEIGHTS)
+    return (shares / shares.mean()).to_numpy()
 
 
 class _Pools:

@@ -80,8 +80,7 @@ STEPS = (
     Step(
         "05_ensemble",
         ("{data}/manifest.csv", *_PROBABILITIES),
-        tuple(f"{{build}}/models/ensemble{part}.json" for part in ("", "_rules", "_out_of_fold")),
-        optional=("{studies}/tables/left_out.csv",),
+        ("{build}/models/ensemble.json", "{build}/models/ensemble_rules.json"),
     ),
     Step(
         "06_evaluation",

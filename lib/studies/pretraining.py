@@ -25,6 +25,7 @@ from transformers import Wav2Vec2Model, get_cosine_schedule_with_warmup, set_see
 from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 from lib.reporting import cards, environment
+from lib.studies import compact_wav2vec2
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
@@ -70,7 +71,7 @@ class Distillation(nn.Module):
 
     def __init__(self, n_units: int = sum(TEACHER_UNITS)) -> None:
         super().__init__()
-        self.backbone = wav2vec2.initial_model().wav2vec2
+        self.backbone = compact_wav2vec2.initial_model().wav2vec2
         size = self.backbone.config.hidden_size
         self.head = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, n_units))
 
@@ -156,7 +157,7 @@ def pretrain(
     if start is not None:
         objective.backbone.load_state_dict(start.state_dict())
     optimizer = torch.optim.AdamW(
-        wav2vec2.parameter_groups(objective, weight_decay=0.01), lr=learning_rate, betas=(0.9, 0.98)
+        compact_wav2vec2.parameter_groups(objective, weight_decay=0.01), lr=learning_rate, betas=(0.9, 0.98)
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, n_steps // 20, n_steps)
     began, losses = time.monotonic(), []
@@ -252,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         n_clips = len(sound.waveforms) // (1 + options.copies)
         record |= {"n_clips": n_clips, "n_versions": options.copies, **settings, **row, **earlier}
         kept = between(first, backbone, share=options.share) if first else backbone
-        wav2vec2.save_backbone(kept, options.out, record=record)
+        compact_wav2vec2.save_backbone(kept, options.out, record=record)
         (options.out / "README.md").write_text(cards.pretrained_card(record), encoding="utf-8")
         pd.DataFrame(history).to_csv(options.out / wav2vec2.PRETRAINING_LOSS_FILE, index=False, float_format="%.5g")
     return 0

@@ -30,12 +30,13 @@ def run(inputs: Inputs) -> Result:
     from transformers import set_seed
 
     from lib import wav2vec2  # here: PyTorch takes seconds to import
+    from lib.studies import compact_wav2vec2
 
     rows = inputs.rows(*SPLITS)
     middles = [_middle(waveform) for waveform in inputs.waveforms(*SPLITS)]
     set_seed(SEED)  # decides the initial weights
     networks = {
-        "none (initial weights)": wav2vec2.initial_model(),
+        "none (initial weights)": compact_wav2vec2.initial_model(),
         "models/wav2vec2_pretrained": wav2vec2.load_base("pretrained")[0],
     }
     features = {name: wav2vec2.pooled(model.wav2vec2, middles) for name, model in networks.items()}

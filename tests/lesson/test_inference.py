@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib import audio, config, ensemble, inference
+from lib.studies import compact_wav2vec2
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
 CRYING, SCREAMING = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1])
@@ -140,7 +141,7 @@ def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
 
     head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
     yamnet.save(yamnet.build_classifier(yamnet.build_backbone(), head), tmp_path / "yamnet/grouped", record={})
-    wav2vec2.save(wav2vec2.load_base("initial")[0], tmp_path / "wav2vec2/grouped", record={})
+    wav2vec2.save(compact_wav2vec2.initial_model(), tmp_path / "wav2vec2/grouped", record={})
     ensemble.save_rule(tmp_path / "ensemble.json", RULE)
     classifier = inference.Classifier.load(tmp_path)
     answers = classifier.predict_batch([tone(400, 2), tone(3_000, 0.3)])

@@ -15,6 +15,7 @@ FRAME = pd.DataFrame(
         "source": "s",
         "label": ["crying", "normal"],
         "split": "validation",
+        "duration_seconds": 2.0,
         "licence": "CC0",
     },
     index=[7, 3],
@@ -40,47 +41,20 @@ def test_what_is_no_probability_is_refused(rows):
         probabilities.table(FRAME, rows, model="yamnet", scheme="grouped")
 
 
-def rows_of(model, stage, *, kept, crying, condition="as recorded", order=(0, 1)):
-    """Return two clips' rows of one stage under one condition."""
-    values = np.array([[crying, 1 - crying, 0.0]] * 2)
-    table = probabilities.table(FRAME, values, model=model, scheme="without_s").iloc[list(order)]
-    return table.assign(stage=stage, kept=kept, condition=condition)
-
-
-def test_networks_and_stages_are_read_for_the_same_clips_in_one_order():
-    rows, found = probabilities.by_model(
-        pd.concat(
-            rows_of(model, stage, kept=kept, crying=crying + louder, condition=condition, order=order)
-            for condition, louder in (("noise, 0 dB", 0.1), ("as recorded", 0.0))
-            for model, stage, kept, crying, order in (
-                ("yamnet", "A", False, 0.2, (0, 1)),
-                ("yamnet", "B", True, 0.4, (1, 0)),
-                ("wav2vec2", "A", True, 0.6, (0, 1)),
-            )
-        )
-    )
-    assert rows["clip_id"].tolist() == ["a", "b"] * 2
-    assert rows["condition"].tolist() == ["as recorded"] * 2 + ["noise, 0 dB"] * 2
-    assert {name: values[:, 0].round(6).tolist() for name, values in found.items()} == {
-        "yamnet": [0.4, 0.4, 0.5, 0.5],
-        "yamnet.A": [0.2, 0.2, 0.3, 0.3],
-        "yamnet.B": [0.4, 0.4, 0.5, 0.5],
-        "wav2vec2": [0.6, 0.6, 0.7, 0.7],
-        "wav2vec2.A": [0.6, 0.6, 0.7, 0.7],
-    }
-
-
-def test_networks_that_predict_other_clips_are_not_compared():
-    tables = [rows_of("yamnet", "A", kept=True, crying=0.2), rows_of("wav2vec2", "A", kept=True, crying=0.2)[:1]]
-    with pytest.raises(ValueError, match="same clips"):
-        probabilities.by_model(pd.concat(tables))
-
-
-def test_networks_of_one_split_are_read_without_stages():
+def test_networks_are_read_for_the_same_clips_in_one_order():
     tables = [probabilities.table(FRAME, ROWS, model=name, scheme="grouped") for name in ("yamnet", "wav2vec2")]
     clips, found = probabilities.by_model(pd.concat(tables))
     assert clips["clip_id"].tolist() == ["a", "b"] and set(found) == {"yamnet", "wav2vec2"}
     np.testing.assert_allclose(found["yamnet"], ROWS[::-1])
+    with pytest.raises(ValueError, match="same clips"):
+        probabilities.by_model(pd.concat([tables[0], tables[1][:1]]))
+
+
+def test_windows_are_rows_of_their_own(tmp_path):
+    windows = FRAME.assign(kind="window", window_id=["b-1", "a-1"], corpus_group="s", seconds=5.0)
+    tables = [probabilities.table(rows, ROWS, model="yamnet", scheme="without_s") for rows in (FRAME, windows)]
+    read = probabilities.read(probabilities.write(tables, tmp_path / "p.csv"), kind="window")
+    assert read["window_id"].tolist() == ["a-1", "b-1"] and read["seconds"].tolist() == [5.0, 5.0]
 
 
 def test_a_table_without_its_columns_or_rows_is_refused(tmp_path):

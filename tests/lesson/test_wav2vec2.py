@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
 from lib import config, frozen_features, wav2vec2
+from lib.studies import compact_wav2vec2
 
 # facebook/wav2vec2-base's layout, a thousandth of its size.
 TINY = {
@@ -32,7 +33,7 @@ OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(3)
-    return wav2vec2.load_base("initial")[0].eval()
+    return compact_wav2vec2.initial_model().eval()
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_the_compact_network_is_compact(model):
 
 
 def test_the_first_convolution_starts_as_a_mel_spaced_filterbank(model):
-    filters = wav2vec2.gabor_filters(128, 256)
+    filters = compact_wav2vec2.gabor_filters(128, 256)
     weight = model.wav2vec2.feature_extractor.conv_layers[0].conv.weight[:, 0].detach().numpy()
     np.testing.assert_array_equal(weight, filters)
     peaks_hz = np.abs(np.fft.rfft(filters, 4096)).argmax(axis=1) * 16_000 / 4096
@@ -132,8 +133,9 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
 def test_auto_names_what_it_took(monkeypatch, model, tmp_path):
     monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path / "wav2vec2_pretrained")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "initial weights" in wav2vec2.load_base("auto")[1]
-    wav2vec2.save_backbone(model.wav2vec2, wav2vec2.PRETRAINED_DIR, record={})
+    with pytest.raises(config.MissingCheckpointError):
+        wav2vec2.load_base("auto")
+    compact_wav2vec2.save_backbone(model.wav2vec2, wav2vec2.PRETRAINED_DIR, record={})
     loaded, description = wav2vec2.load_base("auto")
     assert "wav2vec2_pretrained" in description
     kept = loaded.wav2vec2.state_dict()
@@ -267,7 +269,7 @@ def test_the_pretrained_network_predicts_the_same_in_a_batch(from_cache):
 
 
 def test_auto_does_without_hub_and_cache_in_good_time(model, tmp_path):
-    wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
+    compact_wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
     ((facts, weights),), called = load_offline(["auto"], tmp_path, pretrained_dir=tmp_path / "own")
     assert not called, "HF_HUB_OFFLINE asks for no connection"
     assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
@@ -282,7 +284,7 @@ def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_pat
 
 
 def test_frozen_parts_leave_the_backward_graph(rng):
-    model = wav2vec2.load_base("initial")[0].train()
+    model = compact_wav2vec2.initial_model().train()
     everything = wav2vec2.set_trainable(model)
     head = wav2vec2.set_trainable(model, n_layers=0, convolutions=False)
     top = wav2vec2.set_trainable(model, n_layers=2, convolutions=False)
@@ -307,7 +309,7 @@ def test_the_head_reads_mean_and_maximum_of_the_valid_frames(model, rng):
 
 
 def test_a_head_fitted_elsewhere_answers(rng):
-    model, clips = wav2vec2.load_base("initial")[0], [noise(rng, 20_000), noise(rng, 48_000)]
+    model, clips = compact_wav2vec2.initial_model(), [noise(rng, 20_000), noise(rng, 48_000)]
     kernel, bias = rng.standard_normal((3, 512)), rng.standard_normal(3)
     wav2vec2.set_head(model, kernel, bias)
     expected = wav2vec2.pooled(model.wav2vec2, clips) @ kernel.T + bias
@@ -325,7 +327,7 @@ def test_a_head_of_another_kind_is_refused(tmp_path):
 
 
 def test_weight_decay_spares_biases_and_norms(model):
-    decayed, spared = wav2vec2.parameter_groups(model, weight_decay=0.1)
+    decayed, spared = compact_wav2vec2.parameter_groups(model, weight_decay=0.1)
     assert decayed["weight_decay"] == 0.1
     assert spared["weight_decay"] == 0
     n_parameters = sum(p.numel() for group in (decayed, spared) for p in group["params"])
@@ -362,7 +364,7 @@ def test_permuted_classes_are_refused(model, tmp_path, file_name):
 
 
 def test_cached_features_are_read_again_and_another_network_has_its_own(rng, tmp_path):
-    first, other = (wav2vec2.initial_model().wav2vec2 for _ in range(2))
+    first, other = (compact_wav2vec2.initial_model().wav2vec2 for _ in range(2))
     clips = [rng.normal(0, 0.1, n).astype(np.float32) for n in (30_000, 17_000)]
     kept = frozen_features.of_clips(wav2vec2, first, clips, cache_dir=tmp_path)
     np.testing.assert_allclose(kept, wav2vec2.pooled(first, clips), atol=1e-4)

@@ -27,12 +27,8 @@ PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
 SMALL = {
     "common": {"profile": "small", "seed": 7},
     "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
-    "03_yamnet": {"fine_tune_clips": 16, "split_schemes": ["grouped", "random", "released"]},
-    "04_wav2vec2": {
-        "n_epochs": 1,
-        "max_train_clips": 16,
-        "split_schemes": ["grouped", "random", "initial", "released"],
-    },
+    "03_yamnet": {"n_windows": 30, "n_validation_windows": 30, "n_steps": 2},
+    "04_wav2vec2": {"n_windows": 30, "n_validation_windows": 30, "n_steps": 2},
     "05_ensemble": {"n_bootstrap": 50},
     "06_evaluation": {"n_bootstrap": 50, "n_mistakes": 1},
     "07_temporal_client": {"n_chunks": 10, "kill_after_chunk": 4},
@@ -227,7 +223,7 @@ def test_run_info_states_data_weights_parameters_and_times(built):
     assert set(info["base_weights"]) == {"yamnet", "wav2vec2"}
     assert set(info["steps"]) == set(NAMES) and all(step["seconds"] > 0 for step in info["steps"].values())
     assert info["energy"]["kwh"] is not None or info["energy"]["not_measured_because"]
-    assert info["parameters"]["03_yamnet"]["fine_tune_clips"] == SMALL["03_yamnet"]["fine_tune_clips"]
+    assert info["parameters"]["03_yamnet"]["n_windows"] == SMALL["03_yamnet"]["n_windows"]
     assert info["versions"]["tensorflow"] and info["versions"]["torch"]
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import lib
 from lib import config, manifest, wav2vec2, waveforms
-from lib.studies import pretraining
+from lib.studies import compact_wav2vec2, pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
 
 LAST = 10**6  # a step so late that the quantiser has cooled down
@@ -107,7 +107,7 @@ def test_the_frames_of_a_patch_hear_that_patch_alone(hop_and_field):
 def test_a_frame_hears_what_the_configuration_says(hop_and_field):
     hop, field = hop_and_field
     torch.manual_seed(3)
-    convolutions = wav2vec2.initial_model().wav2vec2.feature_extractor.eval()
+    convolutions = compact_wav2vec2.initial_model().wav2vec2.feature_extractor.eval()
     clip = torch.randn(1, PATCH_SAMPLES, requires_grad=True)
     convolutions(clip)[0, :, 3].square().sum().backward()
     targets = clip.grad[0].nonzero().flatten()
@@ -338,7 +338,7 @@ def test_no_mask_is_drawn_but_the_objectives_own(small, rng, monkeypatch):
 
 def test_a_run_goes_on_from_an_earlier_one(small, rng, tmp_path):
     earlier = new_objective(seed=11).backbone
-    wav2vec2.save_backbone(earlier, tmp_path, record={"n_steps": 3})
+    compact_wav2vec2.save_backbone(earlier, tmp_path, record={"n_steps": 3})
     sound = random_sound(rng)
     start = wav2vec2.load_base(str(tmp_path))[0].wav2vec2
     _, weights = run(sound, sound, n_steps=1, learning_rate=0.0, start=start)
@@ -402,7 +402,7 @@ def test_a_run_reports_every_so_often_and_at_its_end(small, rng):
 
 def test_the_backbone_is_kept_in_half_precision_and_met_no_label(small, tmp_path):
     backbone = new_objective().backbone
-    path = wav2vec2.save_backbone(backbone, tmp_path / "pretrained", record={"method": "distillation"})
+    path = compact_wav2vec2.save_backbone(backbone, tmp_path / "pretrained", record={"method": "distillation"})
     kept, original = load_file(path), backbone.state_dict()
     assert kept.keys() == original.keys()
     for name, value in kept.items():
@@ -413,7 +413,7 @@ def test_the_backbone_is_kept_in_half_precision_and_met_no_label(small, tmp_path
 
 
 def test_a_kept_backbone_can_be_fine_tuned(small, rng, tmp_path):
-    path = wav2vec2.save_backbone(new_objective().backbone, tmp_path, record={})
+    path = compact_wav2vec2.save_backbone(new_objective().backbone, tmp_path, record={})
     model, _ = wav2vec2.load_base(str(tmp_path))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     for name, value in load_file(path).items():

@@ -1,0 +1,64 @@
+"""The compact Wav2Vec2 before it is pretrained: initial weights, optimiser groups, and how its backbone is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import Wav2Vec2Model
+
+from lib import config
+from lib.wav2vec2 import CHECKPOINT_FILE, ClipClassifier, compact_config
+
+
+def initial_model() -> ClipClassifier:
+    """Return the compact network with random weights, but for its first convolution: that starts as a filterbank."""
+    model = ClipClassifier(compact_config())
+    weight = model.wav2vec2.feature_extractor.conv_layers[0].conv.weight
+    filters = gabor_filters(weight.shape[0], weight.shape[-1])
+    weight.data.copy_(torch.from_numpy(filters)[:, None])
+    return model
+
+
+def gabor_filters(n_filters: int, n_samples: int, *, low_hz: float = 80.0, high_hz: float = 7600.0) -> np.ndarray:
+    """Return Gabor filters spaced evenly in mels, in cosine and sine pairs, each with mean 0 and norm 1.
+
+    Their bandwidth is that of the triangular mel filter they stand for, as far as it fits into `n_samples` (Zeghidour
+    et al. 2018, "Learning filterbanks from raw speech for phone recognition", section 2).
+
+    Returns
+    -------
+    ndarray, float32, shape (n_filters, n_samples)
+    """
+    edges_mel = np.linspace(*(2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)), n_filters // 2 + 2)
+    edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
+    seconds = (np.arange(n_samples) - (n_samples - 1) / 2) / config.SAMPLE_RATE_HZ
+    half_width_hz = (edges_hz[2:] - edges_hz[:-2]) / 2  # a triangle is half as high half way to its edge
+    sigma_seconds = np.sqrt(2 * np.log(2)) / (2 * np.pi * half_width_hz / 2)
+    sigma_seconds = np.minimum(sigma_seconds, n_samples / config.SAMPLE_RATE_HZ / 5)[:, None]
+    envelope = np.exp(-(seconds**2) / (2 * sigma_seconds**2))
+    phase = 2 * np.pi * edges_hz[1:-1, None] * seconds
+    filters = np.stack([envelope * np.cos(phase), envelope * np.sin(phase)], axis=1).reshape(-1, n_samples)
+    filters -= filters.mean(axis=1, keepdims=True)
+    return (filters / np.linalg.norm(filters, axis=1, keepdims=True)).astype(np.float32)
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
+    """Return AdamW's parameter groups: weight decay on matrices and convolutions, none on biases and norms."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Path:
+    """Write a network without head, in half precision, and training.json; return the path of the weights."""
+    half = {name: value.detach().cpu().half() for name, value in backbone.state_dict().items()}
+    backbone.config.save_pretrained(folder)
+    path = Path(folder) / CHECKPOINT_FILE
+    save_file(half, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it readable to its owner alone
+    config.write_record(folder, record)
+    return path

@@ -153,23 +153,24 @@ def unseen(training: pd.DataFrame, judged: pd.DataFrame) -> np.ndarray:
     return ~np.any([training[column].isin(left_out) for column in names if column in training], axis=0)
 
 
-def examples(*, n_train: int, n_validation: int, seed: int) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Return what both networks learn from and are validated on: clips as they are, and windows drawn from them.
+def examples(*, n_training: int, n_judged: int, seed: int) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Return what both networks learn from and are judged on: clips as they are, and windows drawn from them.
 
     Parameters
     ----------
-    n_train : int
+    n_training : int
         Windows of 2 to 15 s around clips of the train groups, balanced.
-    n_validation : int
-        Windows of `JUDGED_SECONDS` around clips of the validation groups, over backgrounds of their own corpus group.
+    n_judged : int
+        At most this many windows of `JUDGED_SECONDS` around clips of the train and validation groups, each over
+        backgrounds of its own corpus group: screams at every length, other clips at one.
     seed : int
 
     Returns
     -------
     (DataFrame, list of ndarray (n_samples,))
-        kind ("clip" or "window"), split, and `COLUMNS`, of which a clip's window_id is its clip_id and what only
-        windows have is empty; the waveforms as `waveforms.prepare` returns them. split is that by group: clips that
-        only the random split trains on are "test".
+        kind ("clip", "training window" or, judged, "window"), split, and `COLUMNS`, of which a clip's window_id is its
+        clip_id and what only windows have is empty; the waveforms as `waveforms.prepare` returns them. split is that
+        by group: clips that only the random split trains on are "test".
     """
     rows = splits.read("grouped", splits=("train", "validation"))
     others = splits.read("random", splits=("train", "validation"))
@@ -178,26 +179,30 @@ def examples(*, n_train: int, n_validation: int, seed: int) -> tuple[pd.DataFram
     table = rows.assign(kind="clip", window_id=rows["clip_id"], seconds=rows["duration_seconds"])
     table = table.assign(corpus_group=splits.corpus_group(rows["source"]), background_corpus_group="")
     tables, sounds = [table], list(clips.values())
-    for name, part, drawn in _draws(rows, clips, n_train=n_train, n_validation=n_validation, seed=seed):
-        tables.append(part.assign(kind="window", split=name))
+    for kind, split, part, drawn in _draws(rows, clips, n_training=n_training, n_judged=n_judged, seed=seed):
+        tables.append(part.assign(kind=kind, split=split))
         sounds += [waveforms.prepare(waveform) for waveform in drawn]
     return pd.concat(tables, ignore_index=True)[["kind", "split", *COLUMNS]], sounds
 
 
 def _draws(
-    rows: pd.DataFrame, clips: Mapping[str, np.ndarray], *, n_train: int, n_validation: int, seed: int
-) -> Iterator[tuple[str, pd.DataFrame, list[np.ndarray]]]:
-    """Yield the split of some windows, their table and their waveforms."""
+    rows: pd.DataFrame, clips: Mapping[str, np.ndarray], *, n_training: int, n_judged: int, seed: int
+) -> Iterator[tuple[str, str, pd.DataFrame, list[np.ndarray]]]:
+    """Yield kind and split of some windows, their table and their waveforms; backgrounds are of the same split."""
     train = rows[rows["split"] == "train"]
-    yield "train", *draw(train, clips, per_clip=balanced_counts(train, n_train, seed=seed), seed=seed)
-    validation, rng = rows[rows["split"] == "validation"], np.random.default_rng(seed)
-    for seconds in JUDGED_SECONDS:
-        chosen = rng.permutation(len(validation)) < n_validation / len(JUDGED_SECONDS)
-        yield "validation", *draw(validation, clips, seconds=seconds, per_clip=chosen.astype(int), own_corpus=True)
+    counts = balanced_counts(train, n_training, seed=seed)
+    yield "training window", "train", *draw(train, clips, per_clip=counts, seed=seed)
+    development, rng = rows[rows["split"] != "test"], np.random.default_rng(seed)
+    share = n_judged / (len(development) + 2 * (development["label"] == "screaming").sum())
+    for split, part in development.groupby("split"):
+        turn, is_scream = np.arange(len(part)) % len(JUDGED_SECONDS), (part["label"] == "screaming").to_numpy()
+        for number, seconds in enumerate(JUDGED_SECONDS):
+            chosen = ((turn == number) | is_scream) & (rng.random(len(part)) < share)
+            yield "window", split, *draw(part, clips, seconds=seconds, per_clip=chosen.astype(int), own_corpus=True)
 
 
 def weights(rows: pd.DataFrame) -> np.ndarray:
-    """Return the training weights of examples, 1 on average: clips together count as much as windows.
+    """Return training weights, 1 on average: clips together count as much as training windows.
 
     Within each, classes, sources and groups are balanced (`augment.balanced_weights`), then `CLASS_WEIGHTS` apply.
     """

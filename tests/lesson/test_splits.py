@@ -209,9 +209,7 @@ def test_released_trains_on_validation_and_leaves_the_test_groups_alone(written)
     assert not ids("released", "train") & ids("released", "test")
 
 
-def test_initial_is_the_grouped_split_and_random_is_not(written):
-    for split in SPLITS:
-        assert ids("initial", split) == ids("grouped", split)
+def test_the_random_split_is_another_one(written):
     assert ids("random", "train") == ids("grouped", "test")
     assert set(splits.read("random", splits=("train",))["split"]) == {"train"}
 

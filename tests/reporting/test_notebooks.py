@@ -27,8 +27,8 @@ PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
 SMALL = {
     "common": {"profile": "small", "seed": 7},
     "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
-    "03_yamnet": {"n_windows": 30, "n_validation_windows": 30, "n_steps": 2},
-    "04_wav2vec2": {"n_windows": 30, "n_validation_windows": 30, "n_steps": 2},
+    "03_yamnet": {"n_windows": 30, "n_judged_windows": 60, "n_steps": 2},
+    "04_wav2vec2": {"n_windows": 30, "n_judged_windows": 60, "n_steps": 2},
     "05_ensemble": {"n_bootstrap": 50},
     "06_evaluation": {"n_bootstrap": 50, "n_mistakes": 1},
     "07_temporal_client": {"n_chunks": 10, "kill_after_chunk": 4},

@@ -78,9 +78,9 @@ def compare(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray], column: s
 
 def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return pooled embeddings and pooled AudioSet class scores of the published YAMNet, each (n_clips, n_features)."""
-    from lib import yamnet
+    from lib import yamnet, yamnet_backbone
 
-    backbone = yamnet.from_hub().with_class_scores()
+    backbone = yamnet_backbone.from_hub().with_class_scores()
     return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, waveforms))
 
 

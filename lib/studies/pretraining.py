@@ -212,15 +212,15 @@ def load_sound(split: str, *, n_copies: int = 0, seed: int = 7) -> tuple[Sound, 
 
     Raises
     ------
-    lib.yamnet.HubUnavailableError
+    lib.yamnet_backbone.HubUnavailableError
         If YAMNet's published weights are not available: no other teacher will do.
     """
-    from lib import yamnet  # TensorFlow, for the teacher alone
+    from lib import yamnet, yamnet_backbone  # TensorFlow, for the teacher alone
 
     frame = manifest.read(config.MANIFEST_PATH, splits=(split,))
     clips = manifest.load_waveforms(frame)
     waveforms = [tile(waveform) for waveform in [*clips, *copies(clips, n_copies, seed=seed)]]
-    teacher = yamnet.from_hub()
+    teacher = yamnet_backbone.from_hub()
     backbone, block = teacher.with_class_scores(), yamnet.CLIPS_PER_BLOCK
     blocks = [waveforms[start : start + block] for start in range(0, len(waveforms), block)]
     embeddings = [patches for clips in blocks for patches in yamnet.embeddings(backbone, clips)]

@@ -137,10 +137,10 @@ def test_a_clone_without_models_says_what_makes_them(tmp_path, cry_path, capsys)
 def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
     import keras
 
-    from lib import wav2vec2, yamnet
+    from lib import wav2vec2, yamnet, yamnet_backbone
 
     head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
-    yamnet.save(yamnet.build_classifier(yamnet.build_backbone(), head), tmp_path / "yamnet/grouped", record={})
+    yamnet.save(yamnet.build_classifier(yamnet_backbone.build_backbone(), head), tmp_path / "yamnet/grouped", record={})
     wav2vec2.save(compact_wav2vec2.initial_model(), tmp_path / "wav2vec2/grouped", record={})
     ensemble.save_rule(tmp_path / "ensemble.json", RULE)
     classifier = inference.Classifier.load(tmp_path)

@@ -105,7 +105,7 @@ def test_the_model_card_and_the_networks_cards(tmp_path):
     assert set(texts) == {*config.RELEASED_DIRS.values(), "detector", "docs"}
     golden.check(GOLDEN_DIR / "DETECTOR.md", texts["detector"])
     golden.check(GOLDEN_DIR / "MODEL_CARD.md", texts["docs"])
-    golden.check(GOLDEN_DIR / "NETWORK.md", texts["yamnet_finetuned"])
+    golden.check(GOLDEN_DIR / "NETWORK.md", texts["yamnet"])
     assert cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs") == []
 
 

@@ -34,13 +34,13 @@ def run(build):
 
 
 def test_networks_rule_and_cards_are_written(build):
-    stale = build["models"] / "yamnet_finetuned" / "old.keras"
+    stale = build["models"] / "yamnet" / "old.keras"
     stale.parent.mkdir()
     stale.write_text("old")
     written = run(build)
     assert all(path.is_file() for path in written)
     assert not stale.exists()
-    assert (build["models"] / "wav2vec2_compact" / "labels.json").is_file()
+    assert (build["models"] / "wav2vec2" / "labels.json").is_file()
     assert json.loads((build["models"] / "detector" / "settings.json").read_text()) == {"version": "d1"}
     assert {path.parent.name for path in written if path.name == "README.md"} == {
         *config.RELEASED_DIRS.values(),

@@ -1,4 +1,4 @@
-"""Changes that a microphone, a room or a codec could have made, applied on the fly to training clips only.
+"""Changes that a microphone, a room or a codec could have made, applied to training sounds only.
 
 They are drawn alike for every class, so that bandwidth, level and codec stop predicting the class. Every function takes
 and returns a waveform: float32 (n_samples,), 16 kHz, finite, in [-1, 1], of the same length.
@@ -12,7 +12,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import librosa
 import numpy as np
 import pandas as pd
 import soundfile
@@ -36,14 +35,10 @@ CODECS = {
 class AugmentConfig:
     """How often each change is made (`p_...`, probability per clip) and within which range (drawn evenly)."""
 
-    p_pitch_tempo: float = 0.1
-    pitch_semitones: tuple[float, float] = (-1.5, 1.5)
-    tempo: tuple[float, float] = (0.92, 1.08)
-    p_shift: float = 0.5
     p_background: float = 0.4  # needs backgrounds
     background_snr_db: tuple[float, float] = (0.0, 20.0)
     p_noise: float = 0.4
-    noise_snr_db: tuple[float, float] = (0.0, 30.0)
+    noise_snr_db: tuple[float, float] = (-5.0, 25.0)
     p_low_pass: float = 0.4
     low_pass_hz: tuple[float, float] = (2000.0, 8000.0)
     p_high_pass: float = 0.2
@@ -56,11 +51,8 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-8.0, 8.0)
 
 
-# What changes the recording and not the voice: on unseen corpora, shifts in time and pitch bring YAMNet nothing.
-RECORDING = AugmentConfig(p_pitch_tempo=0.0, p_shift=0.0, noise_snr_db=(-5.0, 25.0))
+RECORDING = AugmentConfig()
 WITHOUT_BACKGROUND = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which are made clip by clip
-_NEVER = {name: 0.0 for name in vars(AugmentConfig()) if name.startswith("p_")}
-NOISE_ALONE = AugmentConfig(**_NEVER | {"p_noise": 1.0}, noise_snr_db=(0.0, 10.0))  # every time, and nothing else
 
 
 def augmented_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = WITHOUT_BACKGROUND) -> np.ndarray:
@@ -69,27 +61,9 @@ def augmented_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = 
     return augment(waveform, np.random.default_rng(list(digest[:16])), settings=settings)
 
 
-def augmented_copies(
-    waveforms: Mapping[str, np.ndarray], *, n_changed: int, n_noisy: int
-) -> list[dict[str, np.ndarray]]:
-    """Return `n_changed` copies of all clips changed by `WITHOUT_BACKGROUND`, then `n_noisy` by `NOISE_ALONE`.
-
-    Parameters
-    ----------
-    waveforms : mapping of clip_id to ndarray (n_samples,)
-    n_changed, n_noisy : int
-
-    Returns
-    -------
-    list of dict
-        One per copy, with the keys and lengths of `waveforms`; the same in every run.
-    """
-    kinds = [("", n, WITHOUT_BACKGROUND) for n in range(n_changed)]
-    kinds += [("noisy ", n, NOISE_ALONE) for n in range(n_noisy)]
-    return [
-        {i: augmented_copy(waveform, key=f"{i} {kind}{n}", settings=settings) for i, waveform in waveforms.items()}
-        for kind, n, settings in kinds
-    ]
+def augmented_copies(waveforms: Mapping[str, np.ndarray], *, n_copies: int) -> list[dict[str, np.ndarray]]:
+    """Return copies of all clips by clip_id, a dict per copy; the same in every run."""
+    return [{i: augmented_copy(w, key=f"{i} {n}") for i, w in waveforms.items()} for n in range(n_copies)]
 
 
 def augment(
@@ -99,7 +73,7 @@ def augment(
     background: Sequence[np.ndarray] | None = None,
     settings: AugmentConfig | None = None,
 ) -> np.ndarray:
-    """Draw a chain of changes from `rng` and apply it: source, then room, then recorder, then level.
+    """Draw a chain of changes from `rng` and apply it: room, then recorder, then level.
 
     Parameters
     ----------
@@ -120,12 +94,6 @@ def augment(
     draw = settings or AugmentConfig()
     wanted = {name[2:]: rng.random() < value for name, value in vars(draw).items() if name.startswith("p_")}
     changed = np.asarray(waveform, dtype=np.float32)
-    if wanted["pitch_tempo"]:
-        changed = change_pitch_tempo(
-            changed, rng, semitones=rng.uniform(*draw.pitch_semitones), tempo=rng.uniform(*draw.tempo)
-        )
-    if wanted["shift"]:
-        changed = shift(changed, rng)
     if wanted["background"] and background is not None and len(background):
         other = random_crop(background[rng.integers(len(background))], len(changed), rng)
         changed = mix(changed, other, snr_db=rng.uniform(*draw.background_snr_db))
@@ -200,36 +168,6 @@ def codec_round_trip(waveform: np.ndarray, *, codec: str) -> np.ndarray:
     buffer.seek(0)
     back, _ = soundfile.read(buffer, dtype="float32")
     return _same_length(audio.resample(back, rate_hz, SAMPLE_RATE_HZ), len(waveform))
-
-
-def change_pitch_tempo(waveform: np.ndarray, rng: np.random.Generator, *, semitones: float, tempo: float) -> np.ndarray:
-    """Change pitch and tempo apart from each other: one phase vocoder pass, then resampling.
-
-    What comes out shorter is repeated up to the length, what comes out longer is cropped at random.
-    """
-    n_fft = 1024  # 64 ms
-    if len(waveform) < n_fft:
-        return waveform
-    ratio = 2 ** (semitones / 12)
-    # Stretching by tempo / ratio and then playing `ratio` times as fast leaves the tempo and moves the pitch.
-    stretched = librosa.effects.time_stretch(waveform, rate=tempo / ratio, n_fft=n_fft)
-    played = audio.resample(stretched, SAMPLE_RATE_HZ, round(SAMPLE_RATE_HZ / ratio))
-    return _within_full_scale(random_crop(played, len(waveform), rng))
-
-
-def change_speed(waveform: np.ndarray, *, ratio: float) -> np.ndarray:
-    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length with them.
-
-    Returns
-    -------
-    ndarray, (about n_samples / ratio,)
-    """
-    return _within_full_scale(audio.resample(waveform, SAMPLE_RATE_HZ, round(SAMPLE_RATE_HZ / ratio)))
-
-
-def shift(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Start the waveform at a random place and go round, fading across the seam."""
-    return _repeat(waveform, int(rng.integers(len(waveform))), len(waveform))
 
 
 def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -58,7 +58,7 @@ def weighted(probabilities: Probabilities, weights: Sequence[float]) -> np.ndarr
 def vote(probabilities: Probabilities) -> np.ndarray:
     """Return the majority vote as probabilities (n_clips, 3): the mean over the models on the winning side.
 
-    Each model votes for its most probable class. Ties are settled by the average. The row returned is the mean of the
+    Each model votes for its most probable class. The average decides ties. The row returned is the mean of the
     models that voted for the winner, so it sums to 1 and its largest entry is the vote.
     """
     stacked = stack(probabilities)
@@ -260,4 +260,4 @@ def _best_weights(probabilities: Probabilities, class_ids: np.ndarray) -> list[f
 
 def _log_loss(probabilities: np.ndarray, class_ids: np.ndarray, row_weights: np.ndarray) -> float:
     true = np.clip(probabilities[np.arange(len(class_ids)), class_ids], SMALLEST_PROBABILITY, 1.0)
-    return round(float(np.average(-np.log(true), weights=row_weights)), 9)  # rounding error settles no tie
+    return round(float(np.average(-np.log(true), weights=row_weights)), 9)  # rounding error decides no tie

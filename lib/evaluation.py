@@ -150,41 +150,6 @@ def paired_difference(
     return {**interval(value, spread, n_groups=len(both)), "p_above_zero": float((spread > 0).mean())}
 
 
-def choose_stage(
-    by_condition: Mapping[str, Mapping[str, np.ndarray]],
-    class_ids: np.ndarray,
-    groups: Sequence[str],
-    *,
-    seed: int = 0,
-) -> tuple[str, dict[str, Interval]]:
-    """Choose between stages of training: a later one is kept if it is significantly better than the one kept so far.
-
-    Significantly: the whole interval of the paired difference in macro F1 is above zero. All conditions count alike:
-    their predictions are scored together, and a group is resampled with all of them.
-
-    Parameters
-    ----------
-    by_condition : mapping of condition to mapping of stage to ndarray (n_clips, 3)
-        Probabilities of the same clips under each condition ("as recorded", "noise, 0 dB"), stages in the order of
-        training.
-    class_ids : ndarray of int, shape (n_clips,)
-    groups : sequence of str, length n_clips
-
-    Returns
-    -------
-    (str, dict)
-        The stage, and every later stage's difference to the one kept before it.
-    """
-    stages = list(next(iter(by_condition.values())))
-    pooled = {stage: np.concatenate([given[stage] for given in by_condition.values()]) for stage in stages}
-    rows = np.tile(class_ids, len(by_condition)), np.tile(np.asarray(groups), len(by_condition))
-    kept, gains = stages[0], {}
-    for stage in stages[1:]:
-        gains[stage] = paired_difference(pooled[stage], pooled[kept], *rows, seed=seed)
-        kept = stage if (gains[stage]["low"] or 0) > 0 else kept
-    return kept, gains
-
-
 def resample_groups(by_group: np.ndarray, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Add counts up over all groups, and over groups drawn with replacement: the project's one bootstrap.
 

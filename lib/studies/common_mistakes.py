@@ -104,7 +104,7 @@ def run(inputs: Inputs) -> Result:
 
     rows = inputs.rows(*manifest.SPLITS)
     by_id = dict(zip(rows["clip_id"], inputs.waveforms(*manifest.SPLITS), strict=True))
-    copies = augment.augmented_copies(by_id, n_changed=N_COPIES, n_noisy=0)
+    copies = augment.augmented_copies(by_id, n_copies=N_COPIES)
     backbone = yamnet.load_base().backbone
     patches, *of_copies = [yamnet.embeddings(backbone, list(clips.values())) for clips in (by_id, *copies)]
     tested = pd.concat([inputs.rows("validation"), inputs.rows("test")], ignore_index=True)

@@ -26,6 +26,7 @@ from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 from lib.reporting import cards, environment
 from lib.studies import compact_wav2vec2
+from lib.waveforms import within_full_scale
 
 CROP_PATCHES = 5  # of the teacher's patches: 2.9 s
 CROP_SAMPLES = PATCH_SAMPLES + (CROP_PATCHES - 1) * PATCH_HOP_SAMPLES
@@ -109,6 +110,16 @@ def tile(waveform: np.ndarray) -> np.ndarray:
     return waveform[: PATCH_SAMPLES + (len(waveform) - PATCH_SAMPLES) // PATCH_HOP_SAMPLES * PATCH_HOP_SAMPLES]
 
 
+def change_speed(waveform: np.ndarray, *, ratio: float) -> np.ndarray:
+    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length with them.
+
+    Returns
+    -------
+    ndarray, (about n_samples / ratio,)
+    """
+    return within_full_scale(audio.resample(waveform, config.SAMPLE_RATE_HZ, round(config.SAMPLE_RATE_HZ / ratio)))
+
+
 def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list[np.ndarray]:
     """Return `n_copies` copies of every clip, in the clips' order each time: faster or slower, half of them mixed.
 
@@ -122,7 +133,7 @@ def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list
     """
     rng, made = np.random.default_rng(seed), []
     for waveform in list(waveforms) * n_copies:
-        copied = augment.change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
+        copied = change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
         if rng.random() < P_MIXED:
             background = augment.random_crop(waveforms[rng.integers(len(waveforms))], len(copied), rng)
             copied = augment.mix(copied, background, snr_db=rng.uniform(*MIXED_SNR_DB))

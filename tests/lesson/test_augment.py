@@ -149,36 +149,6 @@ def test_noise_colours_fall_between_white_and_brown():
     assert 4.5 < max(slopes) < 6.5
 
 
-@pytest.mark.parametrize(("semitones", "tempo"), [(2, 1.0), (-2, 1.0), (0, 1.1), (1, 0.9)])
-def test_pitch_moves_without_tempo_and_tempo_without_pitch(tone, rng, semitones, tempo):
-    waveform = tone(500, 3)
-    clicks = np.zeros_like(waveform)
-    clicks[::8000] = 0.9  # a click every 0.5 s
-    changed = augment.change_pitch_tempo(waveform, rng, semitones=semitones, tempo=tempo)
-    assert peak_hz(changed) == pytest.approx(500 * 2 ** (semitones / 12), rel=0.01)
-    changed = augment.change_pitch_tempo(clicks, rng, semitones=semitones, tempo=tempo)
-    envelope = np.abs(changed).reshape(-1, 160).max(axis=1)  # 10 ms
-    likeness = np.correlate(envelope, envelope, "full")[len(envelope) - 1 :]
-    assert (likeness[35:65].argmax() + 35) * 0.01 == pytest.approx(0.5 / tempo, abs=0.025)
-
-
-@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.4])
-def test_speed_moves_pitch_and_length_together(ratio):
-    tone = np.sin(2 * np.pi * 880 * np.arange(16_000) / 16_000).astype(np.float32)
-    played = augment.change_speed(tone, ratio=ratio)
-    assert abs(len(played) - len(tone) / ratio) < 2
-    peaks = [np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() / len(wave) for wave in (tone, played)]
-    assert peaks[1] / peaks[0] == pytest.approx(ratio, rel=0.01)
-
-
-def test_shift_goes_round_without_a_click(rng):
-    waveform = np.linspace(-0.9, 0.9, SAMPLE_RATE_HZ, dtype=np.float32)  # its ends are 1.8 apart
-    shifted = augment.shift(waveform, rng)
-    assert np.abs(np.diff(shifted)).max() < 0.03
-    assert not np.allclose(shifted, waveform)
-    assert level_db(shifted) == pytest.approx(level_db(waveform), abs=0.2)
-
-
 def test_random_crop_gives_one_length_without_zeros(rng):
     long, short = noise(rng, 3), noise(rng, 0.3)
     starts = set()
@@ -227,7 +197,7 @@ def test_weights_follow_the_rows_and_keep_classes_equal(rng):
 
 def test_a_four_second_clip_takes_milliseconds(rng):
     waveform, beds = noise(rng, 4), [noise(rng, 5)]
-    options = AugmentConfig(p_pitch_tempo=0.0)
+    options = AugmentConfig()
     augment.augment(waveform, rng, background=beds, settings=EVERYTHING)  # librosa compiles on its first call
     start = time.process_time()
     for _ in range(50):
@@ -235,20 +205,9 @@ def test_a_four_second_clip_takes_milliseconds(rng):
     assert (time.process_time() - start) / 50 < 0.05  # about 4 ms; ten times that would be a fault
 
 
-def test_copies_are_changed_first_then_in_noise_and_the_same_in_every_run(rng):
-    clips = {
-        name: (np.sin(np.arange(n) * 0.3) * 0.1).astype(np.float32) for name, n in {"a": 16_000, "b": 9_000}.items()
-    }
-    made = augment.augmented_copies(clips, n_changed=1, n_noisy=2)
-    assert len(made) == 3 and all({k: len(w) for k, w in copy.items()} == {"a": 16_000, "b": 9_000} for copy in made)
-    np.testing.assert_array_equal(made[0]["b"], augment.augmented_copy(clips["b"], key="b 0"))
-    again = augment.augmented_copies(clips, n_changed=0, n_noisy=2)
-    for copy, same in zip(made[1:], again, strict=True):
-        for name, clip in clips.items():
-            np.testing.assert_array_equal(copy[name], same[name])
-            scale = np.dot(copy[name], clip) / np.dot(clip, clip)  # the level is equalised: the clip may be louder
-            noise = copy[name] - scale * clip
-            snr_db = 10 * np.log10(np.square(scale * clip).sum() / np.square(noise).sum())
-            assert -0.5 < snr_db < 10.5
-    assert not np.array_equal(made[1]["a"], made[2]["a"])
-    assert augment.augmented_copies(clips, n_changed=0, n_noisy=0) == []
+def test_copies_are_the_same_in_every_run_and_differ_from_each_other(rng):
+    clips = {"a": noise(rng, 1), "b": noise(rng, 0.5)}
+    first, second = augment.augmented_copies(clips, n_copies=2)
+    assert [len(copy) for copy in first.values()] == [len(clip) for clip in clips.values()]
+    np.testing.assert_array_equal(first["b"], augment.augmented_copy(clips["b"], key="b 0"))
+    assert not np.array_equal(first["a"], second["a"]) and augment.augmented_copies(clips, n_copies=0) == []

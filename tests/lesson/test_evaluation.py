@@ -107,35 +107,6 @@ def test_paired_difference_is_zero_against_itself_and_clear_against_a_worse_one(
     assert evaluation.paired_difference(bad, good, class_ids, groups)["high"] < -0.2
 
 
-def test_a_later_stage_is_kept_only_where_it_clearly_beats_the_one_before(rng):
-    class_ids, groups = rng.integers(0, 3, 300), [f"g{i}" for i in range(300)]
-    poor, right = sharp((class_ids + (rng.random(300) < 0.3)) % 3), sharp(class_ids)
-    a_bit_better = poor.copy()
-    first_wrong = np.flatnonzero(poor.argmax(axis=1) != class_ids)[0]
-    a_bit_better[first_wrong] = right[first_wrong]  # one clip: the interval reaches zero
-    kept, gains = evaluation.choose_stage({"clean": {"A": poor, "B": a_bit_better}}, class_ids, groups)
-    assert kept == "A" and gains["B"]["value"] > 0 >= gains["B"]["low"]
-    kept, gains = evaluation.choose_stage({"clean": {"A": poor, "B": right, "C": a_bit_better}}, class_ids, groups)
-    assert kept == "B" and list(gains) == ["B", "C"]
-    assert gains["C"] == evaluation.paired_difference(a_bit_better, right, class_ids, groups)  # with B, not with A
-
-
-def test_what_a_stage_loses_in_one_condition_counts_against_what_it_gains_in_another(rng):
-    class_ids, groups = rng.integers(0, 3, 300), [f"g{i // 2}" for i in range(300)]
-    poor, right = sharp((class_ids + (rng.random(300) < 0.3)) % 3), sharp(class_ids)
-    clean, noise = {"A": right, "B": right}, {"A": poor, "B": right}
-    kept, gains = evaluation.choose_stage({"clean": clean, "noise": noise}, class_ids, groups)
-    alone = evaluation.choose_stage({"noise": noise}, class_ids, groups)[1]
-    assert kept == "B" and 0 < gains["B"]["value"] < alone["B"]["value"]
-    assert evaluation.choose_stage({"clean": {"A": right, "B": poor}, "noise": noise}, class_ids, groups)[0] == "A"
-
-
-def test_on_too_few_groups_no_later_stage_earns_its_place():
-    class_ids = np.array([0, 1, 2])
-    answers = {"clean": {"A": sharp(class_ids[::-1]), "B": sharp(class_ids)}}
-    assert evaluation.choose_stage(answers, class_ids, ["a", "b", "c"])[0] == "A"
-
-
 def test_curves_of_a_perfect_and_of_a_blind_classifier(rng):
     class_ids = np.repeat([0, 1, 2], 200)
     for curve in evaluation.roc_curves(sharp(class_ids), class_ids).values():

@@ -477,3 +477,12 @@ def test_weights_are_kept_from_between_two_runs(small):
         middle = pretraining.between(first, second, share=share).state_dict()
         for name, value in middle.items():
             torch.testing.assert_close(value, wanted[0] * states[0][name] + wanted[1] * states[1][name])
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.4])
+def test_speed_moves_pitch_and_length_together(ratio):
+    tone = np.sin(2 * np.pi * 880 * np.arange(16_000) / 16_000).astype(np.float32)
+    played = pretraining.change_speed(tone, ratio=ratio)
+    assert abs(len(played) - len(tone) / ratio) < 2
+    peaks = [np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() / len(wave) for wave in (tone, played)]
+    assert peaks[1] / peaks[0] == pytest.approx(ratio, rel=0.01)

@@ -104,6 +104,12 @@ def augment(
     return gain(changed, gain_db=rng.uniform(*draw.gain_db)) if wanted["gain"] else changed
 
 
+def recorded(waveform: np.ndarray, rng: np.random.Generator, *, settings: AugmentConfig = RECORDING) -> np.ndarray:
+    """Draw what a recorder does to a waveform (bandwidth, converter, codec) and apply it; nothing else changes."""
+    wanted = {name[2:]: rng.random() < value for name, value in vars(settings).items() if name.startswith("p_")}
+    return _record(waveform, rng, wanted=wanted, draw=settings)
+
+
 def _record(
     waveform: np.ndarray, rng: np.random.Generator, *, wanted: dict[str, bool], draw: AugmentConfig
 ) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Events in long recordings, scored against what is really there.
 
-Two ways of counting are used. *Event F1* (Mesaros et al. 2016, Metrics for Polyphonic Sound Event Detection): an
-event found and one of the reference list are a pair if their onsets differ by at most `COLLAR_SECONDS` and their
-offsets by at most that or half the reference's length; every event is in one pair at most. *Alarms*, what a listener
-would get: an event raises one at its onset and another each `ALARM_SECONDS` that it goes on; an alarm is false if its
-stretch comes no nearer than `COLLAR_SECONDS` to a reference event of its label, and a reference event is recalled if an
-event of its label overlaps it.
+*Event F1* (Mesaros et al. 2016, Metrics for Polyphonic Sound Event Detection): an event found and one of the reference
+list are a pair if their onsets differ by at most `COLLAR_SECONDS` and their offsets by at most that or half the
+reference's length; every event is in one pair at most. *Alarms*, what a listener would get: an event raises one at its
+onset and another each `ALARM_SECONDS` that it goes on; an alarm is false if its stretch comes no nearer than
+`COLLAR_SECONDS` to a reference event of its label, and a reference event is recalled if an event of its label overlaps
+it. *Found whole*: one event covers `WHOLE_SHARE` of a long cry.
 
 Event F1 is that of sed_eval 0.2.1, written out, because that needs dcase_util 0.2.20, which installs a package called
 `tests` that hides this project's own. The tests hold the answers that it gave, to compare with.
@@ -13,10 +13,9 @@ Event F1 is that of sed_eval 0.2.1, written out, because that needs dcase_util 0
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,178 +23,193 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from lib import config, evaluation
-from lib.events import EVENT_LABELS, Event
-from lib.studies.result import Result
-from lib.studies.soundscapes import BACKGROUND_SUBTYPES, PREVALENCE, SNR_DB
-from lib.studies.stream import HOP_SECONDS, DetectionSettings, ScoredSoundscape, onsets_and_offsets
+from lib.detector import HOP_SECONDS, Detector
+from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
+from lib.studies.soundscapes import Reference, Soundscape
 
 COLLAR_SECONDS = 1.0  # two frames
 OFFSET_SHARE = 0.5
 ALARM_SECONDS = config.MAX_SEGMENT_SECONDS
-SUSTAINED_SECONDS = 30.0  # the service's StreamSettings.sustained_seconds
-
-CURVE_THRESHOLDS = (*np.linspace(0.05, 0.95, 19).round(2).tolist(), 0.97, 0.98, 0.99, 0.995, 0.999)
-
-ON_GRID = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-OFF_SHARES = (0.4, 0.7, 1.0)  # off, as a share of on
-MIN_SECONDS_GRID = (0.48, 0.96, 1.44)
-MERGE_SECONDS_GRID = (0.96, 1.92)  # the reference list joins up to 2 s
-
+CLEAR_DB = 5.0  # signal-to-noise ratio from which on recall is a headline
+WHOLE_SHARE = 0.9
 EXAMPLE_SECONDS = 120.0
+CURVE_THRESHOLDS = (*np.linspace(0.05, 0.95, 19).round(2).tolist(), 0.97, 0.98, 0.99, 0.995)
 
 
-def sustained(events: Iterable[Event]) -> list[Event]:
-    """Return the cries that raise the service's sustained-cry alert: crying that goes on for `SUSTAINED_SECONDS`."""
-    return [e for e in events if e.label == "crying" and e.offset_seconds - e.onset_seconds >= SUSTAINED_SECONDS]
+@dataclass(frozen=True)
+class Scored:
+    """What is in a soundscape and what the detector makes of it: frames (n_frames, 2) and events."""
+
+    name: str
+    background: str
+    seconds: float
+    references: tuple[Reference, ...]
+    background_clip_ids: tuple[str, ...]
+    frames: np.ndarray
+    events: tuple[Event, ...]
+
+    def reference_events(self, label: str) -> list[Event]:
+        """Return the reference events of one label, by onset."""
+        return sorted(item.event for item in self.references if item.event.label == label)
+
+    def found(self, label: str) -> list[Event]:
+        """Return the events found of one label, by onset."""
+        return [event for event in self.events if event.label == label]
+
+
+def score(made: Iterable[Soundscape], detector: Detector) -> list[Scored]:
+    """Run the detector that is served over soundscapes, one at a time."""
+    return [_score_one(scape, detector) for scape in made]
+
+
+def _score_one(scape: Soundscape, detector: Detector) -> Scored:
+    detection = detector.detect(scape.waveform())
+    what = scape.name, scape.background, scape.seconds, scape.references, scape.background_clip_ids
+    return Scored(*what, detection.frames, tuple(detection.events))
+
+
+def at(scored: Sequence[Scored], settings: EventSettings) -> list[Scored]:
+    """Return the same frames with the events of other settings."""
+    return [
+        replace(scape, events=tuple(frames_to_events(scape.frames, settings, hop_seconds=HOP_SECONDS)))
+        for scape in scored
+    ]
 
 
 def n_pairs(references: Sequence[Event], found: Sequence[Event]) -> int:
     """Return the largest number of pairs of events of one label within the collars of event F1."""
     if not references or not found:
         return 0
-    (on, off), (found_on, found_off) = onsets_and_offsets(references), onsets_and_offsets(found)
+    (on, off), (found_on, found_off) = _times(references), _times(found)
     allowed = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (off - on))[:, None]
     near = np.abs(on[:, None] - found_on) <= COLLAR_SECONDS
     near &= np.abs(off[:, None] - found_off) <= allowed
     return int((csgraph.maximum_bipartite_matching(sparse.csr_array(near)) >= 0).sum())
 
 
-def event_counts(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]) -> np.ndarray:
-    """Return pairs, events found and reference events: counts (n_soundscapes, 2 labels, 3)."""
-    counts = np.zeros((len(scored), len(EVENT_LABELS), 3))
-    for place, (scape, events) in enumerate(zip(scored, found, strict=True)):
-        for column, label in enumerate(EVENT_LABELS):
-            references, mine = scape.reference_events(label), _of(events, label)
-            counts[place, column] = n_pairs(references, mine), len(mine), len(references)
-    return counts
+def event_counts(scored: Sequence[Scored], label: str) -> np.ndarray:
+    """Return pairs, events found and reference events of each soundscape: (n_soundscapes, 3)."""
+    both = [(scape.reference_events(label), scape.found(label)) for scape in scored]
+    return np.array([(n_pairs(*pair), len(pair[1]), len(pair[0])) for pair in both], dtype=float).reshape(-1, 3)
 
 
 def event_f1(counts: np.ndarray) -> np.ndarray:
     """Return event F1 of counts (..., 3) of pairs, events found and reference events; NaN where there are neither."""
-    return _ratio(np.stack([2 * counts[..., 0], counts[..., 1] + counts[..., 2]], axis=-1))
+    return ratio(np.stack([2 * counts[..., 0], counts[..., 1] + counts[..., 2]], axis=-1))
 
 
-def alarm_counts(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]) -> np.ndarray:
-    """Return reference events recalled, reference events and false alarms: counts (n_soundscapes, 2 labels, 3)."""
-    counts = np.zeros((len(scored), len(EVENT_LABELS), 3))
-    for place, (scape, events) in enumerate(zip(scored, found, strict=True)):
-        for column, label in enumerate(EVENT_LABELS):
-            references, mine = scape.reference_events(label), _of(events, label)
-            is_false = ~_overlaps(_alarms(mine), references, COLLAR_SECONDS)
-            counts[place, column] = _overlaps(references, mine).sum(), len(references), is_false.sum()
-    return counts
+def false_alarms(scape: Scored, label: str) -> list[Event]:
+    """Return the stretches that raise a false alarm."""
+    alarms = _alarms(scape.found(label))
+    is_false = ~_overlaps(alarms, scape.reference_events(label), COLLAR_SECONDS)
+    return [alarm for alarm, wrong in zip(alarms, is_false, strict=True) if wrong]
 
 
-def delays(
-    scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]], settings: DetectionSettings
-) -> pd.DataFrame:
-    """Return label and delay_seconds of each reference event recalled.
+def alarm_counts(scored: Sequence[Scored], label: str) -> np.ndarray:
+    """Return false alarms and hours of each soundscape: (n_soundscapes, 2)."""
+    return np.array([(len(false_alarms(scape, label)), scape.seconds / 3600) for scape in scored], dtype=float)
 
-    The delay runs from the onset of the reference event to the end of the frame that makes the first event overlapping
-    it `min_seconds` long; it is 0 where that frame ended before. the scorer's look-ahead and computing come on top.
-    """
-    n_frames = max(1, math.ceil(settings.min_seconds / HOP_SECONDS - 1e-9))
+
+def references(scored: Sequence[Scored]) -> pd.DataFrame:
+    """Return one row for each reference event: where it is, how loud, whose, whether it is recalled or found whole."""
     rows = []
-    for scape, events in zip(scored, found, strict=True):
+    for scape in scored:
         for item in scape.references:
-            overlapping = [e for e in _of(events, item.event.label) if _overlaps([item.event], [e]).any()]
-            if overlapping:
-                known = min(overlapping).onset_seconds + n_frames * HOP_SECONDS
-                rows.append((item.event.label, max(0.0, known - item.event.onset_seconds)))
-    return pd.DataFrame(rows, columns=["label", "delay_seconds"])
+            found = scape.found(item.event.label)
+            overlapping = _overlaps(found, [item.event]) if found else np.zeros(0, dtype=bool)
+            rows.append({
+                "soundscape": scape.name,
+                "background": scape.background,
+                "label": item.event.label,
+                "onset_seconds": item.event.onset_seconds,
+                "offset_seconds": item.event.offset_seconds,
+                "snr_db": item.snr_db,
+                "group_id": item.group_id,
+                "clip_ids": " ".join(item.clip_ids),
+                "is_found": bool(overlapping.any()),
+                "is_whole": any(_share(item.event, event) >= WHOLE_SHARE for event in found),
+                "delay_seconds": _delay(item.event, [e for e, near in zip(found, overlapping, strict=True) if near]),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def tune(
-    scored: Sequence[ScoredSoundscape],
-    *,
-    max_false_alarms_per_hour: float | None = None,
-) -> tuple[DetectionSettings, pd.DataFrame]:
-    """Choose thresholds and lengths on soundscapes of validation groups.
+def headline(scored: Sequence[Scored], *, seed: int = 0) -> dict[str, dict]:
+    """Return by label recall from `CLEAR_DB` on, recall of all, false alarms per hour and event F1.
 
-    Parameters
-    ----------
-    scored : sequence of ScoredSoundscape
-        Never those that are reported.
-    max_false_alarms_per_hour : float, optional
-        Of each label: settings with more are left aside, unless all have more; then the fewest win.
-
-    Returns
-    -------
-    tuple
-        The settings whose thresholds maximise event F1 of each label, and whose lengths maximise its mean; and every
-        try: min_seconds, merge_seconds, label, on, off, event_f1, recall, false_alarms_per_hour.
-    """
-    grid = itertools.product(MIN_SECONDS_GRID, MERGE_SECONDS_GRID, ON_GRID, OFF_SHARES)
-    tries = pd.DataFrame([row for values in grid for row in _try(scored, *values)])
-    ranked = tries.assign(excess=0.0)
-    if max_false_alarms_per_hour is not None:
-        ranked["excess"] = (tries["false_alarms_per_hour"] - max_false_alarms_per_hour).clip(lower=0)
-    ranked = ranked.sort_values(["excess", "event_f1", "on"], ascending=[True, False, False], kind="stable")
-    best = ranked.groupby(["min_seconds", "merge_seconds", "label"], as_index=False).first()
-    pairs = best.groupby(["min_seconds", "merge_seconds"]).agg(excess=("excess", "sum"), f1=("event_f1", "mean"))
-    min_seconds, merge_seconds = pairs.sort_values(["excess", "f1"], ascending=[True, False], kind="stable").index[0]
-    chosen = best[(best["min_seconds"] == min_seconds) & (best["merge_seconds"] == merge_seconds)].set_index("label")
-    on, off = chosen["on"].to_dict(), chosen["off"].to_dict()
-    return DetectionSettings(on, off, float(min_seconds), float(merge_seconds)), tries
-
-
-def curve(
-    scored: Sequence[ScoredSoundscape],
-    settings: DetectionSettings,
-    *,
-    thresholds: Sequence[float] = CURVE_THRESHOLDS,
-) -> pd.DataFrame:
-    """Return recall and false alarms an hour of each label by threshold; off keeps its share of on."""
-    shares = {label: settings.off[label] / settings.on[label] for label in EVENT_LABELS}
-    rows = []
-    for on in thresholds:
-        at = replace(settings, on=dict.fromkeys(EVENT_LABELS, on), off={k: on * v for k, v in shares.items()})
-        rows += [{"threshold": on} | row for row in _label_figures(scored, at)]
-    return pd.DataFrame(rows).sort_values(["label", "threshold"], ignore_index=True)
-
-
-def recall_table(
-    scored: Sequence[ScoredSoundscape],
-    found: Sequence[Sequence[Event]],
-    *,
-    by: str,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return recall of each label by "snr_db" or "background", with intervals from a bootstrap over groups.
+    Intervals of recall are over groups. Those of F1 and false alarms are over soundscapes, each of which holds many
+    groups that come again in others: they say how much other soundscapes of the same voices would differ.
 
     Returns
     -------
-    DataFrame
-        `by`, label, value, low, high, n_events, n_groups.
+    dict of label to dict
+        Every figure is value, low, high, n_events, n_groups (false alarms: n_events is alarms, n_groups clips of the
+        background).
     """
-    events = reference_table(scored, found)
-    rows = []
-    for (key, label), part in events.groupby([by, "label"]):
-        counts = part.groupby("group_id")["is_found"].agg(["sum", "size"]).to_numpy(float)
-        figure = evaluation.bootstrap(counts, _ratio, n_bootstrap=n_bootstrap, seed=seed)
-        rows.append({by: key, "label": label} | figure | {"n_events": len(part), "n_groups": len(counts)})
+    table = references(scored)
+    n_clips = len({name for scape in scored for name in scape.background_clip_ids})
+    result = {}
+    for label in EVENT_LABELS:
+        mine = table[table["label"] == label] if len(table) else table
+        alarms, events = alarm_counts(scored, label), event_counts(scored, label)
+        counts = {"n_events": len(mine), "n_groups": int(mine["group_id"].nunique()) if len(mine) else 0}
+        result[label] = {
+            "false_alarms_per_hour": evaluation.bootstrap(alarms, ratio, seed=seed)
+            | {"n_events": int(alarms[:, 0].sum()), "n_groups": n_clips},
+            "event_f1": evaluation.bootstrap(events, event_f1, seed=seed) | counts,
+        }
+        if len(mine):
+            clear = mine[mine["snr_db"] >= CLEAR_DB]
+            result[label] |= {"recall_5db": share(clear, "is_found", seed=seed), "recall": share(mine, "is_found")}
+    return result
+
+
+def share(rows: pd.DataFrame, column: str, *, seed: int = 0) -> dict:
+    """Return the share of rows in which a column is true, with its interval over groups and both counts."""
+    by_group = rows.groupby("group_id")[column].agg(["sum", "size"]).to_numpy(float)
+    counts = {"n_events": len(rows), "n_groups": len(by_group)}
+    return evaluation.bootstrap(by_group, ratio, seed=seed) | counts
+
+
+def recall_table(scored: Sequence[Scored], *, by: str, seed: int = 0) -> pd.DataFrame:
+    """Return recall of each label by "snr_db" or "background": value, low, high, n_events, n_groups."""
+    parts = references(scored).groupby([by, "label"])
+    rows = [{by: key, "label": label} | share(part, "is_found", seed=seed) for (key, label), part in parts]
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
 
 
-def reference_table(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]) -> pd.DataFrame:
-    """Return one row a reference event, with where it is, how loud, whose, and whether it is recalled."""
-    return pd.DataFrame(
-        {
-            "soundscape": scape.name,
-            "background": scape.background,
-            **asdict(item.event),
-            "snr_db": item.snr_db,
-            "group_id": item.group_id,
-            "clip_ids": " ".join(item.clip_ids),
-            "is_found": bool(_overlaps([item.event], _of(events, item.event.label)).any()),
-        }
-        for scape, events in zip(scored, found, strict=True)
-        for item in scape.references
-    )
+def alarm_table(scored: Sequence[Scored], *, seed: int = 0) -> pd.DataFrame:
+    """Return false alarms per hour by background and label: value, low, high, n_alarms, n_clips, hours."""
+    rows = []
+    for background in dict.fromkeys(scape.background for scape in scored):
+        here = [scape for scape in scored if scape.background == background]
+        n_clips = len({name for scape in here for name in scape.background_clip_ids})
+        for label in EVENT_LABELS:
+            counts = alarm_counts(here, label)
+            what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio, seed=seed)
+            n_alarms, hours = counts.sum(axis=0)
+            rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_clips, "hours": float(hours)})
+    return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
 
 
-def example(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]) -> pd.DataFrame:
+def curve(scored: Sequence[Scored], settings: EventSettings) -> pd.DataFrame:
+    """Return recall and false alarms per hour of each label by threshold; off keeps its share of on."""
+    rows = []
+    for on in CURVE_THRESHOLDS:
+        offs = {label: on * settings.off[label] / settings.on[label] for label in EVENT_LABELS}
+        now = at(scored, replace(settings, on=dict.fromkeys(EVENT_LABELS, on), off=offs))
+        table = references(now)
+        for label in EVENT_LABELS:
+            mine, (n_alarms, hours) = table[table["label"] == label], alarm_counts(now, label).sum(axis=0)
+            rows.append({
+                "threshold": on, "label": label, "recall": float(mine["is_found"].mean()), "hours": float(hours),
+                "recall_5db": float(mine["is_found"][mine["snr_db"] >= CLEAR_DB].mean()), "n_events": len(mine),
+                "false_alarms_per_hour": float(n_alarms / hours),
+                "event_f1": float(event_f1(event_counts(now, label).sum(axis=0))),
+            })  # fmt: skip
+    return pd.DataFrame(rows).sort_values(["label", "threshold"], ignore_index=True)
+
+
+def example(scored: Sequence[Scored]) -> pd.DataFrame:
     """Return `EXAMPLE_SECONDS` that hold the most reference events: frames, reference events and those found.
 
     Returns
@@ -206,13 +220,13 @@ def example(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]
     windows = [(place, item.event.onset_seconds - 10) for place, s in enumerate(scored) for item in s.references]
     place, start = max(windows, key=lambda window: _richness(scored[window[0]], window[1]))
     scape, start = scored[place], max(0.0, start)
-    listed = [("reference", item.event) for item in scape.references] + [("found", event) for event in found[place]]
+    listed = [("reference", item.event) for item in scape.references] + [("found", event) for event in scape.events]
     rows = [{"kind": kind, **asdict(event)} for kind, event in listed]
     rows += [
         {"kind": "frame", "label": label, "onset_seconds": i * HOP_SECONDS, "offset_seconds": (i + 1) * HOP_SECONDS}
-        | {"probability": float(row[config.CLASS_ID[label]])}
-        for i, row in enumerate(scape.probabilities)
-        for label in EVENT_LABELS
+        | {"probability": float(value)}
+        for i, row in enumerate(scape.frames)
+        for label, value in zip(EVENT_LABELS, row, strict=True)
     ]
     table = pd.DataFrame(rows)
     shown = (table["offset_seconds"] > start) & (table["onset_seconds"] < start + EXAMPLE_SECONDS)
@@ -220,157 +234,60 @@ def example(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]
     return table[shown].assign(soundscape=scape.name)[columns].reset_index(drop=True)
 
 
-def findings(
-    scored: Sequence[ScoredSoundscape],
-    settings: DetectionSettings,
-    *,
-    tries: pd.DataFrame | None = None,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> Result:
-    """Return the section: event F1, false alarms an hour, recall, delay and the sustained-cry alert.
-
-    Intervals of F1 and false alarms are from a bootstrap over soundscapes, each of which holds many groups, and groups
-    come again in other soundscapes: they say how much other soundscapes of the same voices would differ, not other
-    voices. Those of recall are over groups.
-
-    Parameters
-    ----------
-    scored : sequence of ScoredSoundscape
-        Of test groups.
-    settings : DetectionSettings
-        From `tune`, on soundscapes of validation groups.
-    tries : DataFrame, optional
-        The second answer of `tune`, kept as a table.
-    n_bootstrap : int
-    seed : int
-    """
-    options = {"n_bootstrap": n_bootstrap, "seed": seed}
-    found = [settings.events(scape.probabilities) for scape in scored]
-    references = reference_table(scored, found)
-    tables = {
-        "soundscape_references": references,
-        "soundscape_curve": curve(scored, settings),
-        "soundscape_recall_by_snr": recall_table(scored, found, by="snr_db", **options),
-        "soundscape_recall_by_background": recall_table(scored, found, by="background", **options),
-        "soundscape_example": example(scored, found),
-    }
-    if tries is not None:
-        tables["soundscape_tuning"] = tries
-    figures = _description(scored, references) | {"settings": asdict(settings), "rules": _rules()}
-    figures |= _event_figures(scored, found, options) | _alarm_figures(scored, found, references, options)
-    figures["delay_seconds"] = _delay_figures(delays(scored, found, settings))
-    figures["sustained_cry"] = _sustained_figures(scored, found)
-    return Result(figures, tables)
+def ratio(counts: np.ndarray) -> np.ndarray:
+    """Return the first of counts (..., 2) over the second; NaN over 0."""
+    over = counts[..., 1]
+    return np.divide(counts[..., 0], over, out=np.full(over.shape, np.nan), where=over > 0)
 
 
-def _description(scored: Sequence[ScoredSoundscape], references: pd.DataFrame) -> dict:
-    hours = sum(scape.seconds for scape in scored) / 3600
-    seconds = (references["offset_seconds"] - references["onset_seconds"]).sum()
-    by_label = references.groupby("label")
-    clips = references.assign(clip_id=references["clip_ids"].str.split()).explode("clip_id").groupby("label")["clip_id"]
+def sustained_figures(scored: Sequence[Scored], settings: EventSettings, *, seed: int = 0) -> dict:
+    """Return how many long cries are found whole, and how many raise the sustained-cry alert."""
+    table = references(scored)
+    long = table[table["offset_seconds"] - table["onset_seconds"] >= settings.sustained_seconds]
+    lasting = [[e for e in s.found("crying") if _seconds(e) >= settings.sustained_seconds] for s in scored]
+    raised = {scape.name for scape, events in zip(scored, lasting, strict=True) if events}
     return {
-        "hours": hours,
-        "n_soundscapes": len(scored),
-        "n_soundscapes_by_background": pd.Series([scape.background for scape in scored]).value_counts().to_dict(),
-        "prevalence": float(seconds / (hours * 3600)),
-        "n_events": by_label.size().to_dict(),
-        "n_clips": clips.nunique().to_dict(),
-        "n_groups": by_label["group_id"].nunique().to_dict(),
+        "found_whole": share(long, "is_whole", seed=seed),
+        "alert_raised": share(long.assign(is_raised=long["soundscape"].isin(raised)), "is_raised", seed=seed),
     }
 
 
-def _rules() -> dict:
-    return {
-        "backgrounds": {kind: list(subtypes) for kind, subtypes in BACKGROUND_SUBTYPES.items()},
-        "prevalence_drawn": list(PREVALENCE),
-        "snr_db": list(SNR_DB),
-        "collar_seconds": COLLAR_SECONDS,
-        "offset_share": OFFSET_SHARE,
-        "alarm_seconds": ALARM_SECONDS,
-        "sustained_seconds": SUSTAINED_SECONDS,
-    }
-
-
-def _event_figures(
-    scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]], options: Mapping[str, int]
-) -> dict:
-    counts = event_counts(scored, found)
-    by_label = {
-        label: evaluation.bootstrap(counts[:, column], event_f1, **options)
-        | {"n_found": int(counts[:, column, 1].sum())}
-        for column, label in enumerate(EVENT_LABELS)
-    }
-    mean = evaluation.bootstrap(counts, lambda total: np.nanmean(event_f1(total), axis=-1), **options)
-    return {"event_f1": by_label | {"mean": mean}}
-
-
-def _alarm_figures(
-    scored: Sequence[ScoredSoundscape],
-    found: Sequence[Sequence[Event]],
-    references: pd.DataFrame,
-    options: Mapping[str, int],
-) -> dict:
-    counts = alarm_counts(scored, found)
-    hours = np.array([scape.seconds for scape in scored])[:, None] / 3600
-    recall, alarms = {}, {}
-    for column, label in enumerate(EVENT_LABELS):
-        groups = references[references["label"] == label].groupby("group_id")["is_found"].agg(["sum", "size"])
-        recall[label] = evaluation.bootstrap(groups.to_numpy(float), _ratio, **options)
-        alarms[label] = evaluation.bootstrap(np.hstack([counts[:, column, 2:], hours]), _ratio, **options)
-    return {"recall": recall, "false_alarms_per_hour": alarms}
-
-
-def _delay_figures(table: pd.DataFrame) -> dict:
+def delay_figures(scored: Sequence[Scored]) -> dict[str, dict[str, float]]:
+    """Return by label median and 95th percentile of the time from onset to detection, without the look-ahead."""
+    table = references(scored)
+    found = table[table["is_found"]]
     return {
         label: {"median": float(part.median()), "p95": float(part.quantile(0.95)), "n_events": len(part)}
-        for label, part in table.groupby("label")["delay_seconds"]
+        for label, part in found.groupby("label")["delay_seconds"]
     }
 
 
-def _sustained_figures(scored: Sequence[ScoredSoundscape], found: Sequence[Sequence[Event]]) -> dict:
-    n_references = n_recalled = n_false = 0
-    for scape, events in zip(scored, found, strict=True):
-        references, alerts = sustained(scape.reference_events("crying")), sustained(events)
-        n_references += len(references)
-        n_recalled += int(_overlaps(references, alerts).sum())
-        n_false += int((~_overlaps(alerts, references)).sum())
-    return {"n_references": n_references, "n_recalled": n_recalled, "n_false": n_false}
+def description(scored: Sequence[Scored]) -> Mapping[str, object]:
+    """Return hours, soundscapes by background, share of time with events, and how many clips and groups there are."""
+    table, hours = references(scored), sum(scape.seconds for scape in scored) / 3600
+    seconds = (table["offset_seconds"] - table["onset_seconds"]).sum() if len(table) else 0.0
+    return {
+        "hours": hours,
+        "n_soundscapes": pd.Series([scape.background for scape in scored]).value_counts().to_dict(),
+        "prevalence": float(seconds / (hours * 3600)),
+        "n_events": table.groupby("label").size().to_dict() if len(table) else {},
+        "n_groups": table.groupby("label")["group_id"].nunique().to_dict() if len(table) else {},
+        "n_background_clips": len({name for scape in scored for name in scape.background_clip_ids}),
+    }
 
 
-def _try(
-    scored: Sequence[ScoredSoundscape], min_seconds: float, merge_seconds: float, on: float, off_share: float
-) -> list[dict]:
-    both = dict.fromkeys(EVENT_LABELS, on), dict.fromkeys(EVENT_LABELS, on * off_share)
-    settings = DetectionSettings(*both, min_seconds, merge_seconds)
-    lengths = {"min_seconds": min_seconds, "merge_seconds": merge_seconds}
-    return [lengths | {"on": on, "off": on * off_share} | row for row in _label_figures(scored, settings)]
-
-
-def _label_figures(scored: Sequence[ScoredSoundscape], settings: DetectionSettings) -> list[dict]:
-    """Return label, event_f1, recall, false_alarms_per_hour, n_events and hours of each label."""
-    found = [settings.events(scape.probabilities) for scape in scored]
-    f1 = event_f1(event_counts(scored, found).sum(axis=0))
-    counts = alarm_counts(scored, found).sum(axis=0)
-    hours = sum(scape.seconds for scape in scored) / 3600
-    return [
-        {
-            "label": label,
-            "event_f1": float(f1[column]),
-            "recall": float(counts[column, 0] / counts[column, 1]) if counts[column, 1] else np.nan,
-            "false_alarms_per_hour": float(counts[column, 2] / hours),
-            "n_events": int(counts[column, 1]),
-            "hours": hours,
-        }
-        for column, label in enumerate(EVENT_LABELS)
-    ]
+def _delay(reference: Event, overlapping: Sequence[Event]) -> float:
+    """Return the time from a reference's onset to the end of the first overlapping event's first frame, at least 0."""
+    if not overlapping:
+        return math.nan
+    return max(0.0, min(overlapping).onset_seconds + HOP_SECONDS - reference.onset_seconds)
 
 
 def _alarms(events: Sequence[Event]) -> list[Event]:
     """Cut events into the stretches that raise one alarm each."""
     alarms = []
     for event in events:
-        n_alarms = max(1, math.ceil((event.offset_seconds - event.onset_seconds) / ALARM_SECONDS - 1e-9))
+        n_alarms = max(1, math.ceil(_seconds(event) / ALARM_SECONDS - 1e-9))
         starts = [event.onset_seconds + ALARM_SECONDS * number for number in range(n_alarms)]
         stops = [*starts[1:], event.offset_seconds]
         alarms += [Event(start, stop, event.label) for start, stop in zip(starts, stops, strict=True)]
@@ -379,21 +296,24 @@ def _alarms(events: Sequence[Event]) -> list[Event]:
 
 def _overlaps(events: Sequence[Event], others: Sequence[Event], collar: float = 0.0) -> np.ndarray:
     """Tell for each event whether it comes nearer than `collar` to one of the others, or overlaps it: (n_events,)."""
-    (on, off), (others_on, others_off) = onsets_and_offsets(events), onsets_and_offsets(others)
+    (on, off), (others_on, others_off) = _times(events), _times(others)
     near = (on[:, None] < others_off + collar) & (off[:, None] > others_on - collar)
     return near.any(axis=1)
 
 
-def _of(events: Iterable[Event], label: str) -> list[Event]:
-    return [event for event in events if event.label == label]
+def _share(reference: Event, event: Event) -> float:
+    shared = min(reference.offset_seconds, event.offset_seconds) - max(reference.onset_seconds, event.onset_seconds)
+    return shared / _seconds(reference)
 
 
-def _richness(scape: ScoredSoundscape, start: float) -> tuple[int, int]:
+def _seconds(event: Event) -> float:
+    return event.offset_seconds - event.onset_seconds
+
+
+def _times(events: Sequence[Event]) -> np.ndarray:
+    return np.array([(event.onset_seconds, event.offset_seconds) for event in events]).reshape(-1, 2).T
+
+
+def _richness(scape: Scored, start: float) -> tuple[int, int]:
     inside = [i.event for i in scape.references if 0 <= i.event.onset_seconds - start <= EXAMPLE_SECONDS - 10]
     return len({event.label for event in inside}), len(inside)
-
-
-def _ratio(counts: np.ndarray) -> np.ndarray:
-    """Return the first of counts (..., 2) over the second; NaN over 0."""
-    over = counts[..., 1]
-    return np.divide(counts[..., 0], over, out=np.full(over.shape, np.nan), where=over > 0)

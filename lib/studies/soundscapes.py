@@ -1,15 +1,14 @@
-"""Long recordings made from clips of groups that no network was trained on, with a list of what is in them.
+"""Long recordings made from clips that no network was trained on, with a list of what is in them.
 
-A soundscape is a bed of class normal with cries and screams over it, about as rare as in a home: `PREVALENCE` of the
-time, and now and then a cry that lasts. Everything follows from the seed.
+A soundscape has a background of class normal, a room's own faint noise with clips of one kind now and then, and over
+it cries and screams about as rare as in a home: `PREVALENCE` of the time. A clip is in the background at most
+`MAX_USES` times in all soundscapes together, so that no single dog decides how many false alarms there are; where a
+kind has few clips, its background is sparser than `SHARES` asks for. Everything follows from the seed.
 
-The bed is a room's own faint noise and, but for the kind "quiet", clips of one kind at one level, joined by fades and
-broken by gaps. Music is that of a game, a few pieces in all.
-
-Reference events are measured, not taken from a clip's borders: a stretch is active where its level lies within
+Reference events are measured, not taken from a clip's borders: a stretch is active where its level is within
 `ACTIVE_DB` of its loudest 10 ms, and stretches of one bout at most `MERGE_SECONDS` apart are one event. A bout is one
 scream, or pieces of cries of one infant. The signal-to-noise ratio of an event compares its active stretches with the
-bed over the length of its bout, taken as `QUIETEST_DB` where the bed is fainter.
+background over the length of its bout, taken as `QUIETEST_DB` where the background is fainter.
 """
 
 from __future__ import annotations
@@ -20,41 +19,48 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib import audio, augment, splits
+from lib import augment, waveforms
 from lib.config import SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event
+from lib.waveforms import amplitude
 
-UNSEEN_SPLITS = ("validation", "test")
 SECONDS = 600.0
 N_SOUNDSCAPES = 60  # 10 h
-BACKGROUND_SUBTYPES = {
-    "speech": ("speech_adult", "speech_child"),
-    "household": ("household", "body", "laugh"),
-    "outdoor": ("outdoor", "animal", "siren"),
-    "music": ("music",),  # a kind that `lib.studies.hard_negatives.kind` tells apart, not the manifest
+SUBTYPES = {
+    "speech": ("speech_adult", "speech_child", "infant_directed_speech", "angry_speech", "fearful_speech"),
+    "household": ("household", "body", "alarm", "voice_fx"),
+    "voices": (
+        "laugh", "baby_laugh", "shout", "adult_cry", "pain_cry", "crowd", "whistle", "death_whistle", "affective_voice",
+    ),
+    "outdoor": ("outdoor", "siren", "insect"),
+    "animals": ("cat", "dog", "bird", "animal"),
+    "music": ("music", "singing"),
     "quiet": (),  # the room's own noise alone
-}
-PREVALENCE = (0.013, 0.016)  # share of a soundscape's time; what cannot be filled exactly lies under it
+}  # fmt: skip
+SHARES = {  # of the time that clips of the background fill
+    "speech": 0.3, "household": 0.25, "voices": 0.1, "outdoor": 0.3, "animals": 0.08, "music": 0.5, "quiet": 0.0,
+}  # fmt: skip
+MAX_USES = 3
+FEWEST_CLIPS = 5  # a kind with fewer is left out
+PREVALENCE = (0.013, 0.016)  # share of a soundscape's time; what cannot be filled exactly stays below it
 CRY_SHARES = (0.0, 0.5, 1.0)  # of that time
-SUSTAINED_EVERY = 12  # one soundscape in so many holds one long bout of crying instead, and no more
 SUSTAINED_SECONDS = (34.0, 40.0)
 CRY_SECONDS = (3.0, 8.0)
 FEWEST_SECONDS = 1.0  # no shorter piece is put in
 PAUSE_SECONDS = (0.2, 1.5)  # between the pieces of a bout
 APART_SECONDS = 5.0  # least time between bouts, and to either end
 SNR_DB = (-5.0, 0.0, 5.0, 10.0, 20.0)
-BED_DB, BED_SPREAD_DB = (-40.0, -28.0), 3.0  # level of a soundscape's bed, and how far a clip may differ from it
+CLIP_DB, CLIP_SPREAD_DB = (-42.0, -26.0), 5.0  # level of a soundscape's clips, and how far one may differ from it
 ROOM_DB = (-60.0, -50.0)
 QUIETEST_DB = -45.0
-GAP_SHARE, GAP_SECONDS = 0.3, (0.5, 5.0)  # how often a gap follows a clip of the bed, and how long it is
-FADE_SECONDS, BED_FADE_SECONDS = 0.02, 0.25
+FADE_SECONDS = 0.02
 ACTIVE_DB, ACTIVE_FRAME_SAMPLES = -30.0, SAMPLE_RATE_HZ // 100
 MERGE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A cry or scream that was put in: where, how loud against the bed, and whose it is."""
+    """A cry or scream that was put in: where, how loud against the background, and whose it is."""
 
     event: Event
     snr_db: float
@@ -67,11 +73,10 @@ class Soundscape:
     """One long recording and what is in it; its samples are made when `waveform` is called, and not kept."""
 
     name: str
-    split: str
     background: str
     seconds: float
     references: tuple[Reference, ...]
-    bed_clip_ids: tuple[str, ...]
+    background_clip_ids: tuple[str, ...]
     waveform: Callable[[], np.ndarray]
 
 
@@ -84,98 +89,87 @@ class _Bout:
     snr_db: float
     active: np.ndarray  # bool, one each 10 ms
 
-    @property
-    def stretches(self) -> list[tuple[float, float]]:
-        """Onset and offset in seconds, from the start of the bout, of each reference event in it."""
-        return active_stretches(self.active)
-
 
 @dataclass(frozen=True)
-class _BedClip:
+class _Placed:
+    """A clip of the background: which row, from which sample, how loud."""
+
     row: int
-    start: int  # samples
-    gain_db: float
+    start: int
+    level_db: float
 
 
 @dataclass(frozen=True)
 class _Clips:
-    """The clips of one split, by what they may be used for."""
-
     rows: pd.DataFrame
     waveforms: Sequence[np.ndarray]
     snr_turns: Mapping[str, Iterator[float]]  # of each label
 
-    def groups(self, wanted: pd.Series) -> list[np.ndarray]:
-        """Return the row numbers of each group among the wanted rows."""
-        chosen = self.rows[wanted.to_numpy(bool)]
-        return [chosen.index[chosen["group_id"] == name].to_numpy() for name in sorted(set(chosen["group_id"]))]
+    def groups(self, label: str) -> list[np.ndarray]:
+        """Return the row numbers of each group of a label."""
+        chosen = self.rows[(self.rows["label"] == label).to_numpy()]
+        return [part.index.to_numpy() for _, part in chosen.groupby("group_id")]
 
 
 def soundscapes(
     rows: pd.DataFrame,
-    waveforms: Sequence[np.ndarray],
+    clips: Sequence[np.ndarray],
     *,
-    split: str,
+    name: str,
     n_soundscapes: int = N_SOUNDSCAPES,
     seconds: float = SECONDS,
+    content: str = "events",
+    kinds: Sequence[str] = tuple(SUBTYPES),
     seed: int = 0,
 ) -> Iterator[Soundscape]:
-    """Plan the soundscapes one after the other; each makes its samples only when asked.
+    """Plan soundscapes one after the other; each makes its samples only when asked.
 
     Parameters
     ----------
     rows : DataFrame
-        Manifest rows; those of other splits are left out.
-    waveforms : sequence of ndarray, each (n_samples,)
-        The clips of `rows`, in order.
-    split : str
-        "test" for figures, "validation" for thresholds.
+        Manifest rows of clips that the detector in question was not trained on.
+    clips : sequence of ndarray, each (n_samples,)
+        Their waveforms, in order.
+    name : str
+        Start of the soundscapes' names.
     n_soundscapes : int
     seconds : float
         Length of each.
+    content : str
+        "events": cries and screams, as rare as in a home; "sustained": one cry of `SUSTAINED_SECONDS` in each;
+        "nothing": backgrounds alone.
+    kinds : sequence of str
+        Backgrounds, of `SUBTYPES`; they take turns. Those with fewer than `FEWEST_CLIPS` clips are left out.
     seed : int
 
     Yields
     ------
     Soundscape
-        Bed kinds take turns, and so do the signal-to-noise ratios of each label.
+        The signal-to-noise ratios of each label take turns too.
 
     Raises
     ------
     ValueError
-        If the split is one that networks are trained on, a group lies in two splits, or the split lacks a label or a
-        kind of bed.
+        If there is no waveform for each row, no clip to put in, or no kind of background left.
     """
-    clips = _unseen_clips(rows, waveforms, split, seed)
-    kinds = list(BACKGROUND_SUBTYPES)
-    for number in range(n_soundscapes):
-        rng = np.random.default_rng([seed, number])
-        bouts = _draw_bouts(clips, rng, seconds=seconds, is_sustained=number % SUSTAINED_EVERY == SUSTAINED_EVERY - 1)
-        starts = _place([len(bout.waveform) for bout in bouts], round(seconds * SAMPLE_RATE_HZ), rng)
-        kind = kinds[number % len(kinds)]
-        yield _soundscape(clips, list(zip(starts, bouts, strict=True)), rng, kind=kind, seconds=seconds, number=number)
-
-
-def reference_table(made: Sequence[Soundscape]) -> pd.DataFrame:
-    """Return the reference event list of some soundscapes, one row an event."""
-    return pd.DataFrame(
-        {
-            "soundscape": scape.name,
-            "background": scape.background,
-            "label": item.event.label,
-            "onset_seconds": round(item.event.onset_seconds, 2),
-            "offset_seconds": round(item.event.offset_seconds, 2),
-            "snr_db": item.snr_db,
-            "group_id": item.group_id,
-            "clip_ids": " ".join(item.clip_ids),
-        }
-        for scape in made
-        for item in scape.references
-    )
+    held = _held(rows, clips, seed)
+    kinds = [kind for kind in kinds if not SUBTYPES[kind] or _of_kind(held.rows, kind).sum() >= FEWEST_CLIPS]
+    if not kinds:
+        raise ValueError("no kind of background has enough clips.")
+    turns = [kinds[number % len(kinds)] for number in range(n_soundscapes)]
+    decks = {kind: _deck(held, kind, seed) for kind in kinds}
+    budgets = {kind: _budget(held, decks[kind], kind, turns.count(kind), seconds) for kind in kinds}
+    for number, kind in enumerate(turns):
+        rng = np.random.default_rng([seed, number, *name.encode()])
+        bouts = _draw_bouts(held, rng, seconds, content)
+        starts = _place([len(bout.waveform) for bout in bouts], round(seconds * SAMPLE_RATE_HZ), rng, APART_SECONDS)
+        background = _background(held, decks[kind], budgets[kind], seconds, rng)
+        placed = list(zip(starts, bouts, strict=True))
+        yield _soundscape(held, placed, background, rng, name=f"{name}_{number:03d}", kind=kind, seconds=seconds)
 
 
 def active_frames(waveform: np.ndarray) -> np.ndarray:
-    """Tell for each 10 ms of a waveform whether its level lies within `ACTIVE_DB` of the loudest."""
+    """Tell for each 10 ms of a waveform whether its level is within `ACTIVE_DB` of the loudest."""
     n_frames = -(-len(waveform) // ACTIVE_FRAME_SAMPLES)
     padded = np.pad(waveform.astype(np.float64), (0, n_frames * ACTIVE_FRAME_SAMPLES - len(waveform)))
     power = np.square(padded.reshape(n_frames, -1)).mean(axis=1)
@@ -193,23 +187,46 @@ def active_stretches(active: np.ndarray) -> list[tuple[float, float]]:
     return [(float(a * step_seconds), float(b * step_seconds)) for a, b in zip(first, last, strict=True)]
 
 
-def _unseen_clips(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], split: str, seed: int) -> _Clips:
-    if split not in UNSEEN_SPLITS:
-        raise ValueError(f"soundscapes are made from {UNSEEN_SPLITS}, never from {split!r}.")
-    if len(rows) != len(waveforms):
-        raise ValueError(f"{len(rows)} rows for {len(waveforms)} waveforms")
-    shared = splits.shared_values(rows, "group_id")
-    if shared:
-        raise ValueError(f"{len(shared)} group(s) lie in more than one split, first {shared[0]!r}.")
-    kept = np.flatnonzero(rows["split"] == split)
+def trimmed(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform from its first to its last active 10 ms; what is silent throughout as it is."""
+    frames = np.flatnonzero(active_frames(waveform))
+    if not len(frames):
+        return waveform
+    return waveform[frames[0] * ACTIVE_FRAME_SAMPLES : (frames[-1] + 1) * ACTIVE_FRAME_SAMPLES]
+
+
+def faded(waveform: np.ndarray, seconds: float = FADE_SECONDS) -> np.ndarray:
+    """Return a waveform with linear fades at both ends."""
+    n_fade = min(round(seconds * SAMPLE_RATE_HZ), len(waveform) // 2)
+    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
+    result = waveform.copy()
+    result[:n_fade] *= ramp
+    result[len(result) - n_fade :] *= ramp[::-1]
+    return result
+
+
+def at_level(waveform: np.ndarray, level_db: float) -> np.ndarray:
+    """Bring the active stretches of a waveform to a level in dBFS; silence stays silent."""
+    power = mean_power(waveform[_sample_mask(active_frames(waveform), len(waveform))])
+    return waveform * np.float32(amplitude(level_db) / np.sqrt(power)) if power > 0 else waveform
+
+
+def room_noise(n_samples: int, rng: np.random.Generator, level_db: float) -> np.ndarray:
+    """Return coloured noise (n_samples,) at a level in dBFS."""
+    noise = augment.coloured_noise(n_samples, rng)
+    return noise * np.float32(amplitude(level_db) / np.sqrt(mean_power(noise)))
+
+
+def mean_power(waveform: np.ndarray) -> float:
+    """Return the mean square of a waveform, 0 for an empty one."""
+    return float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
+
+
+def _held(rows: pd.DataFrame, clips: Sequence[np.ndarray], seed: int) -> _Clips:
+    if len(rows) != len(clips):
+        raise ValueError(f"{len(rows)} rows for {len(clips)} waveforms")
     turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
-    clips = _Clips(rows.iloc[kept].reset_index(drop=True), [waveforms[place] for place in kept], turns)
-    needed = {label: clips.rows["label"] == label for label in EVENT_LABELS}
-    needed |= {kind: _of_bed(clips, kind) for kind, subtypes in BACKGROUND_SUBTYPES.items() if subtypes}
-    for name, found in needed.items():
-        if not found.any():
-            raise ValueError(f"the split {split} holds no clip of {name}.")
-    return clips
+    return _Clips(rows.reset_index(drop=True), clips, turns)
 
 
 def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
@@ -218,153 +235,140 @@ def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
         yield from (float(value) for value in rng.permutation(SNR_DB))
 
 
-def _of_bed(clips: _Clips, kind: str) -> pd.Series:
-    return (clips.rows["label"] == "normal") & clips.rows["subtype"].isin(BACKGROUND_SUBTYPES[kind])
+def _of_kind(rows: pd.DataFrame, kind: str) -> np.ndarray:
+    return ((rows["label"] == "normal") & rows["subtype"].isin(SUBTYPES[kind])).to_numpy()
+
+
+def _deck(held: _Clips, kind: str, seed: int) -> list[int]:
+    """Return the rows of a kind, `MAX_USES` times, each round shuffled; soundscapes are dealt from its end."""
+    rng = np.random.default_rng([seed, *kind.encode()])
+    rows = np.flatnonzero(_of_kind(held.rows, kind))
+    return [int(row) for _ in range(MAX_USES) for row in rng.permutation(rows)]
+
+
+def _budget(held: _Clips, deck: Sequence[int], kind: str, n_soundscapes: int, seconds: float) -> float:
+    """Return how many samples of background clips each soundscape of a kind is given."""
+    available = sum(len(held.waveforms[row]) for row in deck) / max(n_soundscapes, 1)
+    return min(SHARES[kind] * seconds * SAMPLE_RATE_HZ, available)
+
+
+def _background(
+    held: _Clips, deck: list[int], budget: float, seconds: float, rng: np.random.Generator
+) -> list[_Placed]:
+    """Deal clips from the deck until the budget is spent, and place them anywhere without overlap."""
+    rows, left = [], budget
+    while deck and left > 0:
+        rows.append(deck.pop())
+        left -= len(held.waveforms[rows[-1]])
+    n_samples = round(seconds * SAMPLE_RATE_HZ)
+    while sum(len(held.waveforms[row]) for row in rows) > n_samples:
+        rows.pop()
+    starts = _place([len(held.waveforms[row]) for row in rows], n_samples, rng, 0.0)
+    level_db = rng.uniform(*CLIP_DB)
+    spread = rng.uniform(-CLIP_SPREAD_DB, CLIP_SPREAD_DB, len(rows))
+    return [_Placed(row, start, level_db + db) for row, start, db in zip(rows, starts, spread, strict=True)]
 
 
 def _soundscape(
-    clips: _Clips, placed: list[tuple[int, _Bout]], rng: np.random.Generator, *, kind: str, seconds: float, number: int
+    held: _Clips,
+    placed: list[tuple[int, _Bout]],
+    background: list[_Placed],
+    rng: np.random.Generator,
+    *,
+    name: str,
+    kind: str,
+    seconds: float,
 ) -> Soundscape:
-    n_samples = round(seconds * SAMPLE_RATE_HZ)
-    bed_clips = _plan_bed(clips, rng, kind=kind, n_samples=n_samples)
     noise_seed, room_db = int(rng.integers(2**63)), rng.uniform(*ROOM_DB)
 
     def waveform() -> np.ndarray:
         """Make the samples: float32 (n_samples,), 16 kHz, within full scale."""
-        room = augment.coloured_noise(n_samples, np.random.default_rng(noise_seed))
-        mixed = room * np.float32(_amplitude(room_db) / np.sqrt(_power(room)))
-        _add_bed(mixed, bed_clips, clips)
+        mixed = room_noise(round(seconds * SAMPLE_RATE_HZ), np.random.default_rng(noise_seed), room_db)
+        for clip in background:
+            piece = faded(at_level(held.waveforms[clip.row], clip.level_db))
+            mixed[clip.start : clip.start + len(piece)] += piece
         for start, bout in placed:
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
-        return audio.within_full_scale(mixed)
+        return waveforms.within_full_scale(mixed)
 
     references = [
         Reference(Event(start / SAMPLE_RATE_HZ + a, start / SAMPLE_RATE_HZ + b, bout.label), bout.snr_db,
                   bout.group_id, bout.clip_ids)
         for start, bout in placed
-        for a, b in bout.stretches
+        for a, b in active_stretches(bout.active)
     ]  # fmt: skip
-    bed_clip_ids = tuple(sorted({clips.rows["clip_id"][clip.row] for clip in bed_clips}))
-    split = clips.rows["split"].iloc[0]
-    return Soundscape(f"{split}_{number:03d}", split, kind, seconds, tuple(references), bed_clip_ids, waveform)
+    clip_ids = tuple(sorted({held.rows["clip_id"][clip.row] for clip in background}))
+    return Soundscape(name, kind, seconds, tuple(references), clip_ids, waveform)
 
 
-def _draw_bouts(clips: _Clips, rng: np.random.Generator, *, seconds: float, is_sustained: bool) -> list[_Bout]:
+def _draw_bouts(held: _Clips, rng: np.random.Generator, seconds: float, content: str) -> list[_Bout]:
     """Draw bouts until the time of their reference events is spent, in random order."""
-    if is_sustained:
-        return [_cry_bout(clips, rng, rng.uniform(*SUSTAINED_SECONDS))]
-    wanted, cry_share = seconds * rng.uniform(*PREVALENCE), rng.choice(CRY_SHARES)
-    bouts = []
+    if content == "nothing":
+        return []
+    if content == "sustained":
+        return [_cry_bout(held, rng, rng.uniform(*SUSTAINED_SECONDS))]
+    labels = set(held.rows["label"])
+    cry_share = rng.choice(CRY_SHARES) if labels >= set(EVENT_LABELS) else float("crying" in labels)
+    wanted, bouts = seconds * rng.uniform(*PREVALENCE), []
     for draw, left in ((_cry_bout, wanted * cry_share), (_scream_bout, wanted * (1 - cry_share))):
         while left >= FEWEST_SECONDS:
             longest = min(left, rng.uniform(*CRY_SECONDS)) if draw is _cry_bout else left
-            bouts.append(draw(clips, rng, max(longest, FEWEST_SECONDS)))
-            left -= sum(b - a for a, b in bouts[-1].stretches)
+            bouts.append(draw(held, rng, max(longest, FEWEST_SECONDS)))
+            left -= sum(b - a for a, b in active_stretches(bouts[-1].active))
     return [bouts[place] for place in rng.permutation(len(bouts))]
 
 
-def _cry_bout(clips: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
+def _cry_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
     """Join pieces of one infant's cries, `seconds` in all; its clips come again where they do not last."""
-    rows = rng.permutation(_draw_group(clips, rng, "crying"))
+    rows = rng.permutation(_draw_group(held, rng, "crying"))
     parts, used, left = [], [], round(seconds * SAMPLE_RATE_HZ)
     while left >= FEWEST_SECONDS * SAMPLE_RATE_HZ:
         row = rows[len(used) % len(rows)]
-        piece = _trimmed(clips.waveforms[row])
+        piece = trimmed(held.waveforms[row])
         if len(piece) > left:
             piece = augment.random_crop(piece, left, rng)
         pause = np.zeros(round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE_HZ), dtype=np.float32)
-        parts += [_faded(audio.equalise_level(piece), FADE_SECONDS), pause]
+        parts += [faded(waveforms.equalise_level(piece)), pause]
         used.append(row)
         left -= len(piece) + len(pause)
-    return _bout(np.concatenate(parts[:-1]), clips, used)
+    return _bout(np.concatenate(parts[:-1]), held, used)
 
 
-def _scream_bout(clips: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
-    row = rng.choice(_draw_group(clips, rng, "screaming"))
-    piece = _trimmed(clips.waveforms[row])[: round(seconds * SAMPLE_RATE_HZ)]
-    return _bout(_faded(audio.equalise_level(piece), FADE_SECONDS), clips, [row])
+def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
+    row = rng.choice(_draw_group(held, rng, "screaming"))
+    piece = trimmed(held.waveforms[row])[: round(seconds * SAMPLE_RATE_HZ)]
+    return _bout(faded(waveforms.equalise_level(piece)), held, [row])
 
 
-def _draw_group(clips: _Clips, rng: np.random.Generator, label: str) -> np.ndarray:
-    groups = clips.groups(clips.rows["label"] == label)
+def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarray:
+    groups = held.groups(label)
+    if not groups:
+        raise ValueError(f"there is no clip of {label} to put into a soundscape.")
     return groups[rng.integers(len(groups))]
 
 
-def _bout(waveform: np.ndarray, clips: _Clips, rows: Sequence[int]) -> _Bout:
-    label, group_id = clips.rows.loc[rows[0], ["label", "group_id"]]
-    clip_ids = tuple(dict.fromkeys(clips.rows["clip_id"][row] for row in rows))
-    return _Bout(waveform, label, group_id, clip_ids, next(clips.snr_turns[label]), active_frames(waveform))
+def _bout(waveform: np.ndarray, held: _Clips, rows: Sequence[int]) -> _Bout:
+    label, group_id = held.rows.loc[rows[0], ["label", "group_id"]]
+    clip_ids = tuple(dict.fromkeys(held.rows["clip_id"][row] for row in rows))
+    return _Bout(waveform, label, group_id, clip_ids, next(held.snr_turns[label]), active_frames(waveform))
 
 
-def _place(lengths: Sequence[int], n_samples: int, rng: np.random.Generator) -> list[int]:
-    """Return the first sample of each bout, in order, with `APART_SECONDS` or more around each."""
-    apart = round(APART_SECONDS * SAMPLE_RATE_HZ)
+def _place(lengths: Sequence[int], n_samples: int, rng: np.random.Generator, apart_seconds: float) -> list[int]:
+    """Return the first sample of each piece, in order, with `apart_seconds` or more around each."""
+    apart = round(apart_seconds * SAMPLE_RATE_HZ)
     free = n_samples - sum(lengths) - apart * (len(lengths) + 1)
     if free < 0:
-        raise ValueError(f"{n_samples / SAMPLE_RATE_HZ:.0f} s is too short for {len(lengths)} bouts.")
+        raise ValueError(f"{n_samples / SAMPLE_RATE_HZ:.0f} s is too short for {len(lengths)} pieces.")
     before = np.concatenate([[0], np.cumsum(lengths)[:-1]]) + apart * np.arange(1, len(lengths) + 1)
     return [int(start) for start in np.sort(rng.integers(0, free + 1, len(lengths))) + before]
 
 
-def _plan_bed(clips: _Clips, rng: np.random.Generator, *, kind: str, n_samples: int) -> list[_BedClip]:
-    """Choose clips until the soundscape is full: each round goes through all groups in another order."""
-    groups = clips.groups(_of_bed(clips, kind))
-    bed_db, planned, start = rng.uniform(*BED_DB), [], 0
-    while groups and start < n_samples:
-        for place in rng.permutation(len(groups)):
-            row = int(rng.choice(groups[place]))
-            planned.append(_BedClip(row, start, bed_db + rng.uniform(-BED_SPREAD_DB, BED_SPREAD_DB)))
-            length = len(clips.waveforms[row])
-            start += length - _n_fade(length, BED_FADE_SECONDS)  # the next one fades in while this one fades out
-            if rng.random() < GAP_SHARE:
-                start += round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE_HZ)
-    return [clip for clip in planned if clip.start < n_samples]
-
-
-def _add_bed(mixed: np.ndarray, planned: Sequence[_BedClip], clips: _Clips) -> None:
-    for clip in planned:
-        piece = audio.equalise_level(clips.waveforms[clip.row])
-        loudness = np.sqrt(_power(piece[_sample_mask(active_frames(piece), len(piece))]))
-        if loudness > 0:
-            piece = _faded(piece, BED_FADE_SECONDS) * np.float32(_amplitude(clip.gain_db) / loudness)
-            stop = min(clip.start + len(piece), len(mixed))
-            mixed[clip.start : stop] += piece[: stop - clip.start]
-
-
-def _add_bout(bed: np.ndarray, bout: _Bout) -> None:
-    """Add a bout to the stretch of the bed (a view) that it covers."""
-    bed_power = max(_power(bed), _amplitude(QUIETEST_DB) ** 2)
-    power = _power(bout.waveform[_sample_mask(bout.active, len(bout.waveform))])
-    bed += bout.waveform * np.float32(np.sqrt(bed_power / power) * _amplitude(bout.snr_db))
-
-
-def _trimmed(waveform: np.ndarray) -> np.ndarray:
-    frames = np.flatnonzero(active_frames(waveform))
-    if not len(frames):
-        raise audio.EmptyAudio("a clip is silent throughout")
-    return waveform[frames[0] * ACTIVE_FRAME_SAMPLES : (frames[-1] + 1) * ACTIVE_FRAME_SAMPLES]
-
-
-def _n_fade(n_samples: int, seconds: float) -> int:
-    return min(round(seconds * SAMPLE_RATE_HZ), n_samples // 2)
-
-
-def _faded(waveform: np.ndarray, seconds: float) -> np.ndarray:
-    n_fade = _n_fade(len(waveform), seconds)
-    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
-    faded = waveform.copy()
-    faded[:n_fade] *= ramp
-    faded[len(faded) - n_fade :] *= ramp[::-1]
-    return faded
+def _add_bout(background: np.ndarray, bout: _Bout) -> None:
+    """Add a bout to the stretch of the background (a view) that it covers."""
+    background_power = max(mean_power(background), amplitude(QUIETEST_DB) ** 2)
+    power = mean_power(bout.waveform[_sample_mask(bout.active, len(bout.waveform))])
+    background += bout.waveform * np.float32(np.sqrt(background_power / power) * amplitude(bout.snr_db))
 
 
 def _sample_mask(active: np.ndarray, n_samples: int) -> np.ndarray:
     return np.repeat(active, ACTIVE_FRAME_SAMPLES)[:n_samples]
-
-
-def _power(waveform: np.ndarray) -> float:
-    return float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
-
-
-def _amplitude(level_db: float) -> float:
-    return 10 ** (level_db / 20)

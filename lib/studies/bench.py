@@ -1,0 +1,132 @@
+"""What the detector is judged on: long recordings, hours without events, one-second screams and single clips.
+
+All of it is made from test groups for the detector that ships, and from each corpus group for the detector trained
+without it. YAMNet's embeddings are kept on disk, so that another temporal network is judged in minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import splits, waveforms
+from lib.config import SAMPLE_RATE_HZ
+from lib.detector import Embed
+from lib.events import EVENT_LABELS
+from lib.studies import soundscapes
+from lib.studies.soundscapes import SUBTYPES, Soundscape
+
+SEED = 7
+N_LEFT_OUT = 60  # soundscapes of left-out corpora, 10 h, shared out by the root of their cries and screams
+N_CRY_FREE = {"speech": 12, "household": 12, "music": 12, "quiet": 6, "outdoor": 3, "animals": 3, "voices": 3}  # 8.5 h
+N_SUSTAINED, SUSTAINED_LENGTH_SECONDS = 30, 60.0
+WINDOW_SECONDS = (10, 15)
+SCREAM_SECONDS = 1.0
+WINDOW_DB = (-35.0, -12.0)  # level of the scream
+WINDOW_ROOM_DB = (-65.0, -50.0)
+AROUND_SECONDS = 1.5  # of room noise before and after a single clip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short stream with one clip in it: which row, what is looked for, and when it sounds."""
+
+    row: int
+    kind: str
+    onset_seconds: float
+    offset_seconds: float
+    waveform: np.ndarray
+
+
+def cached(embed: Embed, folder: Path) -> Embed:
+    """Return an embedding function that keeps what it computed, one file for each block of patches."""
+
+    def kept(patches: np.ndarray) -> np.ndarray:
+        digest = hashlib.sha256(np.ascontiguousarray(patches)).hexdigest()
+        path = folder / digest[:2] / f"{digest}.npy"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part.npy")
+            np.save(partial, embed(patches))
+            partial.replace(path)
+        return np.load(path)
+
+    return kept
+
+
+def left_out(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> dict[str, list[Soundscape]]:
+    """Return soundscapes made of each corpus group alone."""
+    groups = splits.corpus_group(rows["source"]).to_numpy()
+    n_events = {name: int(rows["label"].isin(EVENT_LABELS).to_numpy()[groups == name].sum()) for name in set(groups)}
+    roots = {name: n**0.5 for name, n in sorted(n_events.items()) if n}
+    made = {}
+    for name, root in roots.items():
+        here = np.flatnonzero(groups == name)
+        n_soundscapes = max(2, round(N_LEFT_OUT * root / sum(roots.values())))
+        options = {"name": f"left_out_{name}", "n_soundscapes": n_soundscapes, "seed": SEED}
+        made[name] = list(soundscapes.soundscapes(rows.iloc[here], [clips[at] for at in here], **options))
+    return made
+
+
+def test_hours(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
+    """Return the ten hours of test groups."""
+    return soundscapes.soundscapes(rows, clips, name="test", seed=SEED)
+
+
+def cry_free(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
+    """Return hours without cries and screams, kind by kind."""
+    for kind, number in N_CRY_FREE.items():
+        options = {"n_soundscapes": number, "content": "nothing", "kinds": (kind,), "seed": SEED}
+        if not SUBTYPES[kind] or rows["subtype"].isin(SUBTYPES[kind]).sum() >= soundscapes.FEWEST_CLIPS:
+            yield from soundscapes.soundscapes(rows, clips, name=f"cry_free_{kind}", **options)
+
+
+def sustained(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
+    """Return minutes with one long cry each."""
+    options = {"n_soundscapes": N_SUSTAINED, "seconds": SUSTAINED_LENGTH_SECONDS, "content": "sustained"}
+    return soundscapes.soundscapes(rows, clips, name="sustained", seed=SEED, **options)
+
+
+def single_clips(_rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
+    """Yield each clip by itself: a file of just that clip."""
+    for row, clip in enumerate(clips):
+        yield Trial(row, "clip", 0.0, len(clip) / SAMPLE_RATE_HZ, clip)
+
+
+def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
+    """Yield each normal clip in room noise, at a level drawn from `WINDOW_DB`: what raises a false alarm."""
+    for row in np.flatnonzero((rows["label"] == "normal").to_numpy()):
+        rng = np.random.default_rng([SEED, *rows["clip_id"].iloc[row].encode()])
+        sound = soundscapes.faded(soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB)))
+        around = round(AROUND_SECONDS * SAMPLE_RATE_HZ)
+        mixed = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
+        mixed[around : around + len(sound)] += sound
+        onset = AROUND_SECONDS, AROUND_SECONDS + len(sound) / SAMPLE_RATE_HZ
+        yield Trial(int(row), "room", *onset, waveforms.within_full_scale(mixed))
+
+
+def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> Iterator[Trial]:
+    """Yield windows of room noise with the loudest second of each scream somewhere in them."""
+    for row in np.flatnonzero((rows["label"] == "screaming").to_numpy()):
+        rng = np.random.default_rng([SEED, round(seconds), *rows["clip_id"].iloc[row].encode()])
+        sound = soundscapes.faded(loudest(clips[row], SCREAM_SECONDS), 0.01)
+        mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
+        start = int(rng.integers(0, len(mixed) - len(sound) + 1))
+        mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))
+        times = start / SAMPLE_RATE_HZ, (start + len(sound)) / SAMPLE_RATE_HZ
+        yield Trial(int(row), f"scream in {seconds:g} s", *times, waveforms.within_full_scale(mixed))
+
+
+def loudest(clip: np.ndarray, seconds: float) -> np.ndarray:
+    """Return the loudest stretch of a clip, all of it where it is shorter."""
+    n_samples = round(seconds * SAMPLE_RATE_HZ)
+    if len(clip) <= n_samples:
+        return clip
+    energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
+    start = int(np.argmax(energy[n_samples:] - energy[:-n_samples]))
+    return clip[start : start + n_samples]

@@ -1,0 +1,91 @@
+"""Chooses the detector's thresholds and durations on what the networks without each corpus group make of it.
+
+For each label, the settings that maximise the mean of two figures win: event F1 in soundscapes of the left-out corpora,
+and F1 of "is there an event of this label in the clip" over their single clips. The first wants few false alarms per
+hour, the second wants faint and short events. Both are of corpora that the network in question was not trained on, and
+of train and validation groups alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from lib.detector import HOP_SECONDS
+from lib.events import EVENT_LABELS, EventSettings, frames_to_events
+from lib.studies import detection
+from lib.studies.detection import Scored
+
+ON = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+OFF_SHARES = (0.3, 0.5, 0.7, 0.9)
+MIN_SECONDS = {"crying": (0.48, 0.96, 1.44), "screaming": (0.48, 0.96)}
+MERGE_SECONDS = (0.96, 1.92)  # the reference list joins up to 2 s
+START = EventSettings.create(on=0.5, off=0.25, min_seconds=0.48, merge_seconds=1.92)
+
+
+def choose(
+    scored: Sequence[Scored], clip_frames: Sequence[np.ndarray], clip_labels: Sequence[str]
+) -> tuple[EventSettings, pd.DataFrame]:
+    """Return the best settings of each label, and every try.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        Soundscapes of left-out corpora.
+    clip_frames : sequence of ndarray, each (n_frames, 2)
+        Frames of single clips of left-out corpora.
+    clip_labels : sequence of str
+        Their true labels.
+
+    Returns
+    -------
+    (EventSettings, DataFrame)
+        The table has label, on, off, min_seconds, merge_seconds, event_f1, recall_5db, false_alarms_per_hour,
+        clip_f1 and score.
+    """
+    labels = np.asarray(clip_labels)
+    rows = [
+        _try(scored, clip_frames, labels == label, label, values)
+        for label in EVENT_LABELS
+        for values in itertools.product(ON, OFF_SHARES, MIN_SECONDS[label], MERGE_SECONDS)
+    ]
+    tries = pd.DataFrame(rows)
+    best = tries.sort_values(["score", "on"], ascending=False, kind="stable").groupby("label").first()
+    names = ("on", "off", "min_seconds", "merge_seconds")
+    return EventSettings.create(**{name: best[name].to_dict() for name in names}), tries
+
+
+def _try(
+    scored: Sequence[Scored],
+    clip_frames: Sequence[np.ndarray],
+    is_positive: np.ndarray,
+    label: str,
+    values: tuple[float, float, float, float],
+) -> dict:
+    on, off_share, min_seconds, merge_seconds = values
+    given = {"on": on, "off": on * off_share, "min_seconds": min_seconds, "merge_seconds": merge_seconds}
+    settings = replace(START, **{name: getattr(START, name) | {label: value} for name, value in given.items()})
+    now = detection.at(scored, settings)
+    table = detection.references(now)
+    clear = table[(table["label"] == label) & (table["snr_db"] >= detection.CLEAR_DB)]
+    n_alarms, hours = detection.alarm_counts(now, label).sum(axis=0)
+    event_f1 = float(detection.event_f1(detection.event_counts(now, label).sum(axis=0)))
+    clip_f1 = f1(np.array([has_event(frames, settings, label) for frames in clip_frames]), is_positive)
+    figures = {"event_f1": event_f1, "recall_5db": float(clear["is_found"].mean()), "clip_f1": clip_f1}
+    figures |= {"false_alarms_per_hour": float(n_alarms / hours), "score": (event_f1 + clip_f1) / 2}
+    return {"label": label} | given | figures
+
+
+def has_event(frames: np.ndarray, settings: EventSettings, label: str) -> bool:
+    """Tell whether there is an event of a label in some frames."""
+    events = frames_to_events(frames, settings, hop_seconds=HOP_SECONDS)
+    return any(event.label == label for event in events)
+
+
+def f1(found: np.ndarray, is_positive: np.ndarray) -> float:
+    """Return F1 of booleans (n,) against booleans (n,)."""
+    return float(2 * (found & is_positive).sum() / max(found.sum() + is_positive.sum(), 1))

@@ -1,0 +1,280 @@
+"""Trains the detector, chooses its settings, and measures it: `python -m lib.studies.product`.
+
+Writes models/detector, and to build/studies product.json and tables/detector_*.csv. Needs the processed clips of
+notebook 02 and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept embeddings make a second
+run short. Every figure is of the detector in models/detector, run by `Detector.detect`; those of left-out corpora are
+of networks trained in the same way without that corpus, with the same settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from lib import config, evaluation, manifest, splits
+from lib.detector import (
+    HOP_SECONDS,
+    LOOK_AHEAD_SECONDS,
+    SETTINGS_FILE,
+    SILENCE_PEAK,
+    WEIGHTS_FILE,
+    Detection,
+    Detector,
+    Embed,
+    FrameNetwork,
+    frozen_yamnet,
+)
+from lib.events import EVENT_LABELS, EventSettings
+from lib.studies import bench, detection, detector_training, operating_point
+from lib.studies.bench import Trial
+
+CACHE_DIR = config.STUDIES_DIR / "cache"
+TABLES_DIR = config.STUDIES_DIR / "tables"
+NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
+log = logging.getLogger(__name__)
+
+
+class Clips:
+    """Rows and waveforms of some clips, in one order."""
+
+    def __init__(self, rows: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> None:
+        self.rows, self.waveforms = rows.reset_index(drop=True), list(waveforms)
+
+    def where(self, wanted: np.ndarray) -> Clips:
+        """Return the clips of some rows (n_clips,) of bool."""
+        places = np.flatnonzero(wanted)
+        return Clips(self.rows.iloc[places], [self.waveforms[place] for place in places])
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The corpus group of each clip."""
+        return splits.corpus_group(self.rows["source"]).to_numpy()
+
+
+def run(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = config.STUDIES_DIR) -> dict:
+    """Train, choose, measure and write; return what is in product.json.
+
+    Parameters
+    ----------
+    clips : Clips
+        All splits.
+    models_dir, out_dir : Path
+    """
+    embed = bench.cached(frozen_yamnet(), CACHE_DIR / "embeddings")
+    chosen_on = clips.where((clips.rows["split"] != "test").to_numpy())
+    described, audioset = _described(chosen_on, embed)
+    networks = detector_training.leave_one_out(described, audioset)
+    unseen = {name: Detector(embed, network, operating_point.START) for name, network in networks.items()}
+    scored, alone = _score_left_out(chosen_on, unseen)
+    frames = [found.frames for _, found in alone]
+    labels = [chosen_on.rows["label"].iloc[trial.row] for trial, _ in alone]
+    settings, tries = operating_point.choose(scored, frames, labels)
+    log.info("settings %s", settings)
+    whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
+    save(whole, settings, models_dir)
+    shipped = Detector.load(models_dir, embed=embed)
+    unseen = {name: replace(detector, settings=settings) for name, detector in unseen.items()}
+    figures, tables = _figures(clips, shipped, unseen, detection.at(scored, settings))
+    tables |= {"detector_settings": tries}
+    _write(figures, tables, out_dir)
+    return figures
+
+
+def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> None:
+    """Write models/detector: weights, and settings with the version of both."""
+    folder = Path(models_dir) / "detector"
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in network.weights.items()}
+    save_file(weights, folder / WEIGHTS_FILE)
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    events = asdict(settings)
+    version = hashlib.sha256(f"{digest} {json.dumps(events, sort_keys=True)}".encode()).hexdigest()[:12]
+    written = {
+        "version": version,
+        "weights_sha256": digest,
+        "events": events,
+        "silence_peak": SILENCE_PEAK,
+        "frame_seconds": HOP_SECONDS,
+        "look_ahead_seconds": LOOK_AHEAD_SECONDS,
+        "labels": list(EVENT_LABELS),
+    }
+    (folder / SETTINGS_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+
+
+def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described, dict]:
+    from lib import yamnet  # here: TensorFlow takes seconds to import
+
+    audioset, path = detector_training.audioset_of(yamnet.load_base(), embed), CACHE_DIR / "mixtures.npz"
+    if not path.is_file():
+        material = detector_training.material(clips.rows, clips.waveforms)
+        detector_training.save_described(detector_training.describe(material, frozen_yamnet()), path)
+    return detector_training.load_described(path), audioset
+
+
+def _score_left_out(
+    clips: Clips, unseen: dict[str, Detector]
+) -> tuple[list[detection.Scored], list[tuple[Trial, Detection]]]:
+    """Score soundscapes and single clips of each corpus group by the detector trained without it."""
+    made = bench.left_out(clips.rows, clips.waveforms)
+    scored = [scape for name, scapes in made.items() for scape in detection.score(scapes, unseen[name])]
+    return scored, list(_by_group(clips, unseen, bench.single_clips))
+
+
+def _by_group(
+    clips: Clips, unseen: dict[str, Detector], trials: Callable[..., Iterator[Trial]]
+) -> Iterator[tuple[Trial, Detection]]:
+    """Yield the trials of all clips, each with what the detector trained without its corpus group makes of it."""
+    groups = clips.groups
+    for trial in trials(clips.rows, clips.waveforms):
+        yield trial, unseen[groups[trial.row]].detect(trial.waveform)
+
+
+def _by_one(
+    clips: Clips, detector: Detector, trials: Callable[..., Iterator[Trial]]
+) -> Iterator[tuple[Trial, Detection]]:
+    for trial in trials(clips.rows, clips.waveforms):
+        yield trial, detector.detect(trial.waveform)
+
+
+def _figures(
+    clips: Clips, shipped: Detector, unseen: dict[str, Detector], left_out: list[detection.Scored]
+) -> tuple[dict, dict[str, pd.DataFrame]]:
+    test = clips.where((clips.rows["split"] == "test").to_numpy())
+    hours = detection.score(bench.test_hours(test.rows, test.waveforms), shipped)
+    log.info("ten hours of test groups are scored")
+    free = detection.score(bench.cry_free(test.rows, test.waveforms), shipped)
+    lasting = detection.score(bench.sustained(test.rows, test.waveforms), shipped)
+    rooms = alarm_rates(clips, list(_by_group(clips, unseen, bench.in_a_room)))
+    files = {
+        "test": file_labels(test, list(_by_one(test, shipped, bench.single_clips))),
+        "left_out": file_labels(clips, list(_by_group(clips, unseen, bench.single_clips))),
+    }
+    figures = {
+        "windows": {"screams_1s": _screams(clips, test, shipped, unseen)},
+        "alarms_by_kind": {row.pop("kind"): row for row in rooms.to_dict("records")},
+        "long_recordings": {
+            "test": detection.headline(hours),
+            "left_out": detection.headline(left_out),
+            "delay_seconds": detection.delay_figures(hours),
+            "what": {"test": detection.description(hours), "left_out": detection.description(left_out)},
+        },
+        "cry_free": _cry_free(free),
+        "sustained": detection.sustained_figures(lasting, shipped.settings),
+        "files": {name: figure for name, (figure, _) in files.items()},
+        "versions": {"detector": shipped.version},
+    }
+    tables = {
+        "detector_alarms_by_kind": rooms,
+        "detector_cry_free": detection.alarm_table(free),
+        "detector_timeline": detection.example(hours),
+        **{f"detector_files_{name}": table for name, (_, table) in files.items()},
+    }
+    for name, scored in {"test": hours, "left_out": left_out}.items():
+        tables[f"detector_curve_{name}"] = detection.curve(scored, shipped.settings)
+        tables[f"detector_alarms_{name}"] = detection.alarm_table(scored)
+        tables[f"detector_references_{name}"] = detection.references(scored)
+        for by in ("snr_db", "background"):
+            tables[f"detector_recall_by_{by}_{name}"] = detection.recall_table(scored, by=by)
+    return figures, tables
+
+
+def _screams(clips: Clips, test: Clips, shipped: Detector, unseen: dict[str, Detector]) -> dict:
+    result = {}
+    for seconds in bench.WINDOW_SECONDS:
+
+        def windows(rows: pd.DataFrame, sounds: Sequence[np.ndarray], length: float = seconds) -> Iterator[Trial]:
+            return bench.screams(rows, sounds, length)
+
+        scored = {
+            "test": (test, _by_one(test, shipped, windows)),
+            "left_out": (clips, _by_group(clips, unseen, windows)),
+        }
+        result[str(seconds)] = {name: recall(of, list(pairs)) for name, (of, pairs) in scored.items()}
+    return result
+
+
+def recall(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> dict:
+    """Return the share of screams that an event of screaming finds: value, low, high, n_clips, n_groups."""
+    found = [
+        any(
+            event.label == "screaming"
+            and event.onset_seconds < trial.offset_seconds + NEAR_SECONDS
+            and event.offset_seconds > trial.onset_seconds - NEAR_SECONDS
+            for event in found.events
+        )
+        for trial, found in pairs
+    ]
+    return _share(clips, [trial.row for trial, _ in pairs], np.array(found))
+
+
+def alarm_rates(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> pd.DataFrame:
+    """Return how many clips of each kind of normal sound raise an alarm: kind, value, low, high, n_clips, n_alarms."""
+    rows, alarms = [trial.row for trial, _ in pairs], np.array([bool(result.events) for _, result in pairs])
+    kinds = clips.rows["subtype"].iloc[rows].to_numpy()
+    table = []
+    for kind in sorted(set(kinds)):
+        here = np.flatnonzero(kinds == kind)
+        figure = _share(clips, [rows[place] for place in here], alarms[here])
+        table.append({"kind": kind} | figure | {"n_alarms": int(alarms[here].sum())})
+    return pd.DataFrame(table)
+
+
+def file_labels(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> tuple[dict, pd.DataFrame]:
+    """Return macro F1 of a file's label, its strongest event's, over single clips; and the labels themselves."""
+    rows = clips.rows.iloc[[trial.row for trial, _ in pairs]][["clip_id", "group_id", "source", "subtype", "label"]]
+    table = rows.assign(predicted=[result.label for _, result in pairs])
+    one_hot = np.eye(len(config.CLASS_NAMES))[[config.CLASS_ID[name] for name in table["predicted"]]]
+    scores = evaluation.score(one_hot, manifest.class_ids(table), table["group_id"].to_numpy())
+    f1 = {label: scores["per_class"][label]["f1"] for label in config.CLASS_NAMES}
+    counts = {"n_clips": scores["n_clips"], "n_groups": scores["n_groups"]}
+    return {"macro_f1": scores["macro_f1"] | counts, "f1": f1}, table
+
+
+def _share(clips: Clips, rows: Sequence[int], found: np.ndarray) -> dict:
+    table = pd.DataFrame({"group_id": clips.rows["group_id"].iloc[list(rows)].to_numpy(), "found": found})
+    by_group = table.groupby("group_id")["found"].agg(["sum", "size"]).to_numpy(float)
+    figure = evaluation.bootstrap(by_group, detection.ratio)
+    return figure | {"n_clips": len(table), "n_groups": len(by_group)}
+
+
+def _cry_free(scored: Sequence[detection.Scored]) -> dict:
+    """Return hours and false alarms per hour of both labels together, by background."""
+    result = {}
+    for background in dict.fromkeys(scape.background for scape in scored):
+        here = [scape for scape in scored if scape.background == background]
+        counts = sum(detection.alarm_counts(here, label) for label in EVENT_LABELS)
+        counts[:, 1] /= len(EVENT_LABELS)
+        names = {name for scape in here for name in scape.background_clip_ids}
+        rate = evaluation.bootstrap(counts, detection.ratio)
+        n = {"n_events": int(counts[:, 0].sum()), "n_clips": len(names), "n_groups": len(here)}
+        result[background] = {"hours": float(counts[:, 1].sum()), "false_alarms_per_hour": rate | n}
+    return result
+
+
+def _write(figures: dict, tables: dict[str, pd.DataFrame], out_dir: Path) -> None:
+    (out_dir / "tables").mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(out_dir / "tables" / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    text = json.dumps(figures, indent=2, default=float)
+    (out_dir / "product.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main(_arguments: Iterable[str] | None = None) -> int:
+    """Run on the processed clips of the build."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    rows = manifest.read(config.MANIFEST_PATH)
+    run(Clips(rows, manifest.load_waveforms(rows)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The detector: the same frames and events however a stream is cut, silence for nothing, any length."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import config, detector
+from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
+from lib.detector import Detection, Detector, FrameNetwork, FrameStream
+from lib.events import Event, EventSettings
+
+SETTINGS = EventSettings.create(on=0.55, off=0.45, min_seconds=0.48, merge_seconds=0.96)
+N_EMBEDDING, N_IN = 1024, 9
+
+
+def embed_by_spectrum(patches):
+    """Stand in for YAMNet: magnitudes of 1,024 bins, each row from its own patch alone."""
+    return np.abs(np.fft.rfft(patches, axis=1))[:, :N_EMBEDDING].astype(np.float32)
+
+
+def random_network(n_members=2, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+    weights = {"component_w": draw(6, N_EMBEDDING), "component_b": draw(6), "silence": draw(N_EMBEDDING)}
+    weights |= {"audioset_w": draw(5, N_EMBEDDING), "audioset_b": draw(5)}
+    for member in range(n_members):
+        own = {"embedding_w": draw(4, 6), "embedding_b": draw(4), "score_w": draw(4, 5), "score_b": draw(4)}
+        own |= {"conv1_w": draw(7, N_IN, 5), "conv1_b": draw(7), "conv2_w": draw(7, 7, 5), "conv2_b": draw(7)}
+        own |= {"out_w": draw(2, 7) * 4, "out_b": draw(2)}
+        weights |= {f"{member}.{name}": value for name, value in own.items()}
+    return FrameNetwork(weights)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Detector(embed_by_spectrum, random_network(), SETTINGS)
+
+
+def wandering_noise(seed, seconds):
+    """Return noise whose level and colour change, with stretches of digital silence."""
+    rng = np.random.default_rng(seed)
+    n_samples = round(seconds * SAMPLE_RATE_HZ)
+    level = np.repeat(np.maximum(rng.random(n_samples // 6000 + 1) - 0.3, 0) ** 2, 6000)[:n_samples]
+    return (level * rng.standard_normal(n_samples).clip(-1, 1)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    seconds=st.floats(0.1, 20),
+    cuts=st.lists(st.floats(0, 1), max_size=12),
+)
+def test_any_cutting_gives_the_same_frames_and_events(small, seed, seconds, cuts):
+    samples = wandering_noise(seed, seconds)
+    whole = small.detect(samples)
+    parts = np.split(samples, sorted(round(cut * len(samples)) for cut in cuts))
+    stream = small.stream()
+    events = [event for part in parts for event in stream.push(part)]
+    assert sorted(events + stream.finish()) == whole.events
+    np.testing.assert_array_equal(small.detect(parts).frames, whole.frames)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), chunk_seconds=st.floats(5, 15), n_chunks=st.integers(2, 4))
+def test_a_chunk_with_the_one_before_gives_the_frames_of_the_whole_stream(small, seed, chunk_seconds, n_chunks):
+    n_chunk = round(chunk_seconds * SAMPLE_RATE_HZ)
+    samples = wandering_noise(seed, n_chunks * chunk_seconds)[: n_chunks * n_chunk]
+    known = []
+    for number in range(n_chunks):
+        start = max(0, number - 1) * n_chunk
+        given_samples = samples[start : (number + 1) * n_chunk]
+        first, frames = small.frames(given_samples, first_sample=start, is_last=number == n_chunks - 1)
+        assert first <= len(known)
+        known += list(frames[len(known) - first :])
+    np.testing.assert_array_equal(known, small.detect(samples).frames)
+
+
+def test_a_frame_is_known_once_its_look_ahead_is_in(small):
+    stream = FrameStream(small)
+    n_needed = PATCH_HOP_SAMPLES + PATCH_SAMPLES  # the patch at the frame's start and the one after
+    assert len(stream.push(wandering_noise(1, 30)[: n_needed - 1])) == 0
+    assert len(stream.push(np.zeros(1, np.float32))) == 1
+    assert n_needed / SAMPLE_RATE_HZ - detector.HOP_SECONDS == pytest.approx(detector.LOOK_AHEAD_SECONDS)
+    assert detector.LOOK_AHEAD_SECONDS <= 1.0
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.48, 0.975, 1.0, 3.7])
+def test_frames_cover_a_recording_of_any_length_and_no_more(small, seconds):
+    samples = wandering_noise(3, seconds)
+    assert len(small.detect(samples).frames) == -(-len(samples) // PATCH_HOP_SAMPLES)
+
+
+def test_an_empty_stream_has_no_frames_and_no_events(small):
+    found = small.detect(np.empty(0, np.float32))
+    assert found.frames.shape == (0, 2)
+    assert found.events == []
+    assert found.label == "normal"
+
+
+def test_silence_is_never_embedded_and_sound_is(small):
+    given_to = []
+
+    def embed(patches):
+        given_to.append(len(patches))
+        return embed_by_spectrum(patches)
+
+    counted = Detector(embed, small.network, SETTINGS)
+    counted.detect(np.zeros(30 * SAMPLE_RATE_HZ, np.float32))
+    assert given_to == []
+    counted.detect(np.full(2 * SAMPLE_RATE_HZ, 5 / 32768, np.float32))
+    assert sum(given_to) == 4  # three patches on the grid, and one that ends with the stream
+
+
+def test_a_stream_keeps_no_more_than_a_few_patches(small):
+    stream = FrameStream(small)
+    for seed in range(6):
+        stream.push(wandering_noise(seed, 100))
+        assert len(stream._held) < PATCH_SAMPLES
+        assert len(stream._tail) <= PATCH_SAMPLES
+        assert len(stream._patches) <= detector.PAST_PATCHES + detector.FUTURE_PATCHES
+
+
+def test_the_label_of_a_recording_is_that_of_its_strongest_event():
+    events = [Event(0, 2, "crying", 0.7), Event(5, 6, "screaming", 0.9), Event(8, 9, "crying", 0.8)]
+    assert Detection(np.empty((0, 2)), events).label == "screaming"
+    assert Detection(np.empty((0, 2)), []).label == "normal"
+
+
+def test_probabilities_have_three_decimals_and_both_labels_can_be_true(small):
+    frames = small.detect(wandering_noise(5, 20)).frames
+    np.testing.assert_array_equal(frames, np.round(frames, 3))
+    assert ((frames >= 0) & (frames <= 1)).all()
+
+
+def test_a_folder_without_a_detector_is_named(tmp_path):
+    with pytest.raises(config.MissingCheckpointError, match="detector"):
+        Detector.load(tmp_path, embed=embed_by_spectrum)
+
+
+RELEASED = config.MODELS_DIR / "detector"
+
+
+def test_the_released_settings_are_those_of_the_released_weights():
+    written = json.loads((RELEASED / detector.SETTINGS_FILE).read_text(encoding="utf-8"))
+    loaded = Detector.load(embed=embed_by_spectrum)
+    assert loaded.version == written["version"]
+    assert loaded.settings == EventSettings(**written["events"])
+    assert written["look_ahead_seconds"] == pytest.approx(detector.LOOK_AHEAD_SECONDS)
+    assert sum(path.stat().st_size for path in RELEASED.iterdir()) < 5e6
+
+
+@pytest.fixture(scope="module")
+def released():
+    return Detector.load()
+
+
+@pytest.mark.hub
+@pytest.mark.slow
+def test_the_silence_gate_changes_no_frame_by_more_than_it_says(released, monkeypatch):
+    """The loudest that the gate lets through, noise of four steps of 16 bit, against YAMNet's own answer."""
+    rng = np.random.default_rng(0)
+    n_samples = 12 * SAMPLE_RATE_HZ
+    steps = rng.integers(-4, 5, n_samples)
+    for faint in (np.zeros(n_samples), steps / 32768, np.sign(steps) / 32768):
+        gated = released.detect(faint.astype(np.float32)).frames
+        with monkeypatch.context() as patched:
+            patched.setattr(detector, "SILENCE_PEAK", -1.0)
+            asked = released.detect(faint.astype(np.float32)).frames
+        assert np.abs(gated - asked).max() <= detector.SILENCE_BOUND
+
+
+@pytest.mark.hub
+def test_released_yamnet_gives_the_same_bits_in_batches_of_any_size(released):
+    patches = wandering_noise(9, 8.0)[: 16 * PATCH_HOP_SAMPLES].reshape(-1, 2 * PATCH_HOP_SAMPLES)
+    patches = np.pad(patches, ((0, 0), (0, PATCH_SAMPLES - patches.shape[1])))
+    together = released.embed(patches)
+    apart = np.concatenate([released.embed(patch[None]) for patch in patches])
+    np.testing.assert_array_equal(together, apart)
+
+
+DATA = Path(__file__).resolve().parent.parent / "data"

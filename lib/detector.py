@@ -29,6 +29,7 @@ PAST_PATCHES, FUTURE_PATCHES = 2 * (KERNEL - 1) - 1, 1
 CONTEXT_SAMPLES = PAST_PATCHES * PATCH_HOP_SAMPLES  # what a frame needs before its own first sample
 LOOK_AHEAD_SECONDS = (FUTURE_PATCHES * PATCH_HOP_SAMPLES + PATCH_SAMPLES) / SAMPLE_RATE_HZ - HOP_SECONDS  # 0.975
 SILENCE_PEAK = 4 / 32768  # four steps of 16 bit
+SILENCE_BOUND = 0.05  # the gate changes no frame probability by more; a test measures it
 LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
@@ -121,6 +122,14 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class DetectorSettings:
+    """Thresholds and durations, and a short hash of them and of the weights."""
+
+    events: EventSettings
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Detector:
     """The detector, loaded once; it holds no state of any stream.
 
@@ -129,15 +138,12 @@ class Detector:
     embed : callable
         Patches (n_patches, 15600) to frozen YAMNet's embeddings (n_patches, 1024).
     network : FrameNetwork
-    settings : EventSettings
-    version : str
-        Short hash of weights and settings.
+    settings : DetectorSettings
     """
 
     embed: Embed
     network: FrameNetwork
-    settings: EventSettings
-    version: str = ""
+    settings: DetectorSettings
 
     @classmethod
     def load(cls, models_dir: Path = config.MODELS_DIR, *, embed: Embed | None = None) -> Detector:
@@ -158,7 +164,8 @@ class Detector:
         folder = Path(models_dir) / "detector"
         network = FrameNetwork(load_file(config.require_file(folder / WEIGHTS_FILE)))
         written = json.loads(config.require_file(folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return cls(embed or frozen_yamnet(), network, EventSettings(**written["events"]), written["version"])
+        settings = DetectorSettings(EventSettings(**written["events"]), written["version"])
+        return cls(embed or frozen_yamnet(), network, settings)
 
     def stream(self) -> DetectorStream:
         """Return a stream at its start."""
@@ -170,7 +177,7 @@ class Detector:
         for block in [waveform] if isinstance(waveform, np.ndarray) else waveform:
             frames.append(stream.push(block))
         whole = np.concatenate([*frames, stream.finish()])
-        return Detection(whole, frames_to_events(whole, self.settings, hop_seconds=HOP_SECONDS))
+        return Detection(whole, frames_to_events(whole, self.settings.events, hop_seconds=HOP_SECONDS))
 
     def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
         """Return the frames of a stretch of a stream that are known from it alone.
@@ -268,7 +275,7 @@ class DetectorStream:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self._stream, self._tracker = FrameStream(detector), EventTracker(detector.settings)
+        self._stream, self._tracker = FrameStream(detector), EventTracker(detector.settings.events)
         self._n_frames = 0
 
     def push(self, samples: np.ndarray) -> list[Event]:

@@ -45,7 +45,6 @@ DROPOUT = {"embedding": 0.4, "scores": 0.2}
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 1200, 32, 3e-3, 3e-3
 N_MEMBERS = 3
 QUIET_DB = -70.0  # patches below do not count for the principal components: YAMNet was never meant for them
-SEGMENTS_PATH = config.PROJECT_DIR / "lib" / "corpora" / "cry_segments.csv"
 # AudioSet's first 137 classes are voices, bodies, animals and music; of the others, those with one of these words.
 FIRST_CLASSES = 137
 CLASS_WORDS = (
@@ -82,13 +81,14 @@ class Described:
 
 
 def material(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Material:
-    """Return clips with their activity: marked by hand where `cry_segments.csv` has them, by level elsewhere."""
-    marked = dict(list(pd.read_csv(SEGMENTS_PATH).groupby("clip_id")))
-    recordings = set(acquisition.clips()["clip_id"])
+    """Return clips with their activity: marked by hand where somebody did, by level elsewhere."""
+    recordings = acquisition.clips()
+    hashes = dict(zip(recordings["clip_id"], recordings["sha256"], strict=True))
+    marked = dict(list(acquisition.cry_segments().groupby("sha256")))
     activity = []
     for row, clip in zip(rows.to_dict("records"), clips, strict=True):
         name = row["clip_id"]  # of a recording that was cut into clips, with a number added
-        segments = marked.get(name if name in recordings else name.rpartition("-")[0])
+        segments = marked.get(hashes.get(name) or hashes.get(name.rpartition("-")[0]))
         times = None if segments is None else segments[["onset_seconds", "offset_seconds"]] - row["start_seconds"]
         activity.append(mixtures.active_steps(clip, None if times is None else times.to_numpy()))
     return Material.of(rows, clips, activity)

@@ -1,11 +1,9 @@
-"""Long recordings: ten hours of soundscapes from test groups, with a few minutes of crying and screaming in them."""
+"""Figures of long recordings: recall by false alarms per hour, by loudness and by background, and two minutes."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,85 +12,26 @@ from matplotlib.ticker import ScalarFormatter
 from lib import plots
 from lib.events import EVENT_LABELS
 from lib.plots import COLOURS, LINE_STYLES
-from lib.studies import detection, hard_negatives, soundscapes, stream
-from lib.studies.inputs import SCHEME, SEED, Inputs
-from lib.studies.result import Result
 
-LOG = logging.getLogger(__name__)
-N_TUNING_SOUNDSCAPES = 20  # of validation groups, 3.3 h
-CONTEXTS = (0, 3)  # patches on either side of the two that overlap a frame
-MAX_FALSE_ALARMS_PER_HOUR = 2.0  # of each label, while the thresholds are tuned
 MARKERS = {"crying": "o", "screaming": "s"}
 SMALL = {"ha": "center", "fontsize": 7, "annotation_clip": False}
 FEWEST_PER_HOUR = 0.05  # no false alarm at all is drawn here: a logarithmic axis has no 0
 
 
-def run(inputs: Inputs) -> Result:
-    """Make soundscapes of test groups and score YAMNet's events in them.
-
-    How many patches around a frame are pooled, whether each is brought to one level first, and all thresholds are
-    chosen on soundscapes of validation groups.
-    """
-    scorers = {f"{2 * scorer.context + 2} patches": scorer for scorer in _scorers(inputs)}
-    scorers |= {f"{name} at one level": stream.at_one_level(scorer) for name, scorer in scorers.items()}
-    tried = {name: _tune(inputs, name, scorer) for name, scorer in scorers.items()}
-    chosen = max(tried, key=lambda name: tried[name][0])
-    _, settings, tries = tried[chosen]
-    tested = _score(inputs, "test", soundscapes.N_SOUNDSCAPES, scorers[chosen])
-    found = detection.findings(tested, settings, tries=tries, seed=SEED)
-    how = {"scorer": chosen, "look_ahead_seconds": scorers[chosen].look_ahead_seconds}
-    how |= {"validation_event_f1_by_scorer": {name: value[0] for name, value in tried.items()}}
-    return Result({**found.figures, **how}, found.tables)
-
-
-def _score(inputs: Inputs, split: str, n_soundscapes: int, scorer: stream.Scorer) -> list[stream.ScoredSoundscape]:
-    rows = inputs.rows(split)
-    is_music = hard_negatives.kind(rows, inputs.recordings) == "music"
-    rows = rows.assign(subtype=rows["subtype"].mask(is_music, "music"))
-    made = soundscapes.soundscapes(rows, inputs.waveforms(split), split=split, n_soundscapes=n_soundscapes, seed=SEED)
-    return stream.score_soundscapes(made, scorer)
-
-
-def _tune(inputs: Inputs, name: str, scorer: stream.Scorer) -> tuple[float, stream.DetectionSettings, pd.DataFrame]:
-    scored = _score(inputs, "validation", N_TUNING_SOUNDSCAPES, scorer)
-    settings, tries = detection.tune(scored, max_false_alarms_per_hour=MAX_FALSE_ALARMS_PER_HOUR)
-    found = [settings.events(scape.probabilities) for scape in scored]
-    event_f1 = float(detection.event_f1(detection.event_counts(scored, found).sum(axis=0)).mean())
-    LOG.info("%s: event F1 %.3f on %d soundscapes of validation groups", name, event_f1, len(scored))
-    return event_f1, settings, tries
-
-
-def _scorers(inputs: Inputs) -> list[stream.Scorer]:
-    """Return YAMNet as scorers that pool fewer or more patches around a frame."""
-    from lib import yamnet
-
-    classifier = yamnet.load(inputs.models_dir / "yamnet" / SCHEME)
-    backbone, head = classifier.get_layer("yamnet"), classifier.get_layer("head")
-
-    def embed(windows: np.ndarray) -> np.ndarray:
-        blocks = np.array_split(windows, -(-len(windows) // yamnet.MAX_PATCHES_PER_BATCH))
-        return np.concatenate([backbone.predict_on_batch(block) for block in blocks])
-
-    def predict(around: list[np.ndarray]) -> np.ndarray:
-        return head.predict_on_batch(yamnet.pool(around))
-
-    return [stream.Scorer(embed, predict, context) for context in CONTEXTS]
-
-
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw recall against false alarms and loudness, recall by background, and one stretch of time."""
     whole, (left, right) = plots.subplots(1, 2, height_inches=3.3)
-    draw_false_alarms(left, tables["soundscape_curve"])
-    draw_recall_by_snr(right, tables["soundscape_recall_by_snr"])
+    draw_false_alarms(left, tables["detector_curve_test"])
+    draw_recall_by_snr(right, tables["detector_recall_by_snr_db_test"])
     backgrounds, ax = plots.subplots(height_inches=2.6)
-    draw_recall_by_background(ax, tables["soundscape_recall_by_background"])
+    draw_recall_by_background(ax, tables["detector_recall_by_background_test"])
     example, axis = plots.subplots(height_inches=2.2)
-    draw_timeline(axis, tables["soundscape_example"])
+    draw_timeline(axis, tables["detector_timeline"])
     return {"long_recordings": whole, "long_recordings_backgrounds": backgrounds, "long_recordings_example": example}
 
 
 def draw_false_alarms(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw recall over false alarms per hour, one point per threshold, of table "soundscape_curve"."""
+    """Draw recall over false alarms per hour, one point per threshold, of table "detector_curve_test"."""
     for label in EVENT_LABELS:
         rows = table[table["label"] == label].sort_values("threshold")
         ax.plot(
@@ -109,7 +48,7 @@ def draw_false_alarms(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_recall_by_snr(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw recall with its 95 % interval over signal-to-noise ratio in dB, of table "soundscape_recall_by_snr"."""
+    """Draw recall with its 95 % interval over signal-to-noise ratio in dB, of such a table."""
     for label, shift in zip(EVENT_LABELS, (-0.25, 0.25), strict=True):
         rows = table[table["label"] == label].sort_values("snr_db")
         places = rows["snr_db"] + shift  # side by side, so that neither interval hides the other
@@ -124,7 +63,7 @@ def draw_recall_by_snr(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_recall_by_background(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw recall with its 95 % interval by background, of table "soundscape_recall_by_background"."""
+    """Draw recall with its 95 % interval by background, of such a table."""
     kinds = sorted(table["background"].unique())
     for label, shift in zip(EVENT_LABELS, (-0.2, 0.2), strict=True):
         rows = table[table["label"] == label].set_index("background").reindex(kinds)
@@ -141,7 +80,7 @@ def draw_recall_by_background(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_timeline(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw frame probabilities over time in seconds with reference and found events above, of "soundscape_example"."""
+    """Draw frame probabilities over time in seconds with reference and found events above, of "detector_timeline"."""
     frames = table[table["kind"] == "frame"]
     for label in EVENT_LABELS:
         rows = frames[frames["label"] == label]

@@ -1,9 +1,10 @@
-"""Trains the detector, chooses its settings, and measures it: `python -m lib.studies.product`.
+"""Trains the detector, chooses its settings, and measures it: `./run_all.sh studies product`.
 
-Writes models/detector, and to build/studies product.json and tables/detector_*.csv. Needs the processed clips of
-notebook 02 and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept embeddings make a second
-run short. Every figure is of the detector in models/detector, run by `Detector.detect`; those of left-out corpora are
-of networks trained in the same way without that corpus, with the same settings.
+Writes models/detector, build/studies/product.json and tables/detector_*.csv. Needs the processed clips of notebook 02
+and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept embeddings make a second run short.
+
+Every figure is of the detector in models/detector, run by `Detector.detect`; those of left-out corpora are of networks
+trained in the same way without that corpus, with the same settings.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from lib.detector import (
     WEIGHTS_FILE,
     Detection,
     Detector,
+    DetectorSettings,
     Embed,
     FrameNetwork,
     frozen_yamnet,
@@ -36,10 +37,13 @@ from lib.detector import (
 from lib.events import EVENT_LABELS, EventSettings
 from lib.studies import bench, detection, detector_training, operating_point
 from lib.studies.bench import Trial
+from lib.studies.inputs import Inputs
+from lib.studies.long_recordings import draw
+from lib.studies.result import Result, plain
 
 CACHE_DIR = config.STUDIES_DIR / "cache"
-TABLES_DIR = config.STUDIES_DIR / "tables"
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
+__all__ = ["draw", "run"]
 log = logging.getLogger(__name__)
 
 
@@ -60,8 +64,13 @@ class Clips:
         return splits.corpus_group(self.rows["source"]).to_numpy()
 
 
-def run(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = config.STUDIES_DIR) -> dict:
-    """Train, choose, measure and write; return what is in product.json.
+def run(inputs: Inputs) -> Result:
+    """Train and measure on the clips of a build."""
+    return measure(Clips(inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)))
+
+
+def measure(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = config.STUDIES_DIR) -> Result:
+    """Train, choose, measure; write models/detector and product.json.
 
     Parameters
     ----------
@@ -73,7 +82,9 @@ def run(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = c
     chosen_on = clips.where((clips.rows["split"] != "test").to_numpy())
     described, audioset = _described(chosen_on, embed)
     networks = detector_training.leave_one_out(described, audioset)
-    unseen = {name: Detector(embed, network, operating_point.START) for name, network in networks.items()}
+    unseen = {
+        name: Detector(embed, network, DetectorSettings(operating_point.START)) for name, network in networks.items()
+    }
     scored, alone = _score_left_out(chosen_on, unseen)
     frames = [found.frames for _, found in alone]
     labels = [chosen_on.rows["label"].iloc[trial.row] for trial, _ in alone]
@@ -82,11 +93,11 @@ def run(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = c
     whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
     save(whole, settings, models_dir)
     shipped = Detector.load(models_dir, embed=embed)
-    unseen = {name: replace(detector, settings=settings) for name, detector in unseen.items()}
+    unseen = {name: replace(detector, settings=DetectorSettings(settings)) for name, detector in unseen.items()}
     figures, tables = _figures(clips, shipped, unseen, detection.at(scored, settings))
     tables |= {"detector_settings": tries}
-    _write(figures, tables, out_dir)
-    return figures
+    update_product(figures, out_dir)
+    return Result(figures, tables)
 
 
 def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> None:
@@ -95,6 +106,7 @@ def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> No
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in network.weights.items()}
     save_file(weights, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     events = asdict(settings)
     version = hashlib.sha256(f"{digest} {json.dumps(events, sort_keys=True)}".encode()).hexdigest()[:12]
@@ -168,9 +180,9 @@ def _figures(
             "what": {"test": detection.description(hours), "left_out": detection.description(left_out)},
         },
         "cry_free": _cry_free(free),
-        "sustained": detection.sustained_figures(lasting, shipped.settings),
+        "sustained": detection.sustained_figures(lasting, shipped.settings.events),
         "files": {name: figure for name, (figure, _) in files.items()},
-        "versions": {"detector": shipped.version},
+        "versions": {"detector": shipped.settings.version},
     }
     tables = {
         "detector_alarms_by_kind": rooms,
@@ -179,7 +191,7 @@ def _figures(
         **{f"detector_files_{name}": table for name, (_, table) in files.items()},
     }
     for name, scored in {"test": hours, "left_out": left_out}.items():
-        tables[f"detector_curve_{name}"] = detection.curve(scored, shipped.settings)
+        tables[f"detector_curve_{name}"] = detection.curve(scored, shipped.settings.events)
         tables[f"detector_alarms_{name}"] = detection.alarm_table(scored)
         tables[f"detector_references_{name}"] = detection.references(scored)
         for by in ("snr_db", "background"):
@@ -209,9 +221,9 @@ def recall(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> dict:
             event.label == "screaming"
             and event.onset_seconds < trial.offset_seconds + NEAR_SECONDS
             and event.offset_seconds > trial.onset_seconds - NEAR_SECONDS
-            for event in found.events
+            for event in result.events
         )
-        for trial, found in pairs
+        for trial, result in pairs
     ]
     return _share(clips, [trial.row for trial, _ in pairs], np.array(found))
 
@@ -260,21 +272,14 @@ def _cry_free(scored: Sequence[detection.Scored]) -> dict:
     return result
 
 
-def _write(figures: dict, tables: dict[str, pd.DataFrame], out_dir: Path) -> None:
-    (out_dir / "tables").mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.to_csv(out_dir / "tables" / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    text = json.dumps(figures, indent=2, default=float)
-    (out_dir / "product.json").write_text(text + "\n", encoding="utf-8")
+def update_product(figures: Mapping[str, object], out_dir: Path) -> None:
+    """Put figures into product.json beside those of others: what is there under other names stays."""
+    path = out_dir / "product.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(_merged(old, plain(figures)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def main(_arguments: Iterable[str] | None = None) -> int:
-    """Run on the processed clips of the build."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rows = manifest.read(config.MANIFEST_PATH)
-    run(Clips(rows, manifest.load_waveforms(rows)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
+    both = {key for key in new if isinstance(new[key], Mapping) and isinstance(old.get(key), Mapping)}
+    return {**old, **{key: _merged(old[key], new[key]) if key in both else value for key, value in new.items()}}

@@ -34,5 +34,8 @@ STUDIES: tuple[Step, ...] = (
     _study("pretraining_gain", (*_DATA, _PRETRAINED), ("pretraining", "pretraining_tried"), on_request=True),
     _study("seeds", _DATA, ("seeds",), trains=("full", "seed_8", "seed_9"), on_request=True),
     _study("spread", (*_NETWORKS, _SEEDS), ("spread", "spread_differences"), on_request=True),
-    _study("long_recordings", _NETWORKS, ("soundscape_references", "soundscape_curve"), on_request=True),
+    # Trains the detector, writes models/detector and measures it: an hour.
+    _study(
+        "product", _DATA, ("detector_curve_test", "detector_timeline"), variables=("TFHUB_CACHE_DIR",), on_request=True
+    ),
 )

@@ -47,7 +47,7 @@ def write(name: str, result: Result, folder: Path, *, networks: Mapping[str, str
     for table_name, table in result.tables.items():
         path = folder / "tables" / f"{table_name}.csv"
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    everything = read(folder) | {name: _plain({**result.figures, "networks": dict(networks)})}
+    everything = read(folder) | {name: plain({**result.figures, "networks": dict(networks)})}
     text = json.dumps(dict(sorted(everything.items())), indent=2, allow_nan=False) + "\n"
     (folder / FILE_NAME).write_text(text, encoding="utf-8")
 
@@ -78,12 +78,12 @@ def interval_of(row: Mapping[str, object], name: str = "") -> dict[str, float | 
     }
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return numpy's numbers as Python's, and NaN (nothing to divide by) as None, for JSON has neither."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | bool | int):
         return value

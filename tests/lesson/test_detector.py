@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lib import config, detector
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
-from lib.detector import Detection, Detector, FrameNetwork, FrameStream
+from lib.detector import Detection, Detector, DetectorSettings, FrameNetwork, FrameStream
 from lib.events import Event, EventSettings
 
-SETTINGS = EventSettings.create(on=0.55, off=0.45, min_seconds=0.48, merge_seconds=0.96)
+SETTINGS = DetectorSettings(EventSettings.create(on=0.55, off=0.45, min_seconds=0.48, merge_seconds=0.96))
 N_EMBEDDING, N_IN = 1024, 9
 
 
@@ -150,8 +150,7 @@ RELEASED = config.MODELS_DIR / "detector"
 def test_the_released_settings_are_those_of_the_released_weights():
     written = json.loads((RELEASED / detector.SETTINGS_FILE).read_text(encoding="utf-8"))
     loaded = Detector.load(embed=embed_by_spectrum)
-    assert loaded.version == written["version"]
-    assert loaded.settings == EventSettings(**written["events"])
+    assert loaded.settings == DetectorSettings(EventSettings(**written["events"]), written["version"])
     assert written["look_ahead_seconds"] == pytest.approx(detector.LOOK_AHEAD_SECONDS)
     assert sum(path.stat().st_size for path in RELEASED.iterdir()) < 5e6
 

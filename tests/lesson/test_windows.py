@@ -107,3 +107,41 @@ def test_balanced_counts_level_the_classes(rows):
     assert counts.sum() == pytest.approx(900, abs=20)
     assert np.ptp(counts) < 20
     assert windows.balanced_counts(rows, 10_000, most=7).max() == 7
+
+
+@pytest.fixture
+def read(rows, clips, monkeypatch):
+    """Let `windows.examples` find half of the clips in train, half in validation, and one clip that random adds."""
+    grouped = rows.assign(split=np.where(np.arange(len(rows)) % 2, "validation", "train"), duration_seconds=2.0)
+    extra = grouped.iloc[:1].assign(clip_id="only-random")
+    frames = {"grouped": grouped, "random": pd.concat([grouped.iloc[1:], extra])}
+    monkeypatch.setattr(windows.splits, "read", lambda scheme, splits: frames[scheme].reset_index(drop=True))
+    sounds = clips | {"only-random": clips[rows["clip_id"][0]]}
+    monkeypatch.setattr(windows.manifest, "load_waveforms", lambda frame: [sounds[i] for i in frame["clip_id"]])
+
+
+def test_examples_are_clips_training_windows_and_judged_windows_of_one_split_each(read, rows):
+    table, sounds = windows.examples(n_training=30, n_judged=1000, seed=1)
+    assert len(table) == len(sounds) and table["window_id"].is_unique
+    assert table.loc[table["kind"] == "clip", "split"].value_counts().to_dict() == {
+        "train": len(rows) // 2, "validation": len(rows) // 2, "test": 1,
+    }  # fmt: skip
+    assert set(table.loc[table["kind"] == "training window", "split"]) == {"train"}
+    judged = table[table["kind"] == "window"]
+    assert set(judged["seconds"]) == set(windows.JUDGED_SECONDS) and set(judged["split"]) == {"train", "validation"}
+    assert (judged[judged["label"] == "screaming"].groupby("clip_id").size() == 3).all()
+    assert (judged[judged["label"] != "screaming"].groupby("clip_id").size() == 1).all()
+    split_of = table[table["kind"] == "clip"].set_index("clip_id")["split"]
+    assert (judged["split"] == judged["clip_id"].map(split_of)).all()
+
+
+def test_clips_and_training_windows_weigh_alike_and_screams_half(read):
+    table, _ = windows.examples(n_training=40, n_judged=10, seed=1)
+    taught = table[(table["split"] == "train") & (table["kind"] != "window")]
+    weights = pd.Series(windows.weights(taught), index=taught.index)
+    assert weights.mean() == pytest.approx(1)
+    by_kind, by_label = weights.groupby(taught["kind"]).sum(), weights.groupby(taught["label"]).sum()
+    assert by_kind["clip"] == pytest.approx(by_kind["training window"])
+    assert by_label["screaming"] == pytest.approx(by_label["normal"] / 2) and by_label["crying"] == pytest.approx(
+        by_label["normal"]
+    )

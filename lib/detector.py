@@ -65,14 +65,7 @@ class FrameNetwork:
         ]
 
     def describe(self, embedding: np.ndarray, level_db: float) -> list[np.ndarray]:
-        """Return what each member makes of one patch: a list of (n_in,). One at a time, so that none depends on others.
-
-        Parameters
-        ----------
-        embedding : ndarray, (1024,)
-        level_db : float
-            Its level in dBFS.
-        """
+        """Return what each member makes of one patch, of its embedding (1024,) and level in dBFS: a list of (n_in,)."""
         components = self.weights["component_w"] @ embedding + self.weights["component_b"]
         components = np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE)
         scores = np.clip(self.weights["audioset_w"] @ embedding + self.weights["audioset_b"], *SCORE_RANGE)
@@ -131,15 +124,7 @@ class DetectorSettings:
 
 @dataclass(frozen=True)
 class Detector:
-    """The detector, loaded once; it holds no state of any stream.
-
-    Parameters
-    ----------
-    embed : callable
-        Patches (n_patches, 15600) to frozen YAMNet's embeddings (n_patches, 1024).
-    network : FrameNetwork
-    settings : DetectorSettings
-    """
+    """The detector, loaded once; it holds no state of any stream."""
 
     embed: Embed
     network: FrameNetwork
@@ -167,10 +152,6 @@ class Detector:
         settings = DetectorSettings(EventSettings(**written["events"]), written["version"])
         return cls(embed or frozen_yamnet(), network, settings)
 
-    def stream(self) -> DetectorStream:
-        """Return a stream at its start."""
-        return DetectorStream(self)
-
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
         stream, frames = FrameStream(self), []
@@ -180,22 +161,21 @@ class Detector:
         return Detection(whole, frames_to_events(whole, self.settings.events, hop_seconds=HOP_SECONDS))
 
     def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
-        """Return the frames of a stretch of a stream that are known from it alone.
+        """Return the frames that are known from a stretch of a stream alone.
 
         Parameters
         ----------
         samples : ndarray, (n_samples,)
-            From `first_sample` of the stream on.
         first_sample : int
-            Counted from the stream's start.
+            The first one's number in the stream.
         is_last : bool
             Whether the stream ends with them.
 
         Returns
         -------
         (int, ndarray)
-            The number of the first frame, and frames (n_frames, 2). A stretch that begins `CONTEXT_SAMPLES` and one
-            hop before a frame's first sample, or earlier, holds it; at the stream's start nothing is missing.
+            The number of the first frame, and frames (n_frames, 2). Those of the first `CONTEXT_SAMPLES` and a hop are
+            not known, but for a stretch that starts with the stream.
         """
         first_patch = -(-first_sample // PATCH_HOP_SAMPLES)
         stream = FrameStream(self)
@@ -225,7 +205,7 @@ class FrameStream:
         """End the stream; return its last frames, up to its last sample.
 
         Samples that no patch holds get one more patch that ends with the stream; a stream shorter than one patch is
-        repeated until it fills one. No network sees padding. What is after the last patch has its frame's answer.
+        repeated until it fills one, for YAMNet is given no padding. Frames after the last patch repeat its frame.
         """
         n_patches = self._n_dropped + len(self._patches)
         if not n_patches and self._n_samples:
@@ -250,8 +230,7 @@ class FrameStream:
     def _describe(self, patches: np.ndarray) -> None:
         network = self._detector.network
         embeddings = embed_with_gate(patches, self._detector.embed, silence=network.weights["silence"])
-        levels = levels_db(patches)
-        self._patches += [network.describe(*both) for both in zip(embeddings, levels, strict=True)]
+        self._patches += [network.describe(*both) for both in zip(embeddings, levels_db(patches), strict=True)]
 
     def _frames(self, stop: int) -> np.ndarray:
         """Return the frames from the first that was not yet returned to `stop`, and drop what no later one needs."""
@@ -262,17 +241,12 @@ class FrameStream:
         return np.round(np.array(rows, dtype=float).reshape(-1, len(EVENT_LABELS)), DECIMALS)
 
     def _around(self, frame: int) -> list[list[np.ndarray] | None]:
-        places = range(frame - PAST_PATCHES - self._n_dropped, frame + FUTURE_PATCHES + 1 - self._n_dropped)
+        places = (frame - self._n_dropped + offset for offset in range(-PAST_PATCHES, FUTURE_PATCHES + 1))
         return [self._patches[place] if 0 <= place < len(self._patches) else None for place in places]
 
 
 class DetectorStream:
-    """Find events in a stream: the same ones however it is cut into chunks.
-
-    Parameters
-    ----------
-    detector : Detector
-    """
+    """Find events in a stream: the same ones however it is cut into chunks."""
 
     def __init__(self, detector: Detector) -> None:
         self._stream, self._tracker = FrameStream(detector), EventTracker(detector.settings.events)

@@ -37,13 +37,13 @@ from lib.events import EVENT_LABELS
 from lib.studies import mixtures
 from lib.studies.mixtures import N_PATCHES, Material
 
-N_MIXTURES = 4000
+N_MIXTURES, PER_SEED = 4000, 2000
 SEED = 7
 N_COMPONENTS = 160
 HIDDEN = {"embedding": 40, "scores": 28, "conv": 40}
 DROPOUT = {"embedding": 0.4, "scores": 0.2}
-STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 1200, 32, 3e-3, 3e-3
-N_MEMBERS = 3
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 900, 32, 3e-3, 3e-3
+N_MEMBERS = 2
 QUIET_DB = -70.0  # patches below do not count for the principal components: YAMNet was never meant for them
 # AudioSet's first 137 classes are voices, bodies, animals and music; of the others, those with one of these words.
 FIRST_CLASSES = 137
@@ -103,7 +103,8 @@ def describe(material: Material, embed: Embed, *, n_mixtures: int = N_MIXTURES, 
     labels = np.empty((n_mixtures, N_PATCHES, len(EVENT_LABELS)), dtype=np.int8)
     groups = np.zeros((n_mixtures, len(names)), dtype=bool)
     for number in range(n_mixtures):
-        mixture = mixtures.mixture(material, np.random.default_rng([seed, number]))
+        rng = np.random.default_rng([seed + number // PER_SEED, number % PER_SEED])
+        mixture = mixtures.mixture(material, rng)
         patches = patches_of(mixture.waveform)
         embeddings[number] = embed_with_gate(patches, embed, silence=silence)
         levels[number], labels[number] = levels_db(patches), mixture.labels

@@ -120,19 +120,12 @@ def acquire(
     ----------
     data_tier : str
         "auto": the folder named by AUDIO_MIRROR, else the network, else generated audio. "real": never generated.
-        "synthetic": generated audio.
-    mirror_dir : Path, optional
-        Instead of AUDIO_MIRROR.
-    base_url : str
-        Where the files are published.
-    offline : bool, optional
-        Open no socket; by default what AUDIO_OFFLINE says.
-    extra : iterable of str
-        Optional corpora (`optional.table`), added to the real tiers.
-    checksums : mapping, optional
-        SHA-256 by corpus, for those of `extra` whose publisher states none.
+    mirror_dir, base_url, offline
+        Instead of AUDIO_MIRROR, the pinned addresses and AUDIO_OFFLINE (open no socket).
+    extra, checksums
+        Optional corpora (`optional.table`) added to the real tiers; SHA-256 of those whose publisher states none.
     seed, n_synthetic_groups : int
-        For generated audio: its seed, and its groups per class.
+        Of generated audio: its seed, and its groups per class.
     progress : callable, optional
         Wraps the iterable of files that are fetched, for example ``tqdm``.
 

@@ -43,10 +43,6 @@ N_RETRIES = 2  # after a broken connection or wrong bytes
 Progress = Callable[[Iterable], Iterable]
 
 
-class DownloadError(OSError):
-    """A file is not available; its text is the reason."""
-
-
 class NotEnoughSpaceError(OSError):
     """The disk has no room for what would be fetched."""
 
@@ -102,13 +98,7 @@ def missing(items: Sequence[Item]) -> list[Item]:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Refuse to start what the disk cannot hold.
-
-    Raises
-    ------
-    NotEnoughSpaceError
-        If fewer than `n_bytes` and a reserve are free where `folder` is or will be.
-    """
+    """Raise NotEnoughSpaceError if fewer than `n_bytes` and a reserve are free where `folder` is or will be."""
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if free < n_bytes + RESERVE_BYTES:
@@ -234,14 +224,14 @@ def _fetch_one(
 
 def _copy(path: str, output_file: str, _store: pooch.Pooch) -> None:
     if not Path(path).is_file():  # a pipe would hang, a device never end
-        raise DownloadError("not in the mirror")
+        raise FileNotFoundError("not in the mirror")
     shutil.copyfile(path, output_file)
 
 
 def _download(session: requests.Session, url: str, output_file: str, _store: pooch.Pooch) -> None:
     with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code != 200:
-            raise DownloadError(f"HTTP {response.status_code}")
+            raise OSError(f"HTTP {response.status_code}")
         with Path(output_file).open("wb") as file:
             for block in response.iter_content(1 << 16):
                 file.write(block)

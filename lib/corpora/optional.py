@@ -91,7 +91,7 @@ def bring(
     frame : DataFrame
         Columns of the raw manifest but tier.
     failures : list of Failure
-        What is not available, with reasons. A corpus that fails as a whole has one row, with path ``*``.
+        What is not available, and why. A corpus that fails as a whole has one, with path ``*``.
     """
     facts, failures = [], []
     for row in rows:

@@ -14,9 +14,12 @@ from lib.corpora.download import Failure
 PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech must not outnumber the rest
 CHILD_YEARS = 16
 # AudioSet's own identifiers: https://research.google.com/audioset/ontology
-AUDIOSET_CRYING = {"/m/0463cq4", "/t/dd00002"}  # Crying, sobbing; Baby cry, infant cry
-AUDIOSET_SCREAMING = {"/m/03qc9zr"}
-AUDIOSET_CHILD_SPEECH = {"/m/0ytgt"}
+AUDIOSET_KINDS = {  # the first that a segment has decides
+    "/m/0463cq4": ("crying", "cry"),  # Crying, sobbing
+    "/t/dd00002": ("crying", "cry"),  # Baby cry, infant cry
+    "/m/03qc9zr": ("screaming", "scream"),
+    "/m/0ytgt": ("normal", "speech_child"),
+}
 ESC50_CRYING, ESC50_LAUGHING, ESC50_SIRENS = 20, 26, {42, 43}  # class numbers; 43 is the car horn
 ESC50_TENS = ("animal", "outdoor", "body", "household", "outdoor")  # its five major categories
 
@@ -101,23 +104,12 @@ def audioset(folder: Path) -> Found:
     found, absent = [], []
     for table in sorted(folder.rglob("*segments.csv")):
         for video, labels in _segments(table):
-            kind = _audioset_label(labels)
+            kind = next((kind for name, kind in AUDIOSET_KINDS.items() if name in labels), None)
             if kind and video in there:
                 found.append(Labelled(there[video], *kind, f"yt:{video}"))
             elif kind:
                 absent.append(Failure("audioset", f"{video}.flac", "in AudioSet's list, not in the archive"))
     return found, absent
-
-
-def _audioset_label(labels: set[str]) -> tuple[str, str] | None:
-    for wanted, label, subtype in (
-        (AUDIOSET_CRYING, "crying", "cry"),
-        (AUDIOSET_SCREAMING, "screaming", "scream"),
-        (AUDIOSET_CHILD_SPEECH, "normal", "speech_child"),
-    ):
-        if labels & wanted:
-            return label, subtype
-    return None
 
 
 def _segments(table: Path) -> Iterable[tuple[str, set[str]]]:

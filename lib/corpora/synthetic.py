@@ -75,19 +75,7 @@ def draw_traits(rng: np.random.Generator) -> Traits:
 
 
 def generate(subtype: str, traits: Traits, rng: np.random.Generator, *, seconds: float) -> np.ndarray:
-    """Make one sound, dry and without background: float32, 16 kHz, peak 0.5.
-
-    Parameters
-    ----------
-    subtype : str
-        One of those in `SUBTYPES`.
-    traits : Traits
-        The speaker or place.
-    rng : Generator
-        Decides everything that is random.
-    seconds : float
-        Duration, above 0.1.
-    """
+    """Make one sound of a kind in `SUBTYPES`, dry and without background: float32, 16 kHz, peak 0.5."""
     n_samples = round(seconds * _RATE_HZ)
     waveform = _MAKERS[subtype](int(np.ceil(seconds * _RATE_HZ)) + 1, traits, rng)[:n_samples].astype(np.float32)
     return (0.5 / np.abs(waveform).max() * waveform).astype(np.float32)

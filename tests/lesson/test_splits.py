@@ -49,7 +49,7 @@ def corpora(draw):
     return clips(groups)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=15)
 @given(frame=corpora(), seed=st.integers(0, 2**32 - 1))
 def test_a_group_never_crosses_splits_and_every_class_is_in_each(frame, seed):
     split = with_split(frame, splits.split_by_group(frame, seed=seed))
@@ -59,7 +59,7 @@ def test_a_group_never_crosses_splits_and_every_class_is_in_each(frame, seed):
     assert (split.groupby("group_id")["split"].nunique() == 1).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(sizes=st.lists(st.integers(1, 3), min_size=60, max_size=120), seed=st.integers(0, 1000))
 def test_shares_are_close_when_groups_are_small(sizes, seed):
     names = config.CLASS_NAMES

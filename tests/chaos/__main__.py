@@ -7,6 +7,7 @@ suite also writes tables/chaos_worker_kills.csv and chaos_server_kills.csv besid
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import signal
 import sys
@@ -21,6 +22,7 @@ sys.path[:0] = [str(PROJECT_DIR)]
 
 from lib import config  # noqa: E402
 from tests.chaos import faults, marker, runs  # noqa: E402
+from tests.chaos.harness import Service  # noqa: E402
 
 Row = dict[str, Any]
 WEEK_SECONDS = 7 * 86_400.0
@@ -65,9 +67,15 @@ def suite(
         "marker": lambda folder: marker.plain_text_marker(folder, n_chunks=chosen["marked"], seed=seed),
         "soak": lambda folder: runs.soak(folder, audio_seconds=audio_seconds, seed=seed),
     }
-    for name, fault in faults.FAULTS.items():
+    in_folder = {name: functools.partial(_on_service, fault) for name, fault in faults.ON_A_SERVICE.items()}
+    for name, fault in {**faults.IN_A_FOLDER, **in_folder}.items():
         tests[name] = lambda folder, fault=fault: {"times": chosen["times"], **fault(folder, chosen["times"])}
     return tests
+
+
+def _on_service(fault: Callable[[Service, int], Row], folder: Path, n_times: int) -> Row:
+    with Service(folder) as service:
+        return fault(service, n_times)
 
 
 def write_row(path: Path, row: Row) -> None:

@@ -37,64 +37,80 @@ async def _deliver(service: Service, stream_id: str, chunks: list[shared.ChunkRe
     return await sender.result()
 
 
-def _spoiled(folder: Path, n_times: int, *, spoil: Callable[[Path], object], error: str) -> Row:
+def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object], error: str) -> Row:
     """Spoil every other chunk's file; each must be rejected by name while the stream goes on."""
-    with Service(folder) as service:
-        stream_id = new_stream_id()
-        chunks = service.put(stream_id, ["crying", "normal"] * n_times)
-        for chunk in chunks[::2]:
-            spoil(service.chunks.path(chunk.uri, chunk.sha256))
-        asyncio.run(_deliver(service, stream_id, chunks))
-        rows = service.results.chunks(stream_id)
-        named = sum(row["reason"].startswith(error) for row in rows[::2])
-        fine = sum(row["label"] == "normal" for row in rows[1::2])
-        return {
-            "held": min(named, fine),
-            "outcome": f"rejected as {error}, the stream goes on",
-            **_found(service, stream_id, chunks),
-        }
+    stream_id = new_stream_id()
+    chunks = service.put(stream_id, ["crying", "normal"] * n_times)
+    for chunk in chunks[::2]:
+        spoil(service.chunks.path(chunk.uri, chunk.sha256))
+    asyncio.run(_deliver(service, stream_id, chunks))
+    rows = service.results.chunks(stream_id)
+    named = sum(row["reason"].startswith(error) for row in rows[::2])
+    fine = sum(row["label"] == "normal" for row in rows[1::2])
+    return {
+        "held": min(named, fine),
+        "outcome": f"rejected as {error}, the stream goes on",
+        **_found(service, stream_id, chunks),
+    }
 
 
-def chunk_missing(folder: Path, n_times: int) -> Row:
+def chunk_missing(service: Service, n_times: int) -> Row:
     """The audio is gone before it is classified."""
-    return _spoiled(folder, n_times, spoil=Path.unlink, error="MissingChunk")
+    return _spoiled(service, n_times, spoil=Path.unlink, error="MissingChunk")
 
 
-def chunk_altered(folder: Path, n_times: int) -> Row:
-    """The audio is another than the one that was sent."""
+def chunk_altered(service: Service, n_times: int) -> Row:
+    """The audio is not the one that was sent."""
     return _spoiled(
-        folder,
+        service,
         n_times,
         spoil=lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0\1"),
         error="AlteredChunk",
     )
 
 
-def results_locked(folder: Path, n_times: int) -> Row:
-    """Somebody holds the results database for longer than the busy timeout."""
-    with Service(folder) as service:
-        stream_id = new_stream_id()
-        chunks = service.put(stream_id, ["crying"] * n_times)
+def results_locked(service: Service, n_times: int) -> Row:
+    """Another process holds the results database for longer than the busy timeout."""
+    stream_id = new_stream_id()
+    chunks = service.put(stream_id, ["crying"] * n_times)
 
-        async def send() -> int:
-            sender, held = StreamSender(await service.client(), stream_id), 0
-            for chunk in chunks:
-                with _locked(service.settings.service_dir / "results.sqlite"):
-                    await sender.send(chunk)
-                    await asyncio.sleep(LOCK_SECONDS)
-                held += await _stored(service, stream_id, chunk.sequence + 1)
-            await sender.finish(len(chunks))
-            await sender.result()
-            return held
+    async def send() -> int:
+        sender, held = StreamSender(await service.client(), stream_id), 0
+        for chunk in chunks:
+            with _locked(service.settings.service_dir / "results.sqlite"):
+                await sender.send(chunk)
+                await asyncio.sleep(LOCK_SECONDS)
+            held += await _stored(service, stream_id, chunk.sequence + 1)
+        await sender.finish(len(chunks))
+        await sender.result()
+        return held
 
-        held = asyncio.run(send())
-        return {"held": held, "outcome": "stored once the lock is gone", **_found(service, stream_id, chunks)}
+    held = asyncio.run(send())
+    return {"held": held, "outcome": "stored once the lock is gone", **_found(service, stream_id, chunks)}
+
+
+def clock_jump(service: Service, n_times: int) -> Row:
+    """The sender's clock jumps by a day, forwards and backwards in turn."""
+    stream_id = new_stream_id()
+    chunks = [
+        dataclasses.replace(chunk, sent_seconds=chunk.sent_seconds + DAY_SECONDS * (-1) ** chunk.sequence)
+        for chunk in service.put(stream_id, ["crying"] * n_times)
+    ]
+    asyncio.run(_deliver(service, stream_id, chunks))
+    (event,) = service.results.events(stream_id)
+    whole = event["offset_seconds"] - event["onset_seconds"] >= chunks[-1].stop_seconds
+    rows = service.results.chunks(stream_id)
+    return {
+        "held": len(rows) if whole else 0,
+        "outcome": "places in the stream come from the stream, not from clocks; lag is never negative",
+        **_found(service, stream_id, chunks),
+    }
 
 
 def disk_full(folder: Path, n_times: int) -> Row:
     """The disk of chunk store and results fills up while a chunk is under way."""
     results_url = f"sqlite:///{folder / 'disk' / 'results.sqlite'}"  # on the same disk
-    return _on_small_disk(folder, n_times, spoil=_fill, mend=_empty, number=errno.ENOSPC, results_url=results_url)
+    return _on_small_disk(folder, n_times, spoil=_fill, repair=_empty, number=errno.ENOSPC, results_url=results_url)
 
 
 def store_read_only(folder: Path, n_times: int) -> Row:
@@ -103,7 +119,7 @@ def store_read_only(folder: Path, n_times: int) -> Row:
         folder,
         n_times,
         spoil=lambda disk: _mount("-o", "remount,ro", str(disk)),
-        mend=lambda disk: _mount("-o", "remount,rw", str(disk)),
+        repair=lambda disk: _mount("-o", "remount,rw", str(disk)),
         number=errno.EROFS,
     )
 
@@ -113,11 +129,11 @@ def _on_small_disk(
     n_times: int,
     *,
     spoil: Callable[[Path], None],
-    mend: Callable[[Path], None],
+    repair: Callable[[Path], None],
     number: int,
     **chosen: Any,
 ) -> Row:
-    """Sender: a named error, nothing half-written. Worker: waits, and goes on once the disk is well."""
+    """Sender: a named error, nothing half-written. Worker: waits, and goes on once the disk works again."""
     disk = folder / "disk"
     with (
         small_disk(disk),
@@ -133,7 +149,7 @@ def _on_small_disk(
                 await sender.send(chunk)
                 refused = _refuses(service, number)
                 await asyncio.sleep(1.5)
-                mend(disk)
+                repair(disk)
                 held += refused and await _stored(service, stream_id, chunk.sequence + 1)
             await sender.finish(len(chunks))
             await sender.result()
@@ -159,33 +175,16 @@ def port_taken(folder: Path, n_times: int) -> Row:
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}
 
 
-def clock_jump(folder: Path, n_times: int) -> Row:
-    """The sender's clock jumps by a day, forwards and backwards in turn."""
-    with Service(folder) as service:
-        stream_id = new_stream_id()
-        chunks = [
-            dataclasses.replace(chunk, sent_seconds=chunk.sent_seconds + DAY_SECONDS * (-1) ** chunk.sequence)
-            for chunk in service.put(stream_id, ["crying"] * n_times)
-        ]
-        asyncio.run(_deliver(service, stream_id, chunks))
-        (event,) = service.results.events(stream_id)
-        whole = event["offset_seconds"] - event["onset_seconds"] == chunks[-1].stop_seconds
-        rows = service.results.chunks(stream_id)
-        return {
-            "held": len(rows) if whole else 0,
-            "outcome": "places in the stream come from the stream, not from clocks; lag is never negative",
-            **_found(service, stream_id, chunks),
-        }
-
-
-FAULTS: dict[str, Callable[[Path, int], Row]] = {
-    "disk full": disk_full,
-    "read-only store": store_read_only,
+ON_A_SERVICE: dict[str, Callable[[Service, int], Row]] = {
     "chunk missing": chunk_missing,
     "chunk altered": chunk_altered,
-    "port taken": port_taken,
     "clock jump": clock_jump,
     "results database locked": results_locked,
+}
+IN_A_FOLDER: dict[str, Callable[[Path, int], Row]] = {
+    "disk full": disk_full,
+    "read-only store": store_read_only,
+    "port taken": port_taken,
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from temporal_workflow import shared
 from tests.chaos import faults, marker, runs
+from tests.chaos.harness import Service
 
 SEED = 7
 MAX_HISTORY_EVENTS = 10_240
@@ -52,11 +54,24 @@ def test_soak(tmp_path: Path) -> None:
     assert row["memory_growth_inference"] < 0.05
 
 
-@pytest.mark.parametrize("name", faults.FAULTS)
-def test_fault(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", faults.ON_A_SERVICE)
+def test_fault_of_one_stream(name: str, service: Service) -> None:
+    row = faults.ON_A_SERVICE[name](service, 1)
+    assert row["held"] == 1, row
+    assert_clean(row)
+
+
+@pytest.mark.parametrize("name", faults.IN_A_FOLDER)
+def test_fault_of_the_machine(name: str, tmp_path: Path) -> None:
     if name in ("disk full", "read-only store") and not faults.can_mount():
         pytest.skip("needs the right to mount a small disk in memory (root)")
-    row = faults.FAULTS[name](tmp_path, 1)
+    row = faults.IN_A_FOLDER[name](tmp_path, 1)
     assert row["held"] == 1, row
     if "lost" in row:
         assert_clean(row)

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import config
+from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
+from lib.detector import Detector
 from lib.events import Event, EventSettings, ended, frames_to_events
 from temporal_workflow import shared
 from temporal_workflow.activities import frames_of_chunk
@@ -22,6 +24,11 @@ from temporal_workflow.store import ChunkStore, uri_of
 HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
 SETTINGS = EventSettings.create(on=0.6, off=0.4, min_seconds=0.4, merge_seconds=1.0)
+
+
+def test_chunks_carry_what_the_detector_looks_back_on() -> None:
+    assert CONTEXT_SAMPLES >= DETECTOR_CONTEXT + HOP + config.PATCH_SAMPLES
+    assert shared.HOP_SECONDS == HOP / RATE
 
 
 class TableDetector:
@@ -93,6 +100,40 @@ def test_chunks_of_any_length_in_any_order_give_the_events_of_the_whole(
     order = [*range(len(outcomes)), *range(0, len(outcomes), 3)]
     shuffle.shuffle(order)
     assert events(outcomes, order) == expected
+
+
+@pytest.mark.parametrize("chunk_seconds", [5.0, 10.0, 15.0])
+def test_the_shipped_detector_gives_the_same_frames_and_events_in_chunks(chunk_seconds: float) -> None:
+    """Its own network and context; spectra stand in for YAMNet's embeddings, so that this needs no TensorFlow."""
+    rng = np.random.default_rng(7)
+    waveform = (rng.normal(0, 1, 47 * RATE) * np.repeat(rng.random(47) ** 4, RATE) / 8).astype(np.float32)
+    detector = Detector.load(config.PROJECT_DIR / "models", embed=spectra)
+    whole = detector.detect(waveform).frames
+    middle = float(np.median(whole))
+    chosen = EventSettings.create(on=middle, off=middle / 2, min_seconds=0.4, merge_seconds=0.5)
+    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+    progress.use_settings(chosen, "chosen")
+    found: dict[int, tuple[float, ...]] = {}
+    for sequence, part in enumerate(parts([waveform], chunk_seconds=chunk_seconds)):
+        place = {"n_samples": len(part.waveform) - part.n_context, "n_context_samples": part.n_context}
+        chunk = shared.ChunkReference(
+            sequence, "", "", sample_rate_hz=RATE, start_seconds=round(part.start / RATE, 6), **place
+        )
+        frames = frames_of_chunk(detector, part.waveform, chunk)
+        found |= dict(enumerate(frames.rows(), start=frames.first_frame))
+        progress.accept(chunk)
+        progress.start_next()
+        values = chunk.start_seconds, chunk.stop_seconds, 0.0, shared.CLASSIFIED, "normal"
+        progress.record(shared.ChunkOutcome(sequence, "", *values, frames=frames), now=0.0)
+    progress.end_events()
+    np.testing.assert_array_equal([found[n] for n in range(len(whole))], whole)
+    expected = frames_to_events(whole, chosen, hop_seconds=shared.HOP_SECONDS)
+    assert len(expected) > 3
+    assert sorted(ended(progress.state.outbox)) == expected
+
+
+def spectra(patches: np.ndarray) -> np.ndarray:
+    return np.stack([np.abs(np.fft.rfft(patch)[:1024]) for patch in patches]) / 10
 
 
 def test_a_missing_chunk_costs_its_own_frames_alone() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lib.waveforms import prepare
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
 EXIT_BAD_INPUT = 2
+PIECE_SECONDS = 600.0  # what is held of a recording at a time
 
 
 @dataclass(frozen=True)
@@ -119,25 +120,23 @@ class Classifier:
         ]
 
     def predict_file(self, path: str | os.PathLike[str]) -> FilePrediction:
-        """Classify a recording in segments of at most 15 s.
+        """Classify a recording of any length in segments of at most 15 s.
 
         Raises
         ------
         lib.audio.AudioError
             If the recording cannot be read; the message says what, where and what next.
         """
-        recording = audio.read(path)
-        waveform = recording.waveform
-        bounds = audio.segment_bounds(len(waveform))
-        answers = self.predict_batch([waveform[start:stop] for start, stop in bounds])
-        rows = np.array([list(answer.probabilities.values()) for answer in answers])
-        overall = np.average(rows, axis=0, weights=[stop - start for start, stop in bounds])
-        segments = [
-            SegmentPrediction(start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ, a.label, a.probabilities)
-            for (start, stop), a in zip(bounds, answers, strict=True)
-        ]
+        stream, segments = audio.stream(path), []
+        for pieces in _segments(stream):
+            answers = self.predict_batch([waveform for _, waveform in pieces])
+            for (start, waveform), answer in zip(pieces, answers, strict=True):
+                seconds = start / config.SAMPLE_RATE_HZ, (start + len(waveform)) / config.SAMPLE_RATE_HZ
+                segments.append(SegmentPrediction(*seconds, answer.label, answer.probabilities))
+        rows = np.array([list(segment.probabilities.values()) for segment in segments])
+        overall = np.average(rows, axis=0, weights=[each.stop_seconds - each.start_seconds for each in segments])
         versions = dict(self.versions)
-        return FilePrediction(str(path), _label(overall), _by_class(overall), segments, versions, recording.remarks)
+        return FilePrediction(str(path), _label(overall), _by_class(overall), segments, versions, stream.remarks)
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
@@ -150,6 +149,17 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
     'crying'
     """
     return (classifier or Classifier.load()).predict_file(path)
+
+
+def _segments(blocks: Iterable[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Yield (first sample, waveform) of segments, those of ten minutes together, from blocks of any length."""
+    held, first, n_piece = np.empty(0, np.float32), 0, round(PIECE_SECONDS * config.SAMPLE_RATE_HZ)
+    for block in blocks:
+        held = np.concatenate([held, block])
+        if len(held) >= n_piece + config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
+            yield [(first + start, held[start:stop]) for start, stop in audio.segment_bounds(n_piece)]
+            held, first = held[n_piece:], first + n_piece
+    yield [(first + start, held[start:stop]) for start, stop in audio.segment_bounds(len(held))]
 
 
 def _checkpoint_dir(models_dir: Path, name: str) -> Path:

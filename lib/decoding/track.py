@@ -32,6 +32,7 @@ BLOCK_FRAMES = 65_536
 GAP_SECONDS = 0.1  # time stamps that run ahead by less are rounding
 MAX_GAP_SECONDS = 600.0  # longest gap that is filled where no length is promised
 LATE_SECONDS = 0.5  # encoders delay by less
+SENSELESS = 1e6  # times more sound than there is
 SOUND = 1e-4  # amplitude from which a track is not silent
 KNOWN = (b"RIFF", b"RF64", b"FORM", b"caff", b"OggS", b"\x1a\x45\xdf\xa3", b"fLaC", b"#!AMR", b".snd", b"riff")
 HINTS = {b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`", b"<": "a web page, or XML of a download"}
@@ -247,7 +248,10 @@ class Track:
         length = stream.duration * unit if stream.duration else None
         if length is None and len(container.streams) == 1 and container.duration:
             length = container.duration / 1e6 - max((stream.start_time or 0) * unit, 0.0)
-        return length * _caf_share(self.path) if self._format == "caf" and length else length
+        share = _caf_share(self.path) if self._format == "caf" else 1.0
+        if share > SENSELESS:
+            self.remarks.append("its header gives no length of the sound: read to the end of the file")
+        return length * share if length and share <= SENSELESS else length
 
     def _clean_ogg(self, index: int) -> soundfile.SoundFile | None:
         """Return an OGG file opened by libsndfile if its packets follow each other without a fault to the last one."""
@@ -290,7 +294,7 @@ def _caf_share(path: Path) -> float:
             name, n_bytes = struct.unpack(">4sq", head)
             offset += 12
             if name == b"data":
-                return n_bytes / (n_file - offset) if n_file - offset < n_bytes < 2**40 else 1.0
+                return n_bytes / (n_file - offset) if n_file > offset and n_bytes > n_file - offset else 1.0
             offset += max(n_bytes, 0)
     return 1.0
 

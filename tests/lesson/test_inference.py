@@ -119,7 +119,7 @@ def test_a_folder_goes_on_past_a_bad_file(loaded, cry_path, capsys):
     streams = capsys.readouterr()
     assert "Predicted Label: Crying" in streams.out
     assert "1 of 2 recordings could not be classified" in streams.err
-    assert "notes.txt" not in streams.err
+    assert "notes.txt: not the name of a sound file" in streams.err
 
 
 def test_a_folder_without_recordings_is_an_error(loaded, tmp_path, capsys):
@@ -151,3 +151,16 @@ def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
     (tmp_path / "ensemble.json").write_text(json.dumps(permuted))
     with pytest.raises(config.ClassOrderError):
         inference.Classifier.load(tmp_path)
+
+
+@pytest.mark.parametrize("minutes", [0.1, 9.9, 10.1, 10.4, 25.0])
+def test_long_recordings_are_cut_without_a_gap(minutes):
+    n_samples = round(minutes * 60 * 16_000)
+    blocks = np.array_split(np.arange(n_samples, dtype=np.float32), max(int(minutes * 6), 1))
+    pieces = [piece for batch in inference._segments(blocks) for piece in batch]
+    lengths = [len(waveform) for _, waveform in pieces]
+    assert [start for start, _ in pieces] == [0, *np.cumsum(lengths)[:-1]]
+    assert sum(lengths) == n_samples
+    assert max(lengths) <= 15 * 16_000
+    if minutes <= 10.1:
+        assert lengths == [stop - start for start, stop in audio.segment_bounds(n_samples)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import config, detector
+from lib import audio, config, detector
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.detector import Detection, Detector, DetectorSettings, DetectorStream, FrameNetwork, FrameStream
 from lib.events import Event, EventSettings
@@ -184,4 +184,49 @@ def test_released_yamnet_gives_the_same_bits_in_batches_of_any_size(released):
     np.testing.assert_array_equal(together, apart)
 
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+CASES = Path(__file__).resolve().parent.parent / "data" / "cases"
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", ["scream_2s_alone.wav", "scream_2s_at_0s.flac"])
+def test_a_scream_is_found_alone_and_in_ten_seconds_of_room_noise(released, name):
+    found = released.detect(audio.load(CASES / name))
+    assert found.label == "screaming"
+    assert min(event.onset_seconds for event in found.events if event.label == "screaming") <= 1
+
+
+@pytest.fixture
+def cries(mirror_dir):
+    """Three infants recorded with full bandwidth, 6 s each."""
+    paths = sorted(mirror_dir.glob("theunissenlab/BabyCriesDiscomfortPain/*/OpenData/cry_sequences_22babies/*.wav"))
+    return [audio.load(path) for path in paths[:3]]
+
+
+def room(seconds, level_db=-57.0):
+    noise = np.random.default_rng(4).standard_normal(round(seconds * SAMPLE_RATE_HZ))
+    return (noise * 10 ** (level_db / 20)).astype(np.float32)
+
+
+@pytest.mark.hub
+@pytest.mark.real_audio
+def test_a_minute_with_one_cry_is_crying_where_the_cry_is(released, cries):
+    for cry in cries:
+        minute = room(60)
+        minute[27 * SAMPLE_RATE_HZ : 27 * SAMPLE_RATE_HZ + len(cry)] += cry
+        found = released.detect(minute)
+        assert found.label == "crying"
+        strongest = max(found.events, key=lambda event: event.peak_probability)
+        assert 26 <= strongest.onset_seconds <= 29
+        assert strongest.offset_seconds <= 27 + len(cry) / SAMPLE_RATE_HZ + 1.5
+
+
+@pytest.mark.hub
+@pytest.mark.real_audio
+def test_a_second_of_crying_between_exact_zeros_is_found(released, cries):
+    """As a noise gate leaves it."""
+    for cry in cries:
+        start = int(np.argmax(np.abs(cry)))
+        second = cry[max(0, start - SAMPLE_RATE_HZ // 2) :][:SAMPLE_RATE_HZ]
+        gated = np.zeros(10 * SAMPLE_RATE_HZ, np.float32)
+        gated[4 * SAMPLE_RATE_HZ : 4 * SAMPLE_RATE_HZ + len(second)] = second
+        assert released.detect(gated).label == "crying"

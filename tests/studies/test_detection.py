@@ -143,15 +143,32 @@ def test_event_f1_equals_that_of_the_published_tool(seed):
 
 
 def test_the_settings_chosen_are_between_noise_and_events():
-    """Noise reaches 0.55, events 0.85, and so it is in clips: settings from 0.6 to 0.8 are perfect."""
+    """Noise reaches 0.55, events 0.85, and so it is in clips: settings from 0.6 to 0.85 are perfect."""
     rng = np.random.default_rng(1)
     scored = scenes(lambda times: np.maximum(frames_of(times) * 0.85, rng.uniform(0, 0.55, (1250, 2))), n_scenes=1)
     clips = [np.tile(row, (6, 1)) for row in ([0.85, 0.1], [0.2, 0.85], [0.55, 0.5])]
     chosen, tries = operating_point.choose(scored, clips, ["crying", "screaming", "normal"])
-    assert all(0.55 < chosen.on[label] <= 0.8 for label in EVENT_LABELS)
+    assert all(0.55 < chosen.on[label] <= 0.85 for label in EVENT_LABELS)
     assert f1_of(detection.at(scored, chosen)) == [1, 1]
     assert tries["score"].max() == 1
     assert tries.loc[tries["on"] < 0.4, "score"].max() < 0.9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_events_of_one_label_are_those_of_the_tracker(seed):
+    rng = np.random.default_rng(seed)
+    frames = np.convolve(rng.random(500) ** 3, np.ones(3) / 2, "same").clip(0, 1).round(3)
+    given = {
+        "on": rng.uniform(0.3, 0.8),
+        "min_seconds": rng.choice([0.48, 0.96]),
+        "merge_seconds": rng.choice([0.48, 1.92]),
+    }
+    given["off"] = given["on"] * rng.uniform(0.3, 1)
+    both = np.stack([np.zeros(500), frames], axis=1)
+    tracked = frames_to_events(both, EventSettings.create(**given), hop_seconds=HOP_SECONDS)
+    found = operating_point.events_of(frames, "screaming", **given)
+    assert found == tracked
+    assert len(found) > 5
 
 
 def test_recall_falls_and_false_alarms_fade_as_the_threshold_rises():

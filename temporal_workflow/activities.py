@@ -99,15 +99,7 @@ def observed(function: Activity) -> Activity:
 
 
 class StoreActivities:
-    """Activities of the orchestration queue: no machine learning import.
-
-    Parameters
-    ----------
-    results : ResultsTable
-        Where rows go.
-    chunks : ChunkStore
-        Whose audio is released once its row is written.
-    """
+    """Activities of the orchestration queue: no machine learning import."""
 
     def __init__(self, results: ResultsTable, chunks: ChunkStore) -> None:
         self._results = results
@@ -140,11 +132,9 @@ class InferenceActivities:
 
     Parameters
     ----------
-    classifier : object
-        Offers `predict(waveform)` and `versions`, and may offer `detector`, a `lib.detector.Detector`; loaded once,
-        before the worker polls.
+    classifier : lib.inference.Classifier or alike
+        Offers `predict(waveform)` and `versions`, and may offer `detector`; loaded once, before the worker polls.
     chunks : ChunkStore
-        Where the audio is stored.
     """
 
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
@@ -221,16 +211,7 @@ class InferenceActivities:
 
 
 def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkReference) -> shared.FrameProbabilities:
-    """Return the detector's frames for a chunk.
-
-    Parameters
-    ----------
-    detector : lib.detector.Detector
-    waveform : ndarray, float32 (n_samples,)
-        The chunk behind its context.
-    chunk : ChunkReference
-        Its place in the stream.
-    """
+    """Return the frames of a `lib.detector.Detector` for a chunk; `waveform` (n_samples,) starts with its context."""
     from lib import config
 
     start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ) - chunk.n_context_samples

@@ -133,45 +133,27 @@ def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
         If the recording is not readable, not in the store or altered.
     """
     key = (store.path(given.recording.uri, given.recording.sha256), given.chunk_seconds)
-    cutter = _OPEN.pop(key, None)
-    if cutter is None or cutter.sequence > given.first_sequence:
-        cutter = Cutter(*key)
-    result = cutter.cut(store, given)
-    if result.n_total < 0:
-        _OPEN[key] = cutter
-        for oldest in list(_OPEN)[:-MAX_OPEN]:
-            _OPEN.pop(oldest, None)
-    return result
+    found: Open | None = _OPEN.pop(key, None)
+    stream, rest, position = found if found and found[2] <= given.first_sequence else _open(*key)
+    n_skipped = given.first_sequence - position
+    wanted = itertools.islice(rest, n_skipped, n_skipped + given.n_chunks)
+    chunks = [
+        put_part(store, part, stream_id=given.stream_id, sequence=sequence)
+        for sequence, part in enumerate(wanted, start=given.first_sequence)
+    ]
+    position = given.first_sequence + len(chunks)
+    if len(chunks) < given.n_chunks:
+        return shared.CutResult(chunks, position, list(stream.remarks))
+    _OPEN[key] = stream, rest, position
+    for oldest in list(_OPEN)[:-MAX_OPEN]:
+        _OPEN.pop(oldest, None)
+    return shared.CutResult(chunks, -1)
 
 
-class Cutter:
-    """A recording that is open and cut up to `sequence`.
-
-    Parameters
-    ----------
-    path : Path
-        The recording.
-    chunk_seconds : float
-        Length of its chunks.
-    """
-
-    def __init__(self, path: Path, chunk_seconds: float) -> None:
-        self.sequence = 0
-        self._stream = audio.stream(path)
-        self._parts = parts(self._stream, chunk_seconds=chunk_seconds)
-        self._next = next(self._parts, None)
-
-    def cut(self, store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
-        """Return the chunks that are asked for; skip those before them."""
-        chunks = []
-        while self._next is not None and self.sequence < given.first_sequence + given.n_chunks:
-            if self.sequence >= given.first_sequence:
-                chunks.append(put_part(store, self._next, stream_id=given.stream_id, sequence=self.sequence))
-            self.sequence += 1
-            self._next = next(self._parts, None)
-        if self._next is not None:
-            return shared.CutResult(chunks, -1)
-        return shared.CutResult(chunks, self.sequence, list(self._stream.remarks))
+def _open(path: Path, chunk_seconds: float) -> Open:
+    stream = audio.stream(path)
+    return stream, parts(stream, chunk_seconds=chunk_seconds), 0
 
 
-_OPEN: dict[tuple[Path, float], Cutter] = {}  # dict.pop and setting an item are atomic: no lock needed
+Open = tuple[audio.Stream, Iterator[Part], int]  # a recording, what is left of it, and the number of the next chunk
+_OPEN: dict[tuple[Path, float], Open] = {}  # dict.pop and setting an item are atomic: no lock needed

@@ -26,6 +26,7 @@ from temporal_workflow.settings import Settings, connect, leave
 from temporal_workflow.store import ChunkStore
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
+Line = Callable[[dict[str, Any]], str]
 
 
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -103,13 +104,12 @@ async def _status(chosen: argparse.Namespace, settings: Settings) -> int:
     return EX_OK
 
 
-async def _results(chosen: argparse.Namespace, settings: Settings) -> int:
-    _print_rows(ResultsTable(settings.results_url).chunks(chosen.stream), _chunk_line, as_json=chosen.json)
-    return EX_OK
-
-
-async def _events(chosen: argparse.Namespace, settings: Settings) -> int:
-    _print_rows(ResultsTable(settings.results_url).events(chosen.stream), _event_line, as_json=chosen.json)
+async def _rows(chosen: argparse.Namespace, settings: Settings) -> int:
+    rows, line = _found(chosen, settings, chosen.command)
+    if chosen.json:
+        _print_json(rows)
+    else:
+        _print_lines(rows, line)
     return EX_OK
 
 
@@ -120,8 +120,7 @@ async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
-    results = ResultsTable(settings.results_url)
-    rows = results.events(chosen.stream) if chosen.what == "events" else results.chunks(chosen.stream)
+    rows, _ = _found(chosen, settings, chosen.what)
     export(rows, chosen.path)
     _print(f"{chosen.path}: {len(rows)} rows")
     return EX_OK
@@ -129,8 +128,8 @@ async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
 
 def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> None:
     results = ResultsTable(settings.results_url)
-    _print_rows(results.chunks(stream_id), _chunk_line, as_json=False)
-    _print_rows(results.events(stream_id), _event_line, as_json=False)
+    _print_lines(results.chunks(stream_id), _chunk_line)
+    _print_lines(results.events(stream_id), _event_line)
     for remark in summary.remarks:
         _print(f"remark: {remark}")
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
@@ -156,12 +155,17 @@ def _interval(row: dict[str, Any]) -> str:
     return f"{row['onset_seconds']:9.1f} - {row['offset_seconds']:.1f} s"
 
 
-def _print_rows(rows: list[dict[str, Any]], line: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(rows)
-    else:
-        for row in rows:
-            _print(line(row))
+def _found(chosen: argparse.Namespace, settings: Settings, what: str) -> tuple[list[dict[str, Any]], Line]:
+    """Return the rows that are asked for, and how to print one."""
+    results = ResultsTable(settings.results_url)
+    if what == "events":
+        return results.events(chosen.stream), _event_line
+    return results.chunks(chosen.stream), _chunk_line
+
+
+def _print_lines(rows: list[dict[str, Any]], line: Line) -> None:
+    for row in rows:
+        _print(line(row))
 
 
 def _print_json(value: Any) -> None:
@@ -223,14 +227,11 @@ def _add_readers(commands: Any) -> None:
     status = commands.add_parser("status", help="query a running stream")
     status.add_argument("stream")
     status.set_defaults(run=_status)
-    for name, run, text in (
-        ("results", _results, "stored chunks"),
-        ("events", _events, "events with onset and offset"),
-    ):
+    for name, text in (("results", "stored chunks"), ("events", "events with onset and offset")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--stream", help="only this stream or file")
         command.add_argument("--json", action="store_true")
-        command.set_defaults(run=run)
+        command.set_defaults(run=_rows)
     following = commands.add_parser("follow", help="show chunks and events of a stream as they are stored (tail -f)")
     following.add_argument("stream")
     following.add_argument("--seconds", type=float, help="stop after so long (default: when the stream ends)")

@@ -6,6 +6,7 @@ import base64
 import binascii
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,13 +49,7 @@ class SizeGuard(PayloadCodec):
 
 
 class EncryptingCodec(SizeGuard):
-    """Encrypts every payload with AES-256-GCM; an altered payload does not decrypt.
-
-    Parameters
-    ----------
-    key : bytes
-        32 bytes, shared by client and workers.
-    """
+    """Encrypts every payload with AES-256-GCM by a key of 32 bytes; an altered payload does not decrypt."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -128,8 +123,4 @@ def write_key(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m temporal_workflow.codec", description="Make an encryption key.")
-    parser.add_argument("path", type=Path, help="where to write it")
-    write_key(parser.parse_args().path)
+    write_key(Path(sys.argv[1]))  # python -m temporal_workflow.codec KEYFILE

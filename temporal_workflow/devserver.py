@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -58,16 +57,7 @@ def start(
 ) -> subprocess.Popen:
     """Start the server on loopback and wait until it answers.
 
-    Parameters
-    ----------
-    database_path : Path
-        Where it keeps its workflows; with the same file they continue after a stop or a crash.
-    port, ui_port : int
-        Ports for workers and clients, and for the Web UI (None: no Web UI).
-    log_path : Path
-        Its output.
-    wait_seconds : float
-        How long it may take.
+    With the same `database_path`, workflows continue after a stop or a crash. `ui_port` None: no Web UI.
 
     Raises
     ------
@@ -115,14 +105,3 @@ def stop(process: subprocess.Popen, *, seconds: float = STOP_SECONDS) -> int:
             return process.wait(seconds)
         process.kill()
     return process.wait()
-
-
-@contextlib.contextmanager
-def running(database_path: Path, *, log_path: Path, ui_port: int | None = None) -> Iterator[int]:
-    """Run a server on a free port for as long as the block lasts; yield its port."""
-    port = free_port()
-    server = start(database_path, port=port, ui_port=ui_port, log_path=log_path)
-    try:
-        yield port
-    finally:
-        stop(server)

@@ -56,18 +56,7 @@ async def record(
 ) -> AsyncIterator[shared.ChunkReference]:
     """Yield one chunk after the other until `max_chunks`, or until the task is cancelled.
 
-    Parameters
-    ----------
-    store : ChunkStore
-        Where the audio goes.
-    stream_id : str
-        Its stream.
-    microphone : object
-        As `open_microphone` returns it: a context manager with `read(n_samples)` -> (samples (n, 1), overflowed).
-    chunk_seconds : float
-        5 to 15.
-    max_chunks : int, optional
-        How many chunks to yield.
+    `microphone` is what `open_microphone` returns: a context manager with `read(n_samples)` -> (samples (n, 1), bool).
     """
     n_samples = round(chunk_seconds * config.SAMPLE_RATE_HZ)
     context = np.empty(0, np.float32)

@@ -15,12 +15,7 @@ from temporal_workflow import shared
 class StreamProgress:
     """Accepts chunks in any order, any number of times; applies their outcomes once and in order.
 
-    Parameters
-    ----------
-    settings : StreamSettings
-        Thresholds and durations of this stream.
-    state : StreamState
-        What earlier runs left; changed in place.
+    `state` is what earlier runs left; it is changed in place.
     """
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState) -> None:

@@ -75,17 +75,9 @@ class SchemaError(RuntimeError):
 
 
 class ResultsTable:
-    """Reads and writes results; safe for many threads and processes.
+    """Reads and writes results at an SQLAlchemy URL; safe for many threads and processes.
 
-    Parameters
-    ----------
-    url : str
-        SQLAlchemy URL. The tables are made if missing.
-
-    Raises
-    ------
-    SchemaError
-        If the database holds another schema version.
+    The tables are made if missing; `SchemaError` is raised if the database holds another schema version.
     """
 
     def __init__(self, url: str) -> None:
@@ -113,12 +105,6 @@ class ResultsTable:
         query = sa.select(CHUNKS.c.sequence).where(CHUNKS.c.stream_id == stream_id, CHUNKS.c.sequence == sequence)
         with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
-
-    def count(self, stream_id: str) -> int:
-        """Return how many chunks of a stream are stored."""
-        query = sa.select(sa.func.count()).select_from(CHUNKS).where(CHUNKS.c.stream_id == stream_id)
-        with self.engine.connect() as connection:
-            return connection.execute(query).scalar_one()
 
     def chunks(self, stream_id: str | None = None, *, after: int = -1) -> list[dict[str, Any]]:
         """Return rows of one stream (or all), in order, with `sequence` greater than `after`."""
@@ -180,19 +166,7 @@ class ResultsTable:
 def follow(
     results: ResultsTable, stream_id: str, *, seconds: float | None = None, poll_seconds: float = 0.5
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends.
-
-    Parameters
-    ----------
-    results : ResultsTable
-        Where to look.
-    stream_id : str
-        Which stream or file.
-    seconds : float, optional
-        Stop after this long, ended or not.
-    poll_seconds : float
-        How often to look.
-    """
+    """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends or for `seconds`."""
     deadline = None if seconds is None else time.monotonic() + seconds
     shown: set[int] = set()
     newest, change = -1, 0

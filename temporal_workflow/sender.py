@@ -60,7 +60,6 @@ class StreamSender:
     Parameters
     ----------
     client : Client
-        Connected with the same key as the workers.
     stream_id : str
         Of a new stream, or of one to continue.
     settings : StreamSettings

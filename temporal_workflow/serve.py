@@ -95,7 +95,7 @@ class LocalService:
     Parameters
     ----------
     settings : Settings
-        Where everything is stored and which classifier is used; the address is set to the server's own.
+        The address is set to the server's own.
     n_workers : int
         Inference workers.
     port, ui_port : int, optional

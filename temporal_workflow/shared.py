@@ -206,12 +206,12 @@ class CutResult:
 
 @dataclass
 class OldEventState:
-    """What version 0.1 carried of the one event that could be open; read from its streams, never written."""
+    """What version 0.1 carried: at most one open event; read from its streams, never written."""
 
     n_events: int = 0
-    number: int = 0  # of the open event
+    number: int = 0
     n_changes: int = 0
-    label: str = ""  # of the open event; empty when none is open
+    label: str = ""  # empty when no event is open
     onset_seconds: float = 0.0
     offset_seconds: float = 0.0
     peak_probability: float = 0.0

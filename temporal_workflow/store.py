@@ -45,13 +45,7 @@ def uri_of(sha256: str) -> str:
 
 
 class ChunkStore:
-    """A folder of audio files named by their content.
-
-    Parameters
-    ----------
-    root : Path
-        Made if missing. Several processes, or machines sharing the folder, may use it at once.
-    """
+    """A folder of audio files named by their content; several processes or machines may use it at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -120,14 +114,8 @@ class ChunkStore:
     ) -> int:
         """Release old claims of chunks whose result is stored (late duplicates, crashes); return how many.
 
-        Parameters
-        ----------
-        is_stored : callable
-            Tells whether (stream_id, sequence) has a row in the results table.
-        older_than_seconds : float
-            Younger claims stay: their chunk may be in progress.
-        orphans_seconds : float
-            Claims of this age are removed even without a row: nothing works on them any more.
+        `is_stored` tells whether (stream_id, sequence) has a row. Claims younger than `older_than_seconds` stay: their
+        chunk may be in progress. Those of `orphans_seconds` are removed even without a row.
         """
         n_released = 0
         for claim in self.root.glob("??/*.mark"):

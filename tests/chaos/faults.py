@@ -168,10 +168,12 @@ def port_taken(folder: Path, n_times: int) -> Row:
     """Something else listens where the server should."""
     folder.mkdir(parents=True, exist_ok=True)
     held = 0
-    with devserver.running(folder / "t.sqlite", log_path=folder / "t.log") as port:
-        for _ in range(n_times):
-            code = serve.main(["--port", str(port), "--headless", "--classifier", "pitch", "--metrics-port", "0"])
-            held += code == serve.EX_UNAVAILABLE and devserver.is_listening(port)
+    port = devserver.free_port()
+    other = devserver.start(folder / "t.sqlite", port=port, ui_port=None, log_path=folder / "t.log")
+    for _ in range(n_times):
+        code = serve.main(["--port", str(port), "--headless", "--classifier", "pitch", "--metrics-port", "0"])
+        held += code == serve.EX_UNAVAILABLE and devserver.is_listening(port)
+    devserver.stop(other)
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}
 
 
@@ -199,9 +201,9 @@ async def _examined(service: Service, stream_id: str) -> Row:
 
 async def _stored(service: Service, stream_id: str, n_chunks: int) -> bool:
     deadline = time.monotonic() + 30
-    while service.results.count(stream_id) < n_chunks and time.monotonic() < deadline:
+    while len(service.results.chunks(stream_id)) < n_chunks and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-    return service.results.count(stream_id) == n_chunks
+    return len(service.results.chunks(stream_id)) == n_chunks
 
 
 @contextlib.contextmanager

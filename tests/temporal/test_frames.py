@@ -179,6 +179,8 @@ def test_a_recording_is_cut_the_same_from_any_place_on(tmp_path: Path) -> None:
     assert whole.n_total == len(whole.chunks) == 7
     pieces = {first: take(first, 2) for first in (0, 2, 2, 0, 4, 6)}  # 2 twice: an activity that is done again
     assert [pieces[first].n_total for first in (0, 2, 4, 6)] == [-1, -1, -1, 7]
+    assert take(0, 7).n_total == -1
+    assert (take(7, 7).chunks, take(7, 7).n_total) == ([], 7)
     found = [chunk for first in (0, 2, 4, 6) for chunk in pieces[first].chunks]
     assert [(c.sequence, c.sha256) for c in found] == [(c.sequence, c.sha256) for c in whole.chunks]
 

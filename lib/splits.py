@@ -1,13 +1,14 @@
 """Splits: train, validation and test by group, the random-split baseline, and leave-one-corpus-out.
 
 A **group** is the infant, household, speaker or source recording of a clip; it must not cross splits. A **split
-scheme** says which clips a network trains on, which choose its best epoch, and which it is tested on:
+scheme** says which clips a network trains on, which choose its settings, and which it is tested on:
 
 - grouped: the split by group of notebook 02. The result.
 - random: the split clip by clip, which ignores groups. What leakage is worth.
-- released: train and validation groups together, up to the epoch that the grouped split chose; tested on the same
+- released: train and validation groups together, with the settings that the grouped split chose; tested on the same
   test groups. What goes to models/.
-- without_<corpus group>: one corpus group left out of training and validation, and tested on. What unseen corpora do.
+- without_<corpus group>: trained without one `corpus_group` and tested on it; notebooks 03 and 04 do so within train
+  and validation. What to expect on unseen corpora.
 """
 
 from __future__ import annotations
@@ -189,22 +190,15 @@ def corpus_group(source: pd.Series) -> pd.Series:
     return source.map(lambda name: _corpus_groups().get(name, name))
 
 
-def left_out_schemes() -> list[str]:
-    """Return ``without_<corpus group>`` for every corpus group in the manifest, sorted."""
-    sources = manifest.read(config.MANIFEST_PATH, splits=("train", "validation"))["source"]
-    return [f"{LEFT_OUT}{name}" for name in sorted(set(corpus_group(sources)))]
-
-
 def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
     """Read the rows of some splits of a scheme.
 
     Parameters
     ----------
     scheme : str
-        One of those at the top of this page.
+        "grouped", "random" or "released".
     splits : iterable of str
-        Of `manifest.SPLITS`. "released" has no validation rows. For a corpus group left out, "test" is all of it, and
-        the test groups of the others are in no split.
+        Of `manifest.SPLITS`. "released" has no validation rows.
 
     Returns
     -------
@@ -214,28 +208,15 @@ def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If there is no such scheme, or no clip of the corpus group left out.
+        If there is no such scheme.
     """
     wanted = tuple(splits)
     if scheme == "random":
         return manifest.read(config.RANDOM_MANIFEST_PATH, splits=wanted)
     if scheme == "grouped":
         return manifest.read(config.MANIFEST_PATH, splits=wanted)
-    rows = manifest.read(config.MANIFEST_PATH, splits=SPLITS if "test" in wanted else ("train", "validation"))
-    if scheme == "released":
-        rows = rows.assign(split=rows["split"].replace("validation", "train"))
-    elif scheme.startswith(LEFT_OUT):
-        rows = _leave_out(rows, scheme.removeprefix(LEFT_OUT))
-    else:
+    if scheme != "released":
         raise ValueError(f"no split scheme is called {scheme!r}: see lib.splits.")
+    rows = manifest.read(config.MANIFEST_PATH, splits=SPLITS if "test" in wanted else ("train", "validation"))
+    rows = rows.assign(split=rows["split"].replace("validation", "train"))
     return rows[rows["split"].isin(wanted)].reset_index(drop=True)
-
-
-def _leave_out(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return all clips of the corpus group as test rows, and the train and validation rows of the others."""
-    left_out = corpus_group(rows["source"]) == name
-    if not left_out.any():
-        raise ValueError(
-            f"no clip is of the corpus group {name!r}: there are {sorted(set(corpus_group(rows['source'])))}."
-        )
-    return pd.concat([rows[~left_out & (rows["split"] != "test")], rows[left_out].assign(split="test")])

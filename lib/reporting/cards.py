@@ -19,14 +19,16 @@ from lib.reporting.steps import BuildError
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.reporting.cards` -->", "<!-- end of headline -->")
 DOCS_DIR = config.PROJECT_DIR / "docs"
-TITLES = {"yamnet": "YAMNet, fine-tuned", "wav2vec2": "Wav2Vec2, compact"}
+TITLES = {
+    "yamnet": "YAMNet, frozen, with two linear heads",
+    "wav2vec2": "Wav2Vec2, compact, frozen, with a linear head",
+}
 SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
     "test": "test, trained on the train groups alone",
-    "validation": "validation (chose the stages kept)",
+    "validation": "validation",
     "test_random_split": "test of a random split (leaky, for comparison only)",
-    "left_out": "unseen corpora (leave-one-corpus-out, shorter runs)",
-    "test_initial": "test, from initial weights (for comparison only)",
+    "left_out": "unseen corpora (leave-one-corpus-out)",
 }
 MEASURES = {
     "log_loss": "log-loss (nats)",

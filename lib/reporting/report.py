@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import sys
 import time
@@ -40,6 +41,8 @@ def copy_studies(folder: Path) -> None:
 
     What is not in build/studies stays as the committed report has it: some studies take hours.
     """
+    from lib.reporting import results
+
     for kind in ("tables", "figures"):
         for path in sorted((config.STUDIES_DIR / kind).glob("*.*")):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,9 @@ def copy_studies(folder: Path) -> None:
     for name in STUDY_FILES:
         if (config.STUDIES_DIR / name).is_file():
             shutil.copyfile(config.STUDIES_DIR / name, folder / name)
+    product = results.complete_product(results.read(folder))
+    if product:
+        (folder / "product.json").write_text(json.dumps(product, indent=2) + "\n", encoding="utf-8")
 
 
 def banner(info: Mapping) -> dict:

@@ -80,6 +80,21 @@ def read(folder: Path) -> Results:
     return Results(folder, *(read_json(folder / f"{name}.json") for name in names))
 
 
+def complete_product(report: Results) -> dict[str, Any]:
+    """Return product.json with what other files hold: windows of unseen corpora, trimmed clips, networks' versions."""
+    product, unseen = dict(report.product), report.studies.get("cross_corpus", {})
+    if "windows" in unseen:
+        product["windows"] = product.get("windows", {}) | {"leave_one_corpus_out": unseen["windows"]}
+    splits = report.metrics.get(report.rule, {})
+    trimmed = splits.get("test_released") or splits.get("test")
+    if product and trimmed:
+        sizes = {name: trimmed[name] for name in ("n_clips", "n_groups")}
+        product["trimmed_clips"] = {"macro_f1": trimmed["macro_f1"] | sizes}
+    if product and "networks" in unseen:
+        product["versions"] = product.get("versions", {}) | unseen["networks"]
+    return product
+
+
 def headline(results: Results) -> list[Row]:
     """Return the first table: the product's rows where they were measured, then those of trimmed clips."""
     rows = _product_rows(results.product)

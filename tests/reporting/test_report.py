@@ -107,11 +107,16 @@ def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(pla
         path.write_text("old", encoding="utf-8")
     (config.STUDIES_DIR / "tables").mkdir(parents=True)
     (config.STUDIES_DIR / "tables" / "seeds.csv").write_text("a\n", encoding="utf-8")
-    (config.STUDIES_DIR / "product.json").write_text("{}", encoding="utf-8")
+    windows = {"10": {"macro_f1": reports.figure(0.9)}}
+    unseen = {"cross_corpus": {"windows": windows, "networks": {"yamnet": "abc"}}}
+    (config.STUDIES_DIR / "studies.json").write_text(json.dumps(unseen), encoding="utf-8")
+    (config.STUDIES_DIR / "product.json").write_text('{"versions": {"detector": "d"}}', encoding="utf-8")
     report.copy_studies(folder)
     there = sorted(path.name for path in (folder / "tables").iterdir())
     assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]
-    assert (folder / "product.json").is_file()
+    product = json.loads((folder / "product.json").read_text(encoding="utf-8"))
+    assert product["windows"]["leave_one_corpus_out"] == windows
+    assert product["versions"] == {"detector": "d", "yamnet": "abc"}
 
 
 def test_a_page_asks_for_no_remote_image_and_links_to_pages(tmp_path):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -280,11 +281,18 @@ def embed_with_gate(patches: np.ndarray, embed: Embed, *, silence: np.ndarray) -
     return embeddings
 
 
-def frozen_yamnet() -> Embed:
-    """Return YAMNet without its head, not fine-tuned: patches (n, 15600) to embeddings (n, 1024)."""
-    from lib import yamnet  # here: TensorFlow takes seconds to import
+def frozen_yamnet(backbone: Any = None) -> Embed:
+    """Return YAMNet without its head, not fine-tuned: patches (n, 15600) to embeddings (n, 1024).
 
-    backbone = yamnet.load_base().backbone
+    Parameters
+    ----------
+    backbone : keras.Model, optional
+        That of `yamnet.backbone_of`; default: that of `yamnet.load_base`.
+    """
+    if backbone is None:
+        from lib import yamnet  # here: TensorFlow takes seconds to import
+
+        backbone = yamnet.load_base().backbone
 
     def embed(patches: np.ndarray) -> np.ndarray:
         blocks = [patches[start : start + PATCHES_PER_BATCH] for start in range(0, len(patches), PATCHES_PER_BATCH)]

@@ -1,4 +1,4 @@
-"""The trained detector: `run_inference("clip.wav")`, `Classifier` for services, `python -m lib.inference clip.wav`."""
+"""The trained detector: `run_inference("night.wav")` for files, `python -m lib.inference`, `Classifier` for windows."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lib import audio, config, ensemble
+from lib.detector import Detector, frozen_yamnet
+from lib.events import Event
 from lib.waveforms import prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
 EXIT_BAD_INPUT = 2
-PIECE_SECONDS = 600.0  # what is held of a recording at a time
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answer for one waveform: label, probabilities by class, and each member network's probabilities."""
+    """A window's label, probabilities by class, and each member network's probabilities."""
 
     label: str
     probabilities: dict[str, float]
@@ -32,8 +34,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class SegmentPrediction:
-    """Answer for the part of a recording from `start_seconds` to `stop_seconds`."""
+class WindowPrediction:
+    """What the classifier predicts for the part of a recording from `start_seconds` to `stop_seconds`."""
 
     start_seconds: float
     stop_seconds: float
@@ -43,40 +45,49 @@ class SegmentPrediction:
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """Answer for a recording: the mean over its segments, weighted by their lengths, and the segments themselves."""
+    """The events of a recording, the label of the strongest ("normal" without any), and the windows it was cut into."""
 
     path: str
     label: str
-    probabilities: dict[str, float]
-    segments: list[SegmentPrediction]
+    events: list[Event]
+    windows: list[WindowPrediction]
     model_versions: dict[str, str]
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str]
 
 
 class Classifier:
-    """The ensemble, loaded once.
+    """The ensemble and the stream detector, loaded once.
 
     Parameters
     ----------
     predictors : dict of str to callable
-        One a network: waveforms (16 kHz, level equalised) to probabilities (n, 3).
+        One per network: waveforms (16 kHz, as `waveforms.prepare` returns them) to probabilities (n, 3).
     rule : dict
         Ensemble rule, see `lib.ensemble`.
     versions : dict of str to str
         Short hash of each checkpoint's weights and of the rule.
+    detector : Detector, optional
+        Finds events; without it only windows can be classified.
     """
 
-    def __init__(self, predictors: dict[str, Predictor], rule: dict, versions: dict[str, str]) -> None:
-        self.predictors, self.rule, self.versions = predictors, rule, versions
+    def __init__(
+        self,
+        predictors: dict[str, Predictor],
+        rule: dict,
+        versions: dict[str, str],
+        detector: Detector | None = None,
+    ) -> None:
+        self.predictors, self.rule, self.versions, self.detector = predictors, rule, versions, detector
 
     @classmethod
     def load(cls, models_dir: Path = config.MODELS_DIR) -> Classifier:
-        """Load both networks and the ensemble rule.
+        """Load both networks, the ensemble rule and the detector.
 
         Parameters
         ----------
         models_dir : Path
-            The released `models/`, or `build/<profile>/models` to use what a build has just trained.
+            The released `models/`, or `build/<profile>/models` to use what a build has just trained; where that holds
+            no detector, the released one is taken.
 
         Raises
         ------
@@ -85,18 +96,26 @@ class Classifier:
         lib.config.ClassOrderError
             If one of them lists the classes in another order.
         """
-        rule_path = config.require_file(Path(models_dir) / config.RULE_FILE)
+        models_dir = Path(models_dir)
+        rule_path = config.require_file(models_dir / config.RULE_FILE)
         rule = ensemble.load_rule(rule_path)
-        dirs = {name: _checkpoint_dir(Path(models_dir), name) for name in rule["model_names"]}
+        dirs = {name: _checkpoint_dir(models_dir, name) for name in rule["model_names"]}
         from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 
         networks = {"yamnet": yamnet, "wav2vec2": wav2vec2}
-        predictors = {name: _predictor(networks[name], path) for name, path in dirs.items()}
+        loaded = {name: networks[name].load(path) for name, path in dirs.items()}
+        predictors = {name: partial(networks[name].predict, model) for name, model in loaded.items()}
         versions = {name: config.version_of(path / config.CHECKPOINT_FILES[name]) for name, path in dirs.items()}
-        return cls(predictors, rule, {**versions, "ensemble": config.version_of(rule_path)})
+        versions["ensemble"] = config.version_of(rule_path)
+        place = next((place for place in (models_dir, config.MODELS_DIR) if (place / "detector").is_dir()), None)
+        embed = frozen_yamnet(yamnet.backbone_of(loaded["yamnet"]))
+        detector = None if place is None else Detector.load(place, embed=embed)
+        return cls(
+            predictors, rule, versions | ({} if detector is None else {"detector": detector.settings.version}), detector
+        )
 
     def predict(self, waveform: np.ndarray) -> Prediction:
-        """Classify one waveform, (n_samples,) at 16 kHz, as one piece whatever its length.
+        """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length.
 
         Raises
         ------
@@ -106,7 +125,7 @@ class Classifier:
         return self.predict_batch([waveform])[0]
 
     def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        """Classify several waveforms; each answer is the one that `predict` gives."""
+        """Classify several windows; each prediction is the one that `predict` returns."""
         for waveform in waveforms:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
         if not waveforms:
@@ -120,27 +139,43 @@ class Classifier:
         ]
 
     def predict_file(self, path: str | os.PathLike[str]) -> FilePrediction:
-        """Classify a recording of any length in segments of at most 15 s.
+        """Find the events of a recording of any length, and classify it window by window (at most 15 s each).
 
         Raises
         ------
         lib.audio.AudioError
             If the recording cannot be read; the message says what, where and what next.
+        lib.config.MissingCheckpointError
+            If there is no trained detector.
         """
-        stream, segments = audio.stream(path), []
-        for pieces in _segments(stream):
-            answers = self.predict_batch([waveform for _, waveform in pieces])
-            for (start, waveform), answer in zip(pieces, answers, strict=True):
-                seconds = start / config.SAMPLE_RATE_HZ, (start + len(waveform)) / config.SAMPLE_RATE_HZ
-                segments.append(SegmentPrediction(*seconds, answer.label, answer.probabilities))
-        rows = np.array([list(segment.probabilities.values()) for segment in segments])
-        overall = np.average(rows, axis=0, weights=[each.stop_seconds - each.start_seconds for each in segments])
-        versions = dict(self.versions)
-        return FilePrediction(str(path), _label(overall), _by_class(overall), segments, versions, stream.remarks)
+        if self.detector is None:
+            raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies detector` trains it.")
+        stream, windows = audio.stream(path), []
+        detection = self.detector.detect(self._classified(stream, windows))
+        return FilePrediction(
+            str(path), detection.label, detection.events, windows, dict(self.versions), list(stream.remarks)
+        )
+
+    def _classified(self, blocks: Iterable[np.ndarray], windows: list[WindowPrediction]) -> Iterator[np.ndarray]:
+        """Pass a stream's blocks on, classifying each as a window; a short last one belongs to the window before it."""
+        start, held = 0, np.empty(0, dtype=np.float32)
+        for block in blocks:
+            if len(held) + len(block) > config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
+                windows.append(self._window(start, held))
+                start, held = start + len(held), held[:0]
+            held = np.concatenate([held, block])
+            yield block
+        if len(held):
+            windows.append(self._window(start, held))
+
+    def _window(self, start: int, waveform: np.ndarray) -> WindowPrediction:
+        predicted, stop = self.predict(waveform), start + len(waveform)
+        seconds = (start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ)
+        return WindowPrediction(*seconds, predicted.label, predicted.probabilities)
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
-    """Classify a recording with the released models; give a loaded `classifier` to classify many.
+    """Find the events of a recording with the released models; give a loaded `classifier` for many recordings.
 
     Examples
     --------
@@ -151,26 +186,10 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
     return (classifier or Classifier.load()).predict_file(path)
 
 
-def _segments(blocks: Iterable[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Yield (first sample, waveform) of segments, those of ten minutes together, from blocks of any length."""
-    held, first, n_piece = np.empty(0, np.float32), 0, round(PIECE_SECONDS * config.SAMPLE_RATE_HZ)
-    for block in blocks:
-        held = np.concatenate([held, block])
-        if len(held) >= n_piece + config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
-            yield [(first + start, held[start:stop]) for start, stop in audio.segment_bounds(n_piece)]
-            held, first = held[n_piece:], first + n_piece
-    yield [(first + start, held[start:stop]) for start, stop in audio.segment_bounds(len(held))]
-
-
 def _checkpoint_dir(models_dir: Path, name: str) -> Path:
     """Return where a network is: in models/, or just trained in build/<profile>/models."""
-    places = [models_dir / folder for folder in (config.RELEASED_DIRS[name], f"{name}/released", f"{name}/grouped")]
-    return next((place for place in places if place.is_dir()), places[0])
-
-
-def _predictor(network: object, checkpoint_dir: Path) -> Predictor:
-    model = network.load(checkpoint_dir)
-    return lambda waveforms: network.predict(model, waveforms)
+    places = [models_dir / folder for folder in (f"{name}/released", f"{name}/grouped", config.RELEASED_DIRS[name])]
+    return next((place for place in places if place.is_dir()), places[-1])
 
 
 def _label(row: np.ndarray) -> str:
@@ -183,26 +202,22 @@ def _by_class(row: np.ndarray) -> dict[str, float]:
 
 def as_text(prediction: FilePrediction) -> str:
     """Return what the command prints for one recording."""
-    shares = ", ".join(f"{label} {value:.3f}" for label, value in prediction.probabilities.items())
-    lines = [
-        audio.printable(prediction.path),
-        f"Predicted Label: {prediction.label.capitalize()}",
-        f"Probabilities: {shares}",
+    lines = [audio.printable(prediction.path), f"Predicted Label: {prediction.label.capitalize()}"]
+    lines += [
+        f"  {e.label.capitalize()} from {e.onset_seconds:.1f} to {e.offset_seconds:.1f} s ({e.peak_probability:.2f})"
+        for e in prediction.events
     ]
-    if len(prediction.segments) > 1:
-        lines += [
-            f"  {s.start_seconds:7.1f} to {s.stop_seconds:7.1f} s  {s.label:<9}  {s.probabilities[s.label]:.3f}"
-            for s in prediction.segments
-        ]
-    lines += [f"Note: {remark}" for remark in prediction.remarks]
-    return "\n".join(lines)
+    if len(prediction.windows) == 1:
+        shares = prediction.windows[0].probabilities.items()
+        lines.append("Probabilities: " + ", ".join(f"{label} {value:.3f}" for label, value in shares))
+    return "\n".join([*lines, *(f"Note: {remark}" for remark in prediction.remarks)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 if any input was bad or no trained model is there."""
     parser = argparse.ArgumentParser(prog="python -m lib.inference", description="Crying, screaming or normal?")
     parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="recordings, or folders of recordings")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--models", type=Path, default=config.MODELS_DIR, help="folder of the trained models")
     options = parser.parse_args(arguments)
     paths, skipped = audio.expand(options.paths)
@@ -219,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _classify(classifier: Classifier, path: Path, *, as_json: bool) -> str | None:
-    """Write one recording's answer to standard output; return what is wrong with the recording, if anything is."""
+    """Write one recording's prediction to standard output; return what is wrong with the recording, if anything is."""
     try:
         prediction = classifier.predict_file(path)
     except audio.AudioError as error:

@@ -92,11 +92,17 @@ def load_base(released_dir: Path = config.MODELS_DIR / config.RELEASED_DIRS["yam
                 yamnet_backbone.build_backbone(),
                 "random YAMNet weights (neither TF-Hub nor a released checkpoint found)",
             )
-        network, base = load(released_dir).get_layer("yamnet"), config.read_record(released_dir).get("base_weights")
-        backbone = keras.Model(network.input, network.get_layer("embedding").output, name="yamnet")
+        classifier, base = load(released_dir), config.read_record(released_dir).get("base_weights")
+        network, backbone = classifier.get_layer("yamnet"), backbone_of(classifier)
         scores = [tuple(layer.get_weights()) for layer in network.layers if layer.name == "class_scores"]
         description = f"models/{released_dir.name} ({base or 'unknown weights'})"
         return BaseYamnet(backbone, description, scores[0] if scores else None)
+
+
+def backbone_of(classifier: keras.Model) -> keras.Model:
+    """Return a classifier's YAMNet without head or class scores: patches (n_patches, 15600) to (n_patches, 1024)."""
+    network = classifier.get_layer("yamnet")
+    return keras.Model(network.input, network.get_layer("embedding").output, name="yamnet")
 
 
 def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:

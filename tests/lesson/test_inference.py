@@ -1,4 +1,4 @@
-"""Inference: what the classifier answers, files in segments, the command's lines and exit codes."""
+"""Inference: windows classified, events of files, the command's lines and exit codes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from lib import audio, config, ensemble, inference
+from lib.detector import Detection
+from lib.events import Event
 from lib.studies import compact_wav2vec2
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
@@ -20,10 +22,20 @@ def by_pitch(waveforms):
     return np.array([SCREAMING if c > 0.25 else CRYING for c in crossings])
 
 
+class LoudDetector:
+    """Finds one cry where a recording is not silent, from its first loud sample to its last."""
+
+    def detect(self, blocks):
+        samples = np.concatenate(list(blocks))
+        loud = np.flatnonzero(np.abs(samples) > 0.1) / config.SAMPLE_RATE_HZ
+        events = [Event(float(loud[0]), float(loud[-1]), "crying", 0.9)] if len(loud) else []
+        return Detection(np.zeros((1, 2)), events)
+
+
 @pytest.fixture
 def classifier():
-    predictors = dict.fromkeys(ensemble.MODEL_NAMES, by_pitch)
-    return inference.Classifier(predictors, RULE, {"yamnet": "abc", "wav2vec2": "def", "ensemble": "123"})
+    predictors, versions = dict.fromkeys(ensemble.MODEL_NAMES, by_pitch), {"yamnet": "abc", "ensemble": "123"}
+    return inference.Classifier(predictors, RULE, versions, LoudDetector())
 
 
 @pytest.fixture
@@ -36,33 +48,33 @@ def cry_path(tmp_path, tone):
     return audio.write_pcm16(tmp_path / "cry.wav", tone(400, 2)) or tmp_path / "cry.wav"
 
 
-def test_an_answer_holds_label_probabilities_and_members(classifier, tone):
-    answer = classifier.predict(tone(400, 2))
-    assert answer.label == "crying"
-    assert tuple(answer.probabilities) == config.CLASS_NAMES
-    assert answer.probabilities["crying"] == pytest.approx(0.8)
-    assert tuple(answer.members) == ensemble.MODEL_NAMES
+def test_a_prediction_holds_label_probabilities_and_members(classifier, tone):
+    prediction = classifier.predict(tone(400, 2))
+    assert prediction.label == "crying"
+    assert tuple(prediction.probabilities) == config.CLASS_NAMES
+    assert prediction.probabilities["crying"] == pytest.approx(0.8)
+    assert tuple(prediction.members) == ensemble.MODEL_NAMES
 
 
 def test_members_are_combined_by_the_rule(classifier, tone):
     classifier.predictors["wav2vec2"] = lambda waveforms: np.tile(SCREAMING, (len(waveforms), 1))
-    answer = classifier.predict(tone(400, 2))
-    np.testing.assert_allclose(list(answer.probabilities.values()), (CRYING + SCREAMING) / 2)
-    assert answer.members["wav2vec2"]["screaming"] == pytest.approx(0.7)
+    prediction = classifier.predict(tone(400, 2))
+    np.testing.assert_allclose(list(prediction.probabilities.values()), (CRYING + SCREAMING) / 2)
+    assert prediction.members["wav2vec2"]["screaming"] == pytest.approx(0.7)
 
 
-def test_a_batch_answers_as_singles_do(classifier, tone):
+def test_a_batch_is_predicted_as_singles_are(classifier, tone):
     clips = [tone(400, 2), tone(3_000, 1), tone(400, 0.3)]
     assert classifier.predict_batch(clips) == [classifier.predict(clip) for clip in clips]
     assert classifier.predict_batch([]) == []
 
 
 def test_level_and_offset_do_not_reach_the_networks(classifier, tone):
-    heard = []
-    classifier.predictors["yamnet"] = lambda waveforms: heard.extend(waveforms) or by_pitch(waveforms)
+    given = []
+    classifier.predictors["yamnet"] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
     loud = tone(400, 2)
     classifier.predict_batch([loud, np.float32(0.01) * loud + np.float32(0.1)])
-    np.testing.assert_allclose(heard[0], heard[1], atol=1e-4)
+    np.testing.assert_allclose(given[0], given[1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -74,31 +86,48 @@ def test_what_is_no_waveform_is_refused(classifier, waveform):
         classifier.predict(waveform)
 
 
-def test_a_long_recording_is_answered_by_segment(classifier, tmp_path, tone):
+def test_a_long_recording_has_the_label_of_its_event_and_windows_of_at_most_15_s(classifier, tmp_path, tone):
     path = tmp_path / "long.wav"
-    audio.write_pcm16(path, np.concatenate([tone(400, 20), tone(3_000, 10)]))
-    answer = inference.run_inference(path, classifier=classifier)
-    labels = [segment.label for segment in answer.segments]
-    assert labels == ["crying", "crying", "screaming"]
-    assert answer.segments[0].start_seconds == 0
-    assert answer.segments[-1].stop_seconds == pytest.approx(30, abs=0.01)
-    assert answer.label == "crying"
-    assert sum(answer.probabilities.values()) == pytest.approx(1)
-    assert answer.model_versions["ensemble"] == "123"
+    audio.write_pcm16(path, np.concatenate([0.01 * tone(3_000, 40), tone(400, 2), 0.01 * tone(3_000, 10.2)]))
+    found = inference.run_inference(path, classifier=classifier)
+    assert found.label == "crying"
+    assert found.events[0].onset_seconds == pytest.approx(40, abs=0.01)
+    assert found.events[0].offset_seconds == pytest.approx(42, abs=0.01)
+    edges = [(window.start_seconds, window.stop_seconds) for window in found.windows]
+    assert edges[0][0] == 0 and edges[-1][1] == pytest.approx(52.2, abs=0.01)
+    assert all(stop == start for (_, stop), (start, _) in zip(edges[:-1], edges[1:], strict=True))
+    assert all(1 < stop - start <= 15 for start, stop in edges)
+    assert found.model_versions["ensemble"] == "123"
 
 
-def test_the_command_prints_the_label(loaded, cry_path, capsys):
+def test_a_recording_without_events_is_normal(classifier, tmp_path, tone):
+    path = tmp_path / "quiet.wav"
+    audio.write_pcm16(path, 0.01 * tone(400, 2))
+    found = inference.run_inference(path, classifier=classifier)
+    assert (found.label, found.events) == ("normal", [])
+
+
+def test_without_a_detector_files_are_refused_and_windows_are_not(classifier, cry_path, tone):
+    classifier.detector = None
+    assert classifier.predict(tone(400, 2)).label == "crying"
+    with pytest.raises(config.MissingCheckpointError, match="detector"):
+        classifier.predict_file(cry_path)
+
+
+def test_the_command_prints_label_events_and_a_single_windows_probabilities(loaded, cry_path, capsys):
     assert inference.main([str(cry_path)]) == 0
     out = capsys.readouterr().out
     assert "Predicted Label: Crying" in out
+    assert "Crying from 0.0 to 2.0 s" in out
     assert "crying 0.800" in out
 
 
-def test_json_is_one_object_a_line(loaded, cry_path, capsys):
+def test_json_is_one_object_per_line(loaded, cry_path, capsys):
     assert inference.main([str(cry_path), str(cry_path), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["label"] for line in lines] == ["crying", "crying"]
-    assert tuple(lines[0]["probabilities"]) == config.CLASS_NAMES
+    assert lines[0]["events"][0]["label"] == "crying"
+    assert tuple(lines[0]["windows"][0]["probabilities"]) == config.CLASS_NAMES
 
 
 def test_bad_input_is_one_line_and_exit_code_2(loaded, tmp_path, capsys):
@@ -119,7 +148,7 @@ def test_a_folder_goes_on_past_a_bad_file(loaded, cry_path, capsys):
     streams = capsys.readouterr()
     assert "Predicted Label: Crying" in streams.out
     assert "1 of 2 recordings could not be classified" in streams.err
-    assert "notes.txt: not the name of a sound file" in streams.err
+    assert "skipped: " in streams.err and "notes.txt" in streams.err
 
 
 def test_a_folder_without_recordings_is_an_error(loaded, tmp_path, capsys):
@@ -134,7 +163,7 @@ def test_a_clone_without_models_says_what_makes_them(tmp_path, cry_path, capsys)
     assert "run_all.sh" in capsys.readouterr().err
 
 
-def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
+def test_trained_networks_of_a_build_load_and_predict(tmp_path, tone):
     import keras
 
     from lib import wav2vec2, yamnet, yamnet_backbone
@@ -144,23 +173,10 @@ def test_trained_networks_of_a_build_load_and_answer(tmp_path, tone):
     wav2vec2.save(compact_wav2vec2.initial_model(), tmp_path / "wav2vec2/grouped", record={})
     ensemble.save_rule(tmp_path / "ensemble.json", RULE)
     classifier = inference.Classifier.load(tmp_path)
-    answers = classifier.predict_batch([tone(400, 2), tone(3_000, 0.3)])
-    assert all(sum(a.probabilities.values()) == pytest.approx(1, abs=1e-4) for a in answers)
-    assert set(classifier.versions) == {"yamnet", "wav2vec2", "ensemble"}
+    predictions = classifier.predict_batch([tone(400, 2), tone(3_000, 0.3)])
+    assert all(sum(a.probabilities.values()) == pytest.approx(1, abs=1e-4) for a in predictions)
+    assert {"yamnet", "wav2vec2", "ensemble"} <= set(classifier.versions)
     permuted = {**RULE, "class_names": ["normal", "crying", "screaming"]}
     (tmp_path / "ensemble.json").write_text(json.dumps(permuted))
     with pytest.raises(config.ClassOrderError):
         inference.Classifier.load(tmp_path)
-
-
-@pytest.mark.parametrize("minutes", [0.1, 9.9, 10.1, 10.4, 25.0])
-def test_long_recordings_are_cut_without_a_gap(minutes):
-    n_samples = round(minutes * 60 * 16_000)
-    blocks = np.array_split(np.arange(n_samples, dtype=np.float32), max(int(minutes * 6), 1))
-    pieces = [piece for batch in inference._segments(blocks) for piece in batch]
-    lengths = [len(waveform) for _, waveform in pieces]
-    assert [start for start, _ in pieces] == [0, *np.cumsum(lengths)[:-1]]
-    assert sum(lengths) == n_samples
-    assert max(lengths) <= 15 * 16_000
-    if minutes <= 10.1:
-        assert lengths == [stop - start for start, stop in audio.segment_bounds(n_samples)]

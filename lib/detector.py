@@ -282,13 +282,7 @@ def embed_with_gate(patches: np.ndarray, embed: Embed, *, silence: np.ndarray) -
 
 
 def frozen_yamnet(backbone: Any = None) -> Embed:
-    """Return YAMNet without its head, not fine-tuned: patches (n, 15600) to embeddings (n, 1024).
-
-    Parameters
-    ----------
-    backbone : keras.Model, optional
-        That of `yamnet.backbone_of`; default: that of `yamnet.load_base`.
-    """
+    """Return `backbone` (a Keras model; default: `yamnet.load_base`'s) as patches (n, 15600) to embeddings (n, 1024)."""
     if backbone is None:
         from lib import yamnet  # here: TensorFlow takes seconds to import
 

@@ -215,7 +215,6 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
     rows, fitted = given["validation"]
     temperatures = {name: ensemble.fit_temperature(values, manifest.class_ids(rows)) for name, values in fitted.items()}
     tables: dict[str, list] = {name: [] for name in TABLES}
-    areas: dict[str, dict] = {}
     for split, model, part, values in _walk(given, fitted):
         tag, ids, groups = {"split": split, "model": model}, manifest.class_ids(part), part["group_id"].to_numpy()
         for state, scaled in _states(values, temperatures[model]).items():
@@ -223,7 +222,6 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
             size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
             tables["measures"].append(measures(scaled, ids, groups, **options).assign(**here, **size))
             tables["bins"].append(_all_bins(scaled, ids).assign(**here))
-        areas.setdefault(split, {})[model] = decisions.aurc(values, ids, groups, **options)
         tables["coverage_risk"].append(_thinned(decisions.coverage_risk(values, ids)).assign(**tag))
         rates = [decisions.alarm_rates(values, ids, alarm=alarm).assign(alarm=alarm) for alarm in decisions.PREVALENCE]
         tables["thresholds"].append(pd.concat(rates).assign(**tag))
@@ -231,7 +229,7 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
         for name, choose in (("abstain", decisions.abstain), ("costs", decisions.costs)):
             tables[name].append(choose(values, ids, groups, chosen_on=chosen_on, **options).assign(**tag))
     joined = {f"calibration_{name}": _front(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
-    return Result(_figures(joined, temperatures, areas), joined)
+    return Result(_figures(joined, temperatures), joined)
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
@@ -366,8 +364,8 @@ def _front(table: pd.DataFrame) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def _figures(tables: Mapping[str, pd.DataFrame], temperatures: Mapping[str, float], areas: dict) -> dict[str, object]:
-    """Return what the report quotes: temperatures, the measures, AURC and the assumptions behind figures per hour."""
+def _figures(tables: Mapping[str, pd.DataFrame], temperatures: Mapping[str, float]) -> dict[str, object]:
+    """Return what the report quotes: temperatures, the measures and the assumptions behind figures per hour."""
     found: dict[str, dict] = {}
     for (split, model, state), part in tables["calibration_measures"].groupby(["split", "model", "state"], sort=False):
         figures = {row["measure"]: interval_of(row) for row in part.to_dict("records")}
@@ -377,7 +375,6 @@ def _figures(tables: Mapping[str, pd.DataFrame], temperatures: Mapping[str, floa
         "temperatures": dict(temperatures),
         "temperatures_searched": list(ensemble.TEMPERATURES),
         "measures": found,
-        "aurc": areas,
         "n_bins": N_BINS,
         "chunks_per_hour": decisions.CHUNKS_PER_HOUR,
         "prevalence_assumed": dict(decisions.PREVALENCE),

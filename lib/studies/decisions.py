@@ -43,16 +43,15 @@ def rate(
     -------
     dict
         value, low, high; interval: how they were found (no interval with fewer than `evaluation.MIN_GROUPS` groups);
-        n_clips, n_groups; wilson_low, wilson_high: Wilson's interval (1927), which takes clips for independent.
+        n_clips, n_groups.
     """
     hits = np.asarray(hits, dtype=bool)
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     result = {"value": None, "low": None, "high": None, "interval": NO_CLIP, "n_clips": len(hits)}
-    result |= {"n_groups": len(names), "wilson_low": None, "wilson_high": None}
+    result["n_groups"] = len(names)
     if not len(hits):
         return result
-    wilson = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    result |= {"value": float(hits.mean()), "wilson_low": float(wilson.low), "wilson_high": float(wilson.high)}
+    result["value"] = float(hits.mean())
     low, high, result["interval"] = _over_groups(hits, place, len(names), n_bootstrap=n_bootstrap, seed=seed)
     return result | {"low": low, "high": high}
 
@@ -102,30 +101,6 @@ def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFr
     risk = np.cumsum(~correct[order]) / so_far
     columns = {"threshold": confidence[order], "coverage": so_far / len(order), "risk": risk}
     return pd.DataFrame(columns).iloc[ends].reset_index(drop=True)
-
-
-def aurc(
-    probabilities: np.ndarray,
-    class_ids: np.ndarray,
-    groups: Sequence[str],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> evaluation.Interval:
-    """Return the area under the coverage-risk curve, the mean risk over all coverages, with its interval.
-
-    Source: Geifman and El-Yaniv 2017, "Selective classification for deep neural networks".
-    """
-    confidence, correct = top_class(probabilities, class_ids)
-    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    order = np.argsort(-confidence, kind="stable")
-    ends, wrong = _tie_ends(confidence[order]), ~correct[order]
-    draws = np.vstack([np.ones(len(names)), evaluation.group_draws(len(names), n_bootstrap, seed)])
-    weights = draws[:, place[order]]  # (n_bootstrap + 1, n_clips), the first row is the sample itself
-    so_far, errors = (np.cumsum(part, axis=1)[:, ends] for part in (weights, weights * wrong))
-    risk = np.divide(errors, so_far, out=np.zeros_like(errors), where=so_far > 0)
-    areas = (risk * np.diff(so_far, axis=1, prepend=0)).sum(axis=1) / so_far[:, -1]
-    return evaluation.interval(float(areas[0]), areas[1:], n_groups=len(names))
 
 
 def _tie_ends(ordered: np.ndarray) -> np.ndarray:

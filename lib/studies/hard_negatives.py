@@ -25,7 +25,7 @@ KINDS = (
 )  # fmt: skip
 COLUMNS = (
     "model", "kind", "n_clips", "n_groups", "n_alarms", "n_crying", "n_screaming", "value", "low", "high", "interval",
-    "wilson_low", "wilson_high", "sources",
+    "sources",
 )  # fmt: skip
 
 # The manifest's subtype says roughly what the sound is, the published path says more. Of a subtype's patterns the

@@ -1,8 +1,8 @@
 """Shortcuts: how well a cue that is no content predicts the class, and what the networks lose without the cue.
 
 A cue (bandwidth, duration, level, silence, sample rate) that predicts the class in these recordings predicts nothing in
-a home. It is measured on the recordings as published, on the clips after preprocessing, and on the crops that training
-draws; each time randomised trees predict groups, and corpus groups, that they were not fitted on.
+a home. It is measured on the recordings as published, on the clips after preprocessing, and on windows as
+training draws them; each time randomised trees predict groups, and corpus groups, that they were not fitted on.
 
 Not all of it is a shortcut: pauses, crest and bandwidth belong to a sound too. What falls to chance or below on unseen
 corpora was the recorder's; what the networks lose with a cue destroyed shows how much they rely on it.
@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, ensemble, evaluation, manifest, plots, preprocess, splits
+from lib import audio, augment, config, ensemble, evaluation, manifest, plots, preprocess, splits, windows
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns
+from lib.waveforms import prepare
 
 CUES = {
     "bandwidth": ("bandwidth_hz", "edge_hz"),
@@ -37,17 +38,14 @@ ALL_CUES = "all together"
 MEASURES = tuple(name for names in CUES.values() for name in names)
 STAGE_HATCHES = ("", "//", "..")  # told apart by print in grey too
 CHANCE = 1 / 3  # balanced accuracy of three classes
-STAGES = ("recordings as published", "after preprocessing", "crops of training")
+STAGES = ("recordings as published", "after preprocessing", "training windows")
 SCHEMES = ("other groups", "unseen corpora")
 UNTOUCHED = "as they are"
 
-EDGE_DB = (
-    60.0  # the bandwidth ends where the spectrum stays this far below its peak: a resampler leaves less, a room more
-)
+EDGE_DB = 60.0  # a resampler leaves less than this below the spectrum's peak, a room more: there the bandwidth ends
 N_FFT = 512
 N_FOLDS = 5
 N_TREES, MIN_CLIPS_A_LEAF = 200, 5
-CROP_SECONDS, P_AUGMENT = 4.0, 0.5  # near what notebooks 03 and 04 draw
 LOW_PASS_HZ = 4000.0
 CUT_SECONDS = 1.0
 HIGHEST_PEAK = 0.99  # of a clip brought to one loudness: rounding must not pass full scale
@@ -64,10 +62,11 @@ def run(inputs: Inputs) -> Result:
         Tables shortcuts (`audit`) and cue_destroyed.
     """
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
+    drawn = windows.draw(rows, dict(zip(rows["clip_id"], waveforms, strict=True)), seed=SEED)[1]
     measured = (
         measure_recordings(rows, inputs.recordings),
         measure_all(waveforms),
-        measure_crops(rows, waveforms, seed=SEED),
+        measure_all([prepare(window) for window in drawn]),
     )
     audited = audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)
     test_rows = inputs.rows("test")
@@ -269,25 +268,6 @@ def measure_recordings(
     return pd.DataFrame(measured, index=names).loc[owners].reset_index(drop=True)
 
 
-def measure_crops(rows: pd.DataFrame, waveforms: Waveforms, *, seed: int = 0, n_workers: int = 2) -> pd.DataFrame:
-    """Measure one crop of each clip, much as training draws them: 4 s, every other one changed by `augment`.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        label of each clip.
-    waveforms : sequence of ndarray
-        The processed clips.
-    """
-    normal = [waveform for waveform, label in zip(waveforms, rows["label"], strict=True) if label == "normal"]
-    rng, backgrounds = np.random.default_rng(seed), []
-    for _ in waveforms:  # one background each: a process need not be sent them all
-        backgrounds.append(normal[rng.integers(len(normal))] if normal else None)
-    pairs = zip(waveforms, backgrounds, strict=True)
-    tasks = [(waveform, background, seed, row) for row, (waveform, background) in enumerate(pairs)]
-    return pd.DataFrame(_in_processes(_measure_crop, tasks, n_workers=n_workers))
-
-
 def blind_predictions(
     measures: np.ndarray, class_ids: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int
 ) -> np.ndarray:
@@ -358,15 +338,6 @@ def _edge(waveform: np.ndarray, sample_rate_hz: float) -> float:
 def _measure_file(path: Path) -> dict[str, float]:
     rate_hz = audio.inspect(path).sample_rate_hz
     return measure(audio.load(path, sample_rate_hz=rate_hz), rate_hz)
-
-
-def _measure_crop(task: tuple[np.ndarray, np.ndarray | None, int, int]) -> dict[str, float]:
-    waveform, background, seed, row = task
-    rng = np.random.default_rng([seed, row])
-    crop = augment.random_crop(waveform, round(CROP_SECONDS * config.SAMPLE_RATE_HZ), rng)
-    changed = rng.random() < P_AUGMENT
-    backgrounds = None if background is None else [background]
-    return measure(augment.augment(crop, rng, background=backgrounds) if changed else crop)
 
 
 def _in_processes(work: Callable, tasks: Sequence, *, n_workers: int) -> list:

@@ -128,7 +128,7 @@ def test_thresholds_are_those_of_validation_on_every_split(found):
         table = found.tables[f"calibration_{name}"]
         assert (table.groupby(keys)["threshold"].nunique() == 1).all()
         assert set(table["split"]) == {"validation", "test", "left_out"}
-    assert set(found.figures["aurc"]["left_out"]) == {"yamnet"}
+    assert set(found.figures["measures"]["left_out"]) == {"yamnet"}
     abstain = found.tables["calibration_abstain"].query("split == 'validation'").dropna(subset="risk")
     assert (abstain["risk"] <= abstain["target_risk"]).all()
 

@@ -148,15 +148,6 @@ def test_recordings_are_measured_as_published_and_go_to_their_clips(tmp_path):
         shortcuts.measure_recordings(pd.DataFrame({"clip_id": ["s-c3-00"]}), raw, data_dir=tmp_path, n_workers=1)
 
 
-def test_crops_have_one_length_and_are_the_same_in_every_run():
-    rows = pd.DataFrame({"label": ["normal", "crying", "crying", "screaming"]})
-    waveforms = [tone(300 * k, seconds=k) for k in (1, 2, 5, 9)]
-    crops = shortcuts.measure_crops(rows, waveforms, seed=4, n_workers=1)
-    assert set(crops["duration_seconds"]) == {4.0} and set(crops["sample_rate_hz"]) == {16_000}
-    pd.testing.assert_frame_equal(crops, shortcuts.measure_crops(rows, waveforms, seed=4, n_workers=1))
-    assert not crops.equals(shortcuts.measure_crops(rows, waveforms, seed=5, n_workers=1))
-
-
 def test_every_condition_destroys_its_cue():
     rng = np.random.default_rng(2)
     noise = (0.05 * rng.standard_normal(40_000)).astype(np.float32)

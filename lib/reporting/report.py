@@ -29,7 +29,7 @@ FILES = {
     "product.json": "the product's figures, with intervals and n",
     "metrics.json": "scores of trimmed clips by model, split and class",
     "studies.json": "what the studies found",
-    "chaos.json": "kills and faults of the service (notebook 07)",
+    "chaos.json": "kills and faults of the service",
     "run_info.json": "commit, data, parameters, versions, seconds, energy",
 }
 STUDY_FILES = ("studies.json", "product.json", "chaos.json")
@@ -106,13 +106,15 @@ def index_body(plan: Plan, info: Mapping) -> str:
 
 
 def appendix_body(folder: Path) -> str:
-    """Return the appendix: the product's figures and the studies, each where it is there; empty without both."""
+    """Return the appendix: the product's figures, the studies and the chaos suite, each where it is there."""
     from lib.reporting import results
-    from lib.studies import appendix
+    from lib.studies import appendix, chaos
 
     context, product = appendix.context(config.STUDIES_DIR), results.read(folder).product
     parts = [results.render("product.html.j2", product=product)] if product else []
     parts += [results.render("appendix.html.j2", **context)] if context else []
+    broken = chaos.context(folder)
+    parts += [results.render("service.html.j2", **broken)] if broken else []
     return "\n".join(parts)
 
 

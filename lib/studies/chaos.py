@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lib import plots
+from lib.studies.appendix import figure_address
 
 SIZES = {"ci": "every build", "long": "long"}
 AMOUNTS = {  # what says how much a test did, the most telling first
@@ -49,6 +50,20 @@ def read(path: Path) -> pd.DataFrame:
         If the suite has not been run.
     """
     return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+
+
+def context(folder: Path) -> dict[str, object] | None:
+    """Return what templates/service.html.j2 is given, from a report's folder; None where the suite was not run."""
+    if not (folder / "chaos.json").is_file():
+        return None
+    rows = read(folder / "chaos.json")
+    options = {"index": False, "na_rep": "", "border": 0, "float_format": "{:.2f}".format, "justify": "left"}
+    return {
+        "runs": runs(rows).to_html(**options),
+        "faults": faults(rows).to_html(**options),
+        "limits": limits(rows),
+        "figure": figure_address(folder, "study_chaos_kills"),
+    }
 
 
 def runs(rows: pd.DataFrame) -> pd.DataFrame:

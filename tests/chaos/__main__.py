@@ -20,7 +20,10 @@ from typing import Any
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(PROJECT_DIR)]
 
-from lib import config  # noqa: E402
+import pandas as pd  # noqa: E402
+
+from lib import config, plots  # noqa: E402
+from lib.studies import chaos  # noqa: E402
 from tests.chaos import faults, marker, runs  # noqa: E402
 from tests.chaos.harness import Service  # noqa: E402
 
@@ -115,7 +118,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_row(chosen.out, row)
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
+    if tables_dir and (tables_dir / "chaos_worker_kills.csv").is_file():
+        _draw(tables_dir / "chaos_worker_kills.csv", chosen.out.parent / "figures")
     return 1 if n_failed else 0
+
+
+def _draw(trace_path: Path, figures_dir: Path) -> None:
+    figure, axes = plots.subplots(2, 1, height_inches=5.0, sharex=True)
+    chaos.draw_kills(axes, pd.read_csv(trace_path))
+    plots.save(figure, "chaos_kills", directory=figures_dir)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def augment(
     wanted = {name[2:]: rng.random() < value for name, value in vars(draw).items() if name.startswith("p_")}
     changed = np.asarray(waveform, dtype=np.float32)
     if wanted["background"] and background is not None and len(background):
-        other = random_crop(background[rng.integers(len(background))], len(changed), rng)
+        other = random_crop(background[int(rng.integers(len(background)))], len(changed), rng)
         changed = mix(changed, other, snr_db=rng.uniform(*draw.background_snr_db))
     if wanted["noise"]:
         changed = mix(changed, coloured_noise(len(changed), rng), snr_db=rng.uniform(*draw.noise_snr_db))

@@ -85,7 +85,9 @@ class FrameNetwork:
 
         None stands for a patch before the start or after the end of the stream.
         """
-        logits = [_logits(weights, [p and p[number] for p in around]) for number, weights in enumerate(self._members)]
+        logits = [
+            _logits(weights, [p[number] if p else None for p in around]) for number, weights in enumerate(self._members)
+        ]
         return np.mean([1 / (1 + np.exp(-value)) for value in logits], axis=0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -23,7 +24,7 @@ TEMPERATURES = (0.25, 8.0)  # searched between
 META_C = 1.0  # inverse strength of the meta-classifier's L2 penalty
 
 Probabilities = Mapping[str, np.ndarray]
-Rule = dict[str, object]
+Rule = dict[str, Any]
 
 
 def stack(probabilities: Probabilities) -> np.ndarray:
@@ -49,10 +50,10 @@ def average(probabilities: Probabilities) -> np.ndarray:
 
 def weighted(probabilities: Probabilities, weights: Sequence[float]) -> np.ndarray:
     """Return the weighted mean (n_clips, 3); weights are in MODEL_NAMES order, not negative, with sum 1."""
-    weights = np.asarray(weights, dtype=float)
-    if weights.shape != (len(MODEL_NAMES),) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
-        raise ValueError(f"weights are {weights.tolist()}, expected {len(MODEL_NAMES)} that are >= 0 with sum 1.")
-    return np.tensordot(weights, stack(probabilities), axes=1)
+    given = np.asarray(weights, dtype=float)
+    if given.shape != (len(MODEL_NAMES),) or (given < 0).any() or abs(given.sum() - 1) > 1e-6:
+        raise ValueError(f"weights are {given.tolist()}, expected {len(MODEL_NAMES)} that are >= 0 with sum 1.")
+    return np.tensordot(given, stack(probabilities), axes=1)
 
 
 def vote(probabilities: Probabilities) -> np.ndarray:
@@ -92,10 +93,10 @@ def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
 
 def calibrated(probabilities: Probabilities, temperatures: Sequence[float]) -> np.ndarray:
     """Return the mean (n_clips, 3) after each model's temperature; these are in MODEL_NAMES order, all above 0."""
-    temperatures = np.asarray(temperatures, dtype=float)
-    if temperatures.shape != (len(MODEL_NAMES),) or not (temperatures > 0).all():
-        raise ValueError(f"temperatures are {temperatures.tolist()}, expected {len(MODEL_NAMES)} above 0.")
-    pairs = zip(stack(probabilities), temperatures, strict=True)
+    given = np.asarray(temperatures, dtype=float)
+    if given.shape != (len(MODEL_NAMES),) or not (given > 0).all():
+        raise ValueError(f"temperatures are {given.tolist()}, expected {len(MODEL_NAMES)} above 0.")
+    pairs = zip(stack(probabilities), given, strict=True)
     return np.mean([apply_temperature(rows, temperature) for rows, temperature in pairs], axis=0)
 
 
@@ -163,7 +164,7 @@ def out_of_fold(
     name: str,
     probabilities: Probabilities,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     n_folds: int | None = 5,
     seed: int = 0,
@@ -189,7 +190,7 @@ def out_of_fold(
 
 
 def folds(
-    class_ids: np.ndarray, groups: Sequence[str], *, n_folds: int | None, seed: int
+    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_folds: int | None, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (rows to fit on, rows held out) of each fold; no group is in both.
 
@@ -200,15 +201,15 @@ def folds(
     ValueError
         If a class has but one group.
     """
-    class_ids, groups = np.asarray(class_ids), np.asarray(groups, dtype=str)
-    n_groups = [len(np.unique(groups[class_ids == class_id])) for class_id in range(N_CLASSES)]
+    class_ids, names = np.asarray(class_ids), np.asarray(groups, dtype=str)
+    n_groups = [len(np.unique(names[class_ids == class_id])) for class_id in range(N_CLASSES)]
     if min(n_groups) < 2:
         label = config.CLASS_NAMES[int(np.argmin(n_groups))]
         raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score a fitted rule on others.")
     if n_folds is None:
-        return list(LeaveOneGroupOut().split(np.zeros(len(class_ids)), class_ids, groups))
+        return list(LeaveOneGroupOut().split(np.zeros(len(class_ids)), class_ids, names))
     splitter = StratifiedGroupKFold(min(n_folds, *n_groups), shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(class_ids)), class_ids, groups))
+    return list(splitter.split(np.zeros(len(class_ids)), class_ids, names))
 
 
 def check_rule(rule: Rule, *, where: str) -> None:

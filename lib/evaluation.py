@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn import metrics
@@ -35,7 +36,9 @@ def confusion(probabilities: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
     return confusion_by_group(probabilities, class_ids, np.zeros(len(class_ids), dtype=int))[0].astype(int)
 
 
-def confusion_by_group(probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+def confusion_by_group(
+    probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str] | np.ndarray
+) -> np.ndarray:
     """Return the counts of `confusion` for each group: (n_groups, 3, 3), groups in sorted order.
 
     Raises
@@ -55,7 +58,7 @@ def confusion_by_group(probabilities: np.ndarray, class_ids: np.ndarray, groups:
 def score(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
@@ -90,7 +93,7 @@ def score(
     by_group = confusion_by_group(probabilities, class_ids, groups)
     whole, resampled = resample_groups(by_group, n_bootstrap=n_bootstrap, seed=seed)
     value, spread = figures(whole[None]), figures(resampled)
-    result = {"n_clips": int(whole.sum()), "n_groups": len(by_group)}
+    result: dict[str, Any] = {"n_clips": int(whole.sum()), "n_groups": len(by_group)}
     for name in ("accuracy", "macro_f1"):
         result[name] = interval(value[name][0], spread[name], n_groups=len(by_group))
     n_groups = (by_group.sum(axis=2) > 0).sum(axis=0)  # groups that hold each class
@@ -128,7 +131,7 @@ def paired_difference(
     first: np.ndarray,
     second: np.ndarray,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
@@ -237,7 +240,8 @@ def format_interval(figure: Mapping[str, float | None], *, digits: int = 3, sign
     sign : bool
         Write the sign of positive numbers too, as for a difference.
     """
-    value, low, high = (np.nan if figure[end] is None else figure[end] for end in ("value", "low", "high"))
+    ends = [figure[end] for end in ("value", "low", "high")]
+    value, low, high = (np.nan if end is None else end for end in ends)
     form = f"{'+' if sign else ''}.{digits}f"
     if np.isnan(value):
         return "no value"

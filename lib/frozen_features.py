@@ -73,7 +73,7 @@ def cached(
         Wraps the blocks of clips (tqdm, say).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    digests = [hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest() for waveform in waveforms]
+    digests = [hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest() for waveform in waveforms]
     paths = [folder / f"{digest}.npy" for digest in digests]
     missing = [row for row, path in enumerate(paths) if not path.is_file()]
     missing.sort(key=lambda row: len(waveforms[row]))

@@ -45,7 +45,7 @@ def add_babble(
 ) -> np.ndarray:
     """Add `N_SPEAKERS` of the speech clips `speech` at once, at a signal-to-noise ratio."""
     picked = rng.choice(len(speech), size=min(N_SPEAKERS, len(speech)), replace=False)
-    background = sum(augment.random_crop(speech[i], len(waveform), rng) for i in picked)
+    background = np.asarray(sum(augment.random_crop(speech[i], len(waveform), rng) for i in picked))
     return augment.mix(waveform, background, snr_db=snr_db)
 
 
@@ -102,7 +102,7 @@ def clip(waveform: np.ndarray, _: np.random.Generator, *, percent: float) -> np.
     return np.clip(waveform / np.float32(ceiling), -1, 1)
 
 
-def _levels(change: Callable, form: str, *, levels: Sequence[float], setting: str) -> Levels:
+def _levels(change: Callable, form: str, *, levels: Sequence[float] | Sequence[str], setting: str) -> Levels:
     return tuple((form.format(level), partial(change, **{setting: level})) for level in levels)
 
 

@@ -114,7 +114,7 @@ def draw_one(
     kind, snr_db = _background_kind(rng, settings, has_clips=background is not None), rng.uniform(*settings.snr_db)
     if kind != "silence":
         level = waveforms.active_rms(event)
-        sound = background(n_samples, rng) if kind == "clips" else augment.coloured_noise(n_samples, rng)
+        sound = background(n_samples, rng) if kind == "clips" and background else augment.coloured_noise(n_samples, rng)
         window += _at_level(sound, level * waveforms.amplitude(-snr_db))
         floor = level * waveforms.amplitude(-rng.uniform(*settings.floor_snr_db))
         window += _at_level(augment.coloured_noise(n_samples, rng), floor)
@@ -236,7 +236,8 @@ class _Pools:
 
     def _sequence(self, group: str, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """Return normal clips at one level, one after the other, with pauses, the first from anywhere in it."""
-        parts, n_filled = [], 0
+        parts: list[np.ndarray] = []
+        n_filled = 0
         while n_filled < n_samples:
             clip = _at_level(self.clips[rng.choice(self.ids[group], p=self.weights[group])], 1.0)
             part = _fade(clip[int(rng.integers(len(clip) // 2 + 1)) if not parts else 0 :])

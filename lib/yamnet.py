@@ -171,7 +171,7 @@ def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
     for layer in backbone.layers:
         number = re.match(r"layer(\d+)_", layer.name)
         is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = bool(number) and int(number[1]) >= first_layer and not is_batch_norm
+        layer.trainable = number is not None and int(number[1]) >= first_layer and not is_batch_norm
 
 
 def predict(classifier: keras.Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep device probing out of notebook pages
 
@@ -121,7 +122,7 @@ class BaseYamnet:
         return keras.Model(backbone.input, features, name="yamnet")
 
 
-def load_hub() -> object:
+def load_hub() -> Any:
     """Load the TF-Hub module, from the cache named by TFHUB_CACHE_DIR or from the network.
 
     Raises
@@ -170,8 +171,10 @@ def _hub_name(variable: keras.Variable) -> str:
     """Turn Keras 3's `layer2_depthwise_conv/kernel` into the hub's `layer2/depthwise_conv/depthwise_kernel`."""
     layer, name = variable.path.split("/")[-2:]
     name = f"depthwise_{name}" if layer.endswith("depthwise_conv") else name
-    parts = re.match(r"(layer\d+)_((?:depthwise_|pointwise_)?conv)(_bn)?$", layer).groups()
-    return "/".join([*(part.lstrip("_") for part in parts if part), name])
+    parts = re.match(r"(layer\d+)_((?:depthwise_|pointwise_)?conv)(_bn)?$", layer)
+    if parts is None:
+        raise ValueError(f"{variable.path} is no variable of YAMNet's backbone.")
+    return "/".join([*(part.lstrip("_") for part in parts.groups() if part), name])
 
 
 def from_hub() -> BaseYamnet:

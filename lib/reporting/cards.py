@@ -73,7 +73,7 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
 
 def detector_card(report: Results, models_dir: Path) -> str:
     """Return the card of the event detector, from its settings.json."""
-    records = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
+    records: list[Mapping] = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
     return render(
         "DETECTOR.md.j2",
         **_shared(report, records),

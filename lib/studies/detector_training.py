@@ -81,7 +81,7 @@ class Described:
 
 
 def material(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Material:
-    """Return clips with their activity: marked by hand where somebody did, by level elsewhere."""
+    """Return clips with their activity: marked by hand where somebody did, by level where nobody did."""
     recordings = acquisition.clips()
     hashes = dict(zip(recordings["clip_id"], recordings["sha256"], strict=True))
     marked = dict(list(acquisition.cry_segments().groupby("sha256")))

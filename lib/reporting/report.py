@@ -110,12 +110,12 @@ def appendix_body(folder: Path) -> str:
     from lib.reporting import results
     from lib.studies import appendix, chaos
 
-    context, product = appendix.context(config.STUDIES_DIR), results.read(folder).product
+    context, product = appendix.context(folder), results.read(folder).product
     parts = [results.render("product.html.j2", product=product)] if product else []
     parts += [results.render("appendix.html.j2", **context)] if context else []
     broken = chaos.context(folder)
     parts += [results.render("service.html.j2", **broken)] if broken else []
-    return "\n".join(parts)
+    return "\n".join(["<h1>Appendix: what the numbers are worth</h1>", *parts]) if parts else ""
 
 
 def write_pages(plan: Plan, info: Mapping) -> Path:

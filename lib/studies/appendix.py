@@ -17,6 +17,8 @@ from lib.evaluation import format_interval
 from lib.studies import result
 from lib.studies.common_mistakes import MISTAKES
 
+PREFIX = "study_"  # of the tables and figures that the report copies from build/studies
+
 
 @dataclass(frozen=True)
 class Table:
@@ -32,7 +34,7 @@ def context(folder: Path) -> dict[str, object] | None:
     Parameters
     ----------
     folder : Path
-        `config.STUDIES_DIR`, or a copy of it.
+        A report's folder: studies.json, and tables and figures named study_*, some of them of earlier builds.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def context(folder: Path) -> dict[str, object] | None:
         studies (studies.json), figure (name to a data address of the picture, or nothing), by_measure and wide
         (`tables` as text), mistakes (why each common mistake matters).
     """
-    studies, tables = result.read(folder), result.read_tables(folder)
+    studies, tables = result.read(folder), result.read_tables(folder, prefix=PREFIX)
     if not studies:
         return None
     return {
@@ -55,7 +57,7 @@ def context(folder: Path) -> dict[str, object] | None:
 
 def figure_address(folder: Path, name: str) -> str:
     """Return the PNG of a figure as a data address, empty where there is none."""
-    path = folder / "figures" / f"{name}.png"
+    path = folder / "figures" / f"{PREFIX}{name}.png"
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
 
 

@@ -58,9 +58,10 @@ def read(folder: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Return every table that studies wrote, by name."""
-    return {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
+def read_tables(folder: Path, *, prefix: str = "") -> dict[str, pd.DataFrame]:
+    """Return every table that studies wrote, by name without the prefix that it has in a report."""
+    paths = sorted((folder / "tables").glob(f"{prefix}*.csv"))
+    return {path.stem.removeprefix(prefix): pd.read_csv(path) for path in paths}
 
 
 def columns(name: str, figure: Mapping[str, object]) -> dict[str, object]:

@@ -284,7 +284,7 @@ def embed_with_gate(patches: np.ndarray, embed: Embed, *, silence: np.ndarray) -
 
 
 def frozen_yamnet(backbone: Any = None) -> Embed:
-    """Return `backbone` (a Keras model; default: `yamnet.load_base`'s) as patches (n, 15600) to embeddings (n, 1024)."""
+    """Return `backbone` (Keras; default: `yamnet.load_base`'s) as patches (n, 15600) to embeddings (n, 1024)."""
     if backbone is None:
         from lib import yamnet  # here: TensorFlow takes seconds to import
 

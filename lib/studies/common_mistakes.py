@@ -21,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from lib import augment, config, ensemble, evaluation, manifest, plots
+from lib.studies.folds import group_folds
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns, interval_of
 
@@ -281,7 +282,7 @@ def meta_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities, *, n_re
     predictions = {"usual": [], "control": []}
     everything = np.arange(len(rows))
     for repeat in range(seed, seed + n_repeats):
-        by_group = ensemble.folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
+        by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
         for name, folds in (("usual", [(everything, everything)]), ("control", by_group)):
             given = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
             for fitted, scored in folds:
@@ -326,7 +327,7 @@ def _samples_of(rows: pd.DataFrame) -> Samples:
 
 def _both_folds(samples: Samples, seed: int) -> dict[str, Folds]:
     """Return as many folds dealt row by row as dealt by group, each with class shares alike."""
-    by_group = ensemble.folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=seed)
+    by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=seed)
     splitter = StratifiedKFold(len(by_group), shuffle=True, random_state=seed)
     at_random = list(splitter.split(np.zeros(len(samples.class_ids)), samples.class_ids))
     return {"usual": at_random, "control": by_group}

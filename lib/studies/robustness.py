@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib import config, evaluation, manifest, plots
-from lib.noise import CLEAN, CONDITIONS, Condition, Levels, conditions, degraded
 from lib.studies import drawing
 from lib.studies.inputs import SEED, Inputs
+from lib.studies.noise import CLEAN, CONDITIONS, Condition, Levels, conditions, degraded
 from lib.studies.result import Result, columns, interval_of
 
 LOG = logging.getLogger(__name__)

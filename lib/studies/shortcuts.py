@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, ensemble, evaluation, manifest, plots, preprocess, splits, windows
+from lib import audio, augment, config, evaluation, manifest, plots, preprocess, splits, windows
+from lib.studies.folds import group_folds
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns
 from lib.waveforms import prepare
@@ -316,7 +317,7 @@ def _folds(rows: pd.DataFrame, class_ids: np.ndarray, *, seed: int) -> dict[str,
     """Return (rows fitted on, rows scored) of each of `SCHEMES`."""
     names = splits.corpus_group(rows["source"]).to_numpy()
     left_out = [(np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in np.unique(names)]
-    by_group = ensemble.folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
+    by_group = group_folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
     return dict(zip(SCHEMES, (by_group, left_out), strict=True))
 
 

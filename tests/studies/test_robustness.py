@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from lib import config, evaluation, noise, plots
-from lib.studies import robustness
+from lib import config, evaluation, plots
+from lib.studies import noise, robustness
 
 RATE = config.SAMPLE_RATE_HZ
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, noise
+from lib import config
+from lib.studies import noise
 
 RATE = config.SAMPLE_RATE_HZ
 

@@ -19,13 +19,15 @@ def folder(tmp_path):
     named = pd.DataFrame({"kind": ["x", "y"], "threshold": [0.25, 1.0], "risk": [0.5, 0.1]})
     named = named.assign(risk_low=ENDS["low"], risk_high=ENDS["high"])
     result.write("options", Result({"n_clips": 1200}, {"options": table, "named": named}), tmp_path, networks={})
+    for path in (tmp_path / "tables").glob("*.csv"):  # as the report copies them
+        path.rename(path.with_name(f"study_{path.name}"))
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "options.png").write_bytes(b"picture")
+    (tmp_path / "figures" / "study_options.png").write_bytes(b"picture")
     return tmp_path
 
 
 def test_figures_are_written_with_interval_and_n(folder):
-    tables = result.read_tables(folder)
+    tables = result.read_tables(folder, prefix="study_")
     shown = appendix.by_measure(tables, "options", keys=["option"], measures=["change"])
     assert shown.rows == [["a", "+0.500 [+0.400, +0.600]", "1,200 / 30"], ["b", "-0.100", "8 / 2"]]
     assert shown.head == ["option", "change", "clips / groups"]

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def cached(embed: Embed, folder: Path) -> Embed:
     """Return an embedding function that keeps what it computed, one file for each block of patches."""
 
     def kept(patches: np.ndarray) -> np.ndarray:
-        digest = hashlib.sha256(np.ascontiguousarray(patches)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(patches).data).hexdigest()
         path = folder / digest[:2] / f"{digest}.npy"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +69,8 @@ def left_out(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> dict[str, list[
     for name, root in roots.items():
         here = np.flatnonzero(groups == name)
         n_soundscapes = max(2, round(N_LEFT_OUT * root / sum(roots.values())))
-        options = {"name": f"left_out_{name}", "n_soundscapes": n_soundscapes, "seed": SEED}
-        made[name] = list(soundscapes.soundscapes(rows.iloc[here], [clips[at] for at in here], **options))
+        options: dict[str, Any] = {"name": f"left_out_{name}", "n_soundscapes": n_soundscapes, "seed": SEED}
+        made[name] = list(soundscapes.soundscapes(rows.iloc[here], [clips[int(at)] for at in here], **options))
     return made
 
 
@@ -81,14 +82,18 @@ def test_hours(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soun
 def cry_free(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
     """Return hours without cries and screams, kind by kind."""
     for kind, number in N_CRY_FREE.items():
-        options = {"n_soundscapes": number, "content": "nothing", "kinds": (kind,), "seed": SEED}
+        options: dict[str, Any] = {"n_soundscapes": number, "content": "nothing", "kinds": (kind,), "seed": SEED}
         if not SUBTYPES[kind] or rows["subtype"].isin(SUBTYPES[kind]).sum() >= soundscapes.FEWEST_CLIPS:
             yield from soundscapes.soundscapes(rows, clips, name=f"cry_free_{kind}", **options)
 
 
 def sustained(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
     """Return minutes with one long cry each."""
-    options = {"n_soundscapes": N_SUSTAINED, "seconds": SUSTAINED_LENGTH_SECONDS, "content": "sustained"}
+    options: dict[str, Any] = {
+        "n_soundscapes": N_SUSTAINED,
+        "seconds": SUSTAINED_LENGTH_SECONDS,
+        "content": "sustained",
+    }
     return soundscapes.soundscapes(rows, clips, name="sustained", seed=SEED, **options)
 
 
@@ -102,7 +107,7 @@ def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial
     """Yield each normal clip in room noise, at a level drawn from `WINDOW_DB`: what raises a false alarm."""
     for row in np.flatnonzero((rows["label"] == "normal").to_numpy()):
         rng = np.random.default_rng([SEED, *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB)))
+        sound = soundscapes.faded(soundscapes.at_level(clips[int(row)], rng.uniform(*WINDOW_DB)))
         around = round(AROUND_SECONDS * SAMPLE_RATE_HZ)
         mixed = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
         mixed[around : around + len(sound)] += sound
@@ -114,7 +119,7 @@ def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> 
     """Yield windows of room noise with the loudest second of each scream somewhere in them."""
     for row in np.flatnonzero((rows["label"] == "screaming").to_numpy()):
         rng = np.random.default_rng([SEED, round(seconds), *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(loudest(clips[row], SCREAM_SECONDS), 0.01)
+        sound = soundscapes.faded(loudest(clips[int(row)], SCREAM_SECONDS), 0.01)
         mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
         start = int(rng.integers(0, len(mixed) - len(sound) + 1))
         mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,9 +179,9 @@ def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTS
     return pd.DataFrame([_compare(key, pair, n_bootstrap=n_bootstrap, seed=seed) for key, pair in pairs.items()])
 
 
-def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, object]:
+def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, Any]:
     samples, (mistake, control, _) = pair.samples, MISTAKES[key]
-    row = {"key": key, "mistake": mistake, "control": control}
+    row: dict[str, Any] = {"key": key, "mistake": mistake, "control": control}
     intervals = compare(pair, n_bootstrap=n_bootstrap, seed=seed)
     for name, figure in intervals.items():
         row |= columns("control_f1" if name == "control" else name, figure)
@@ -223,11 +224,12 @@ def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
 
 def verdict(difference: evaluation.Interval) -> str:
     """Say in words what the interval of the mistake less its control shows."""
-    if difference["low"] is None:
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
         return "too few groups to say"
-    if difference["low"] > 0:
+    if low > 0:
         return "optimistic"
-    return "lower than the control" if difference["high"] < 0 else "no difference shown"
+    return "lower than the control" if high < 0 else "no difference shown"
 
 
 def pool_samples(
@@ -269,7 +271,7 @@ def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
 
 def split_pair(samples: Samples, *, n_repeats: int, seed: int) -> Pair:
     """Predict every row by a head trained on the other folds: rows dealt at random, and by group."""
-    predictions = {"usual": [], "control": []}
+    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
     for repeat in range(seed, seed + n_repeats):
         for name, folds in _both_folds(samples, repeat).items():
             predictions[name].append(_predict(samples, folds, seed=repeat))
@@ -279,7 +281,7 @@ def split_pair(samples: Samples, *, n_repeats: int, seed: int) -> Pair:
 def meta_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities, *, n_repeats: int, seed: int) -> Pair:
     """Combine the networks with a random forest: fitted on the rows it predicts, and on other groups."""
     features, samples = ensemble.meta_features(probabilities), _samples_of(rows)
-    predictions = {"usual": [], "control": []}
+    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
     everything = np.arange(len(rows))
     for repeat in range(seed, seed + n_repeats):
         by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
@@ -312,7 +314,7 @@ def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed
 
 def together_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed: int) -> Pair:
     """Deal rows at random and choose the epoch on the test rows; deal by group and choose it on validation rows."""
-    predictions = {"usual": [], "control": []}
+    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
     for repeat in range(seed, seed + n_repeats):
         for place, (name, folds) in enumerate(_both_folds(samples, repeat).items()):
             predictions[name].append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat)[place])

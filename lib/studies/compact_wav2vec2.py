@@ -33,7 +33,8 @@ def gabor_filters(n_filters: int, n_samples: int, *, low_hz: float = 80.0, high_
     -------
     ndarray, float32, shape (n_filters, n_samples)
     """
-    edges_mel = np.linspace(*(2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)), n_filters // 2 + 2)
+    low_mel, high_mel = 2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)
+    edges_mel = np.linspace(low_mel, high_mel, n_filters // 2 + 2)
     edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
     seconds = (np.arange(n_samples) - (n_samples - 1) / 2) / config.SAMPLE_RATE_HZ
     half_width_hz = (edges_hz[2:] - edges_hz[:-2]) / 2  # a triangle is half as high half way to its edge

@@ -13,6 +13,7 @@ trial. Macro F1 has no such formula: [1.00, 1.00] means that no clip was wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def summary(table: pd.DataFrame, chosen: str) -> dict[str, object]:
+def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
     """Return what a page says about the matrix of one model.
 
     Returns
@@ -179,9 +180,9 @@ def draw_recalls(ax: Axes, table: pd.DataFrame) -> None:
         _draw_cell(ax, place, row)
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     ax.figure.colorbar(image, ax=ax, label="Recall, corpus group left out", pad=0.02, fraction=0.04)
-    for place, (corpus_group, _) in enumerate(sources):
-        if place and corpus_group != sources[place - 1][0]:  # a line between corpus groups
-            ax.axhline(place - 0.5, color="0.3", linewidth=0.8)
+    for line, (corpus_group, _) in enumerate(sources):
+        if line and corpus_group != sources[line - 1][0]:  # a line between corpus groups
+            ax.axhline(line - 0.5, color="0.3", linewidth=0.8)
     names = [source if source == group else f"{source}\n({group})" for group, source in sources]
     ax.set_yticks(range(len(sources)), names, fontsize=7)
     ax.set_xticks(range(len(config.CLASS_NAMES)), config.CLASS_NAMES)
@@ -192,7 +193,7 @@ def draw_recalls(ax: Axes, table: pd.DataFrame) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _draw_cell(ax: Axes, place: tuple[int, int], row: object) -> None:
+def _draw_cell(ax: Axes, place: tuple[int, int], row: Any) -> None:
     is_small = np.isnan(row.low)
     text = f"{evaluation.format_interval(row._asdict(), digits=2)}\nn = {row.n_clips:,} / {row.n_groups:,}"
     colour = "white" if row.value > DARK else "black"
@@ -259,11 +260,11 @@ def _n(groups: np.ndarray) -> dict[str, int]:
     return {"n_clips": len(groups), "n_groups": len(set(groups.tolist()))}
 
 
-def _figure(row: pd.Series) -> dict[str, object]:
+def _figure(row: pd.Series) -> dict[str, Any]:
     return {"source": row["source"]} | interval_of(row) | {name: int(row[name]) for name in ("n_clips", "n_groups")}
 
 
-def _recall_summary(rows: pd.DataFrame, label: str) -> dict[str, object]:
+def _recall_summary(rows: pd.DataFrame, label: str) -> dict[str, Any]:
     of_label = rows[(rows["measure"] == "recall") & (rows["label"] == label)]
     by_source = of_label[of_label["source"] != ALL]
     if by_source.empty:
@@ -275,11 +276,11 @@ def _recall_summary(rows: pd.DataFrame, label: str) -> dict[str, object]:
     return found | {"few_groups": [_figure(row) for _, row in few.iterrows()]}
 
 
-def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, object]:
+def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, Any]:
     """Return the pooled figure and the lowest and highest of the sources that carry an interval."""
     of_label = rows[(rows["measure"] == measure) & (rows["label"] == label)]
     pooled = of_label[of_label["corpus_group"] == ALL]
-    found: dict[str, object] = {"pooled": _figure(pooled.iloc[0])} if len(pooled) else {}
+    found: dict[str, Any] = {"pooled": _figure(pooled.iloc[0])} if len(pooled) else {}
     judged = of_label[of_label["source"] != ALL].dropna(subset="low")
     if len(judged) > 1:
         low, high = judged.loc[judged["value"].idxmin()], judged.loc[judged["value"].idxmax()]

@@ -6,6 +6,7 @@ Everything is chosen on validation clips and shown on others. An interval is a 9
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,8 @@ NO_CLIP, BY_BOOTSTRAP, BY_BOUND, NO_INTERVAL = "no clip", "bootstrap over groups
 
 
 def rate(
-    hits: np.ndarray, groups: Sequence[str], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> dict[str, object]:
+    hits: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
+) -> dict[str, Any]:
     """Return the share of clips that are hits, with a 95 % interval over groups.
 
     A bootstrap of nothing but zeros (or ones) gives an interval of no width, which claims too much. There the exact
@@ -47,7 +48,7 @@ def rate(
     """
     hits = np.asarray(hits, dtype=bool)
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    result = {"value": None, "low": None, "high": None, "interval": NO_CLIP, "n_clips": len(hits)}
+    result: dict[str, Any] = {"value": None, "low": None, "high": None, "interval": NO_CLIP, "n_clips": len(hits)}
     result["n_groups"] = len(names)
     if not len(hits):
         return result
@@ -122,7 +123,7 @@ def abstain_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk:
 def abstain(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     chosen_on: tuple[np.ndarray, np.ndarray],
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
@@ -146,15 +147,15 @@ def abstain(
         risk_of_abstained (share of errors among the clips abstained from), n_clips, n_groups.
     """
     confidence, correct = top_class(probabilities, class_ids)
-    groups, table = np.asarray(groups), []
+    names, table = np.asarray(groups), []
     for risk in TARGET_RISKS:
         threshold = abstain_threshold(*chosen_on, risk=risk)
         kept = confidence >= threshold
         coverage = rate(kept, groups, n_bootstrap=n_bootstrap, seed=seed)
         if threshold == 0:  # everything is kept, whatever the clips
             coverage |= {"low": 1.0, "high": 1.0}
-        errors = rate(~correct[kept], groups[kept], n_bootstrap=n_bootstrap, seed=seed)
-        row = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
+        errors = rate(~correct[kept], names[kept], n_bootstrap=n_bootstrap, seed=seed)
+        row: dict[str, Any] = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
         row |= columns("coverage", coverage) | columns("risk", errors)
         of_abstained = float((~correct[~kept]).mean()) if (~kept).any() else None
         table.append(
@@ -206,7 +207,7 @@ def choose_threshold(rates: pd.DataFrame, *, ratio: float) -> float:
 def costs(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     chosen_on: tuple[np.ndarray, np.ndarray],
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
@@ -225,14 +226,14 @@ def costs(
         A row for each of `PREVALENCE` and `COST_RATIOS`: alarm, miss_costs, threshold, false_alarm_rate, miss_rate and
         false_alarms_per_hour with low and high; n_normal, n_wanted, n_groups_normal, n_groups_wanted.
     """
-    table, groups, options = [], np.asarray(groups), {"n_bootstrap": n_bootstrap, "seed": seed}
+    table, names, options = [], np.asarray(groups), {"n_bootstrap": n_bootstrap, "seed": seed}
     for alarm in PREVALENCE:
         rates = alarm_rates(*chosen_on, alarm=alarm)
         scores, (wanted, normal) = alarm_scores(probabilities, alarm), _sides(class_ids, alarm)
         for ratio in COST_RATIOS:
             threshold = choose_threshold(rates, ratio=ratio)
-            false = rate(scores[normal] >= threshold, groups[normal], **options)
-            missed = rate(scores[wanted] < threshold, groups[wanted], **options)
+            false = rate(scores[normal] >= threshold, names[normal], **options)
+            missed = rate(scores[wanted] < threshold, names[wanted], **options)
             row = {"alarm": alarm, "miss_costs": ratio, "threshold": threshold}
             row |= columns("false_alarm_rate", false) | columns("miss_rate", missed)
             ends = (false[end] for end in ("value", "low", "high"))

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -251,7 +252,7 @@ def leave_one_out(described: Described, audioset: Mapping[str, np.ndarray], **op
     return networks
 
 
-def audioset_of(base: object, embed: Embed) -> dict[str, np.ndarray]:
+def audioset_of(base: Any, embed: Embed) -> dict[str, np.ndarray]:
     """Return what `train` needs of `lib.yamnet.load_base()`."""
     silence = embed(np.zeros((1, config.PATCH_SAMPLES), dtype=np.float32))[0]
     names = np.array(base.audioset_names)

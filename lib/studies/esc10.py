@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -209,7 +210,11 @@ def classify(
     table = _by_class(right, classes, n_bootstrap=n_bootstrap, seed=seed)
     folds = right.groupby("fold").agg(accuracy=("right", "mean"), n_clips=("right", "size")).reset_index()
     counts = right["class_name"].value_counts()
-    figures = {"which": which, "classes": list(classes), "accuracy": _accuracy(right, n_bootstrap, seed)}
+    figures: dict[str, Any] = {
+        "which": which,
+        "classes": list(classes),
+        "accuracy": _accuracy(right, n_bootstrap, seed),
+    }
     figures |= {"n_animals": len(set(classes) & set(HEITTOLA_CLASSES)), "heittola_accuracy": HEITTOLA_ACCURACY}
     figures |= {"fewest_clips": int(counts.min()), "most_clips": int(counts.max()), "published_clips": PUBLISHED_CLIPS}
     return Result(figures, {"esc10": table, "esc10_folds": folds})
@@ -224,7 +229,7 @@ def _by_class(right: pd.DataFrame, classes: tuple[str, ...], *, n_bootstrap: int
     return pd.DataFrame(rows).rename(columns={"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"})
 
 
-def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, object]:
+def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, Any]:
     found = decisions.rate(part["right"], part["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
     return {name: found[name] for name in ("value", "low", "high", "interval", "n_clips", "n_groups")}
 
@@ -232,7 +237,7 @@ def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, obje
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw the accuracy of each class with its interval and n."""
     table = tables["esc10"]
-    figures = {row["class_name"]: interval_of(row, "accuracy") for row in table.to_dict("records")}
+    figures: dict[str, Any] = {row["class_name"]: interval_of(row, "accuracy") for row in table.to_dict("records")}
     counts = dict(zip(table["class_name"], table["n_clips"], strict=True))
     figure, ax = plots.subplots(height_inches=0.24 * len(table) + 0.9)
     plots.score_bars(ax, {"": figures}, label="Accuracy", n=counts)

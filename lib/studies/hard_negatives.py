@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def run(inputs: Inputs) -> Result:
     given = {"test": (inputs.rows("test"), inputs.test_predictions), "left_out": (left_out, predictions)}
     tables = {split: by_kind(*pair, recordings=inputs.recordings, seed=SEED) for split, pair in given.items()}
     n_clips = pd.concat(tables.values()).groupby("kind")["n_clips"].max()
-    figures = {split: _headline(table) for split, table in tables.items()}
+    figures: dict[str, Any] = {split: _headline(table) for split, table in tables.items()}
     figures["no_clips"] = [name for name in KINDS if not n_clips.get(name, 0)]
     return Result(figures, {f"hard_negatives_{split}": table for split, table in tables.items()})
 
@@ -204,7 +205,7 @@ def by_kind(
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _count(rows: pd.DataFrame, predicted: np.ndarray, *, n_bootstrap: int, seed: int) -> dict[str, object]:
+def _count(rows: pd.DataFrame, predicted: np.ndarray, *, n_bootstrap: int, seed: int) -> dict[str, Any]:
     alarms = predicted != config.CLASS_ID["normal"]
     found = decisions.rate(alarms, rows["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
     counts = {f"n_{label}": int((predicted == config.CLASS_ID[label]).sum()) for label in ("crying", "screaming")}
@@ -224,6 +225,6 @@ def _headline(table: pd.DataFrame) -> dict[str, dict]:
     return figures
 
 
-def _figure(row: pd.Series) -> dict[str, object]:
+def _figure(row: pd.Series) -> dict[str, Any]:
     counts = {name: int(row[name]) for name in ("n_clips", "n_groups", "n_alarms")}
     return interval_of(row) | counts | {"interval": row["interval"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,6 @@ class Inputs:
         return self.combine({name: values[places] for name, values in members.items()})
 
 
-def _predictor(network: object, checkpoint_dir: object) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+def _predictor(network: Any, checkpoint_dir: Any) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     model = network.load(checkpoint_dir)
     return lambda waveforms: network.predict(model, list(waveforms))

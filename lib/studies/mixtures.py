@@ -136,9 +136,9 @@ def frame_labels(active: np.ndarray, n_frames: int) -> np.ndarray:
     """Return the label of each frame, -1, 0 or 1: int8 (n_frames,), from activity each 10 ms."""
     joined, bout = _without_pauses(active, JOIN_STEPS), _without_pauses(active, BOUT_STEPS)
     padded = np.pad(bout, (0, max(0, n_frames * FRAME_STEPS - len(bout))))[: n_frames * FRAME_STEPS]
-    labels = -padded.reshape(n_frames, FRAME_STEPS).any(axis=1).astype(np.int8)
+    labels = np.asarray(-padded.reshape(n_frames, FRAME_STEPS).any(axis=1).astype(np.int8))
     steps = np.diff(np.concatenate([[False], joined, [False]]).astype(int))
-    for first, stop in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
+    for first, stop in zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True):
         for frame in range(first // FRAME_STEPS, min((stop - 1) // FRAME_STEPS + 1, n_frames)):
             shared = min(stop, (frame + 1) * FRAME_STEPS) - max(first, frame * FRAME_STEPS)
             if shared >= min(FRAME_STEPS // 2, (stop - first) / 2):

@@ -89,7 +89,7 @@ def events_of(
     looked at, so that hundreds of settings can be tried.
     """
     runs: list[list[int]] = []
-    for frame in np.flatnonzero(frames >= off):
+    for frame in np.flatnonzero(frames >= off).tolist():
         if runs and frame == runs[-1][1]:
             runs[-1][1] += 1
         elif frames[frame] >= on:

@@ -135,7 +135,7 @@ def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list
     for waveform in list(waveforms) * n_copies:
         copied = change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
         if rng.random() < P_MIXED:
-            background = augment.random_crop(waveforms[rng.integers(len(waveforms))], len(copied), rng)
+            background = augment.random_crop(waveforms[int(rng.integers(len(waveforms)))], len(copied), rng)
             copied = augment.mix(copied, background, snr_db=rng.uniform(*MIXED_SNR_DB))
         made.append(audio.equalise_level(copied))
     return made

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -267,7 +268,7 @@ def _cry_free(scored: Sequence[detection.Scored]) -> dict:
     result = {}
     for background in dict.fromkeys(scape.background for scape in scored):
         here = [scape for scape in scored if scape.background == background]
-        counts = sum(detection.alarm_counts(here, label) for label in EVENT_LABELS)
+        counts = np.asarray(sum(detection.alarm_counts(here, label) for label in EVENT_LABELS))
         counts[:, 1] /= len(EVENT_LABELS)
         names = {name for scape in here for name in scape.background_clip_ids}
         rate = evaluation.bootstrap(counts, detection.ratio)
@@ -276,7 +277,7 @@ def _cry_free(scored: Sequence[detection.Scored]) -> dict:
     return result
 
 
-def update_product(figures: Mapping[str, object], out_dir: Path) -> None:
+def update_product(figures: Mapping[str, Any], out_dir: Path) -> None:
     """Put figures into product.json beside those of others: what is there under other names stays."""
     path = out_dir / "product.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,6 +285,6 @@ def update_product(figures: Mapping[str, object], out_dir: Path) -> None:
     path.write_text(json.dumps(_merged(old, plain(figures)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     both = {key for key in new if isinstance(new[key], Mapping) and isinstance(old.get(key), Mapping)}
     return {**old, **{key: _merged(old[key], new[key]) if key in both else value for key, value in new.items()}}

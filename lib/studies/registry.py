@@ -6,6 +6,8 @@ Placeholders: {data}, {models}, {params}, {full} (build/full) and {build} (build
 
 from __future__ import annotations
 
+from typing import Any
+
 from lib.reporting.steps import Step
 
 _DATA = ("{data}/manifest.csv", "{data}/raw_manifest.csv")
@@ -14,7 +16,7 @@ _PRETRAINED = "{models}/wav2vec2_pretrained"
 _NETWORKS = (*_DATA, "{full}/models", "{full}/probabilities")
 
 
-def _study(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], **options: bool | tuple[str, ...]) -> Step:
+def _study(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], **options: Any) -> Step:
     outputs = tuple(f"{{build}}/tables/{table}.csv" for table in tables)
     return Step(name, inputs, outputs, module=f"lib.studies.{name}", **options)
 

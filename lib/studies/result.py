@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ class Result:
         Written to ``build/studies/tables/<name>.csv``: numbers and names, no formatted text.
     """
 
-    figures: Mapping[str, object]
+    figures: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -64,12 +65,12 @@ def read_tables(folder: Path, *, prefix: str = "") -> dict[str, pd.DataFrame]:
     return {path.stem.removeprefix(prefix): pd.read_csv(path) for path in paths}
 
 
-def columns(name: str, figure: Mapping[str, object]) -> dict[str, object]:
+def columns(name: str, figure: Mapping[str, Any]) -> dict[str, Any]:
     """Return a figure as three columns of a table that holds several: name, name_low, name_high."""
     return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
 
 
-def interval_of(row: Mapping[str, object], name: str = "") -> dict[str, float | None]:
+def interval_of(row: Mapping[str, Any], name: str = "") -> dict[str, float | None]:
     """Return value, low and high from a row of a table: of columns value, low, high, or of those of `columns`."""
     names = (name, f"{name}_low", f"{name}_high") if name else ("value", "low", "high")
     values = (row[column] for column in names)
@@ -79,7 +80,7 @@ def interval_of(row: Mapping[str, object], name: str = "") -> dict[str, float | 
     }
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """Return numpy's numbers as Python's, and NaN (nothing to divide by) as None, for JSON has neither."""
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,14 +94,12 @@ def curves(
     return pd.DataFrame(table)
 
 
-def _row(
-    values: np.ndarray, clean: np.ndarray, truth: tuple[np.ndarray, np.ndarray], **options: int
-) -> dict[str, object]:
+def _row(values: np.ndarray, clean: np.ndarray, truth: tuple[np.ndarray, np.ndarray], **options: int) -> dict[str, Any]:
     n_clips = len(clean)
     n_draws = len(values) // n_clips
-    drawn = tuple(np.tile(part, n_draws) for part in truth)
-    result = evaluation.score(values, *drawn, **options)
-    change = evaluation.paired_difference(values, np.tile(clean, (n_draws, 1)), *drawn, **options)
+    class_ids, groups = (np.tile(part, n_draws) for part in truth)
+    result = evaluation.score(values, class_ids, groups, **options)
+    change = evaluation.paired_difference(values, np.tile(clean, (n_draws, 1)), class_ids, groups, **options)
     row = columns("macro_f1", result["macro_f1"]) | columns("change", change)
     row |= {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
     return row | {"n_clips": n_clips, "n_groups": result["n_groups"], "n_draws": n_draws}
@@ -122,7 +121,7 @@ def run(inputs: Inputs) -> Result:
     return Result(summary(table), {"robustness": table})
 
 
-def summary(table: pd.DataFrame) -> dict[str, object]:
+def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Return by model macro F1 as recorded, the condition of the lowest, and how many conditions are clearly lower.
 
     Clearly: the interval of the paired change is below 0.

@@ -14,6 +14,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -307,7 +308,7 @@ def _scores(values: np.ndarray, before: np.ndarray, truth: Mapping, *, resamples
         "balanced_accuracy": balanced_accuracy(values, **truth, **resamples),
         "change": evaluation.paired_difference(values, before, **truth, **resamples),
     }
-    row = {}
+    row: dict[str, Any] = {}
     for name, figure in figures.items():
         row |= columns(name, figure)
     return row | {"n_clips": score["n_clips"], "n_groups": score["n_groups"]}

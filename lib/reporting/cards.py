@@ -27,6 +27,9 @@ SPLITS = {
     "test_released": "test, these checkpoints (trained on train and validation groups)",
     "test": "test, trained on the train groups alone",
     "validation": "validation",
+    "test_windows_5": "test, windows of 5 s",
+    "test_windows_10": "test, windows of 10 s",
+    "test_windows_15": "test, windows of 15 s",
     "test_random_split": "test of a random split (leaky, for comparison only)",
     "left_out": "unseen corpora (leave-one-corpus-out)",
 }

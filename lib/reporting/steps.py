@@ -86,8 +86,9 @@ STEPS = (
         "06_evaluation",
         (*_MANIFESTS, "{build}/models", *_PROBABILITIES),
         ("{report}/metrics.json",),
+        optional=("{models}/detector",),
     ),
-    Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), ()),
+    Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), (), optional=("{models}/detector",)),
 )
 
 

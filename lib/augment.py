@@ -75,21 +75,16 @@ def augment(
 ) -> np.ndarray:
     """Draw a chain of changes from `rng` and apply it: room, then recorder, then level.
 
+    The result has the level of `audio.equalise_level` give or take `gain_db`.
+
     Parameters
     ----------
     waveform : ndarray, (n_samples,)
-        A training clip.
     rng : Generator
         Decides everything: the same state gives the same result.
     background : sequence of ndarray, optional
         Training clips of the class normal, one of which may be mixed in, for every class alike.
     settings : AugmentConfig, optional
-        Probabilities and ranges.
-
-    Returns
-    -------
-    ndarray, (n_samples,)
-        At the level of `audio.equalise_level` give or take `gain_db`.
     """
     draw = settings or AugmentConfig()
     wanted = {name[2:]: rng.random() < value for name, value in vars(draw).items() if name.startswith("p_")}

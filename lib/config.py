@@ -64,20 +64,7 @@ def report_dir(profile: str) -> Path:
 
 
 def check_class_names(names: Iterable[str], *, where: str) -> None:
-    """Refuse any class order but CLASS_NAMES.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Class names in the order a checkpoint or table uses them.
-    where : str
-        File or object they come from, for the message.
-
-    Raises
-    ------
-    ClassOrderError
-        If `names` differs from `CLASS_NAMES` in any place.
-    """
+    """Raise ClassOrderError for any order of class names but CLASS_NAMES; `where` names their file or object."""
     found = tuple(names)
     if found != CLASS_NAMES:
         raise ClassOrderError(f"{where} has classes {found}, expected {CLASS_NAMES}: retrain or re-export it.")
@@ -92,15 +79,7 @@ def write_labels(checkpoint_dir: Path) -> Path:
 
 
 def check_labels(checkpoint_dir: Path) -> None:
-    """Check labels.json of a checkpoint against CLASS_NAMES.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the checkpoint carries no labels.json.
-    ClassOrderError
-        If its class order is not CLASS_NAMES.
-    """
+    """Check labels.json of a checkpoint: FileNotFoundError without one, ClassOrderError for another order."""
     path = Path(checkpoint_dir) / LABELS_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a checkpoint without {LABELS_FILE} cannot be trusted.")
@@ -108,13 +87,7 @@ def check_labels(checkpoint_dir: Path) -> None:
 
 
 def require_file(path: Path) -> Path:
-    """Return the path of a file that training makes.
-
-    Raises
-    ------
-    MissingCheckpointError
-        If it is not there; the message names the command that makes it.
-    """
+    """Return the path of a file that training makes, or raise MissingCheckpointError with the command that does."""
     if not Path(path).is_file():
         raise MissingCheckpointError(
             f"{path} is missing: nothing trained there. `./run_all.sh quick` trains the networks in minutes (then "
@@ -124,20 +97,11 @@ def require_file(path: Path) -> Path:
 
 
 def require_checkpoint(checkpoint_dir: Path, network: str) -> Path:
-    """Return the path of a network's weights after checking their class order.
-
-    Parameters
-    ----------
-    checkpoint_dir : Path
-    network : str
-        A key of `CHECKPOINT_FILES`.
+    """Return the path of a network's (a key of `CHECKPOINT_FILES`) weights after checking their class order.
 
     Raises
     ------
-    MissingCheckpointError
-        If there are no weights.
-    ClassOrderError
-        If labels.json lists the classes in another order.
+    MissingCheckpointError, ClassOrderError
     """
     path = require_file(Path(checkpoint_dir) / CHECKPOINT_FILES[network])
     check_labels(path.parent)

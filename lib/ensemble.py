@@ -159,12 +159,7 @@ def apply_rule(rule: Rule, probabilities: Probabilities) -> np.ndarray:
 
 
 def check_rule(rule: Rule, *, where: str) -> None:
-    """Refuse a rule with another class order, other models or an unknown name.
-
-    Raises
-    ------
-    lib.config.ClassOrderError, ValueError
-    """
+    """Refuse (ClassOrderError, ValueError) a rule with another class order, other models or an unknown name."""
     config.check_class_names(rule.get("class_names", ()), where=where)
     if rule.get("rule") not in RULES or tuple(rule.get("model_names", ())) != MODEL_NAMES:
         raise ValueError(f"{where} is {rule.get('rule')!r} over {rule.get('model_names')}: fit it again (notebook 05).")
@@ -180,12 +175,7 @@ def save_rule(path: Path, rule: Rule) -> Path:
 
 
 def load_rule(path: Path) -> Rule:
-    """Read a rule and check it.
-
-    Raises
-    ------
-    FileNotFoundError, lib.config.ClassOrderError, ValueError
-    """
+    """Read a rule and check it."""
     rule = json.loads(Path(path).read_text(encoding="utf-8"))
     check_rule(rule, where=str(path))
     return rule

@@ -39,13 +39,7 @@ def confusion(probabilities: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
 def confusion_by_group(
     probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str] | np.ndarray
 ) -> np.ndarray:
-    """Return the counts of `confusion` for each group: (n_groups, 3, 3), groups in sorted order.
-
-    Raises
-    ------
-    ValueError
-        As `score`.
-    """
+    """Return the counts of `confusion` for each group: (n_groups, 3, 3), groups in sorted order."""
     probabilities, class_ids = _check(probabilities, class_ids)
     if len(groups) != len(class_ids):
         raise ValueError(f"{len(groups)} groups for {len(class_ids)} clips")
@@ -154,14 +148,7 @@ def paired_difference(
 
 
 def resample_groups(by_group: np.ndarray, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Add counts up over all groups, and over groups drawn with replacement: the project's one bootstrap.
-
-    Parameters
-    ----------
-    by_group : ndarray, shape (n_groups, ...)
-        Counts, or sums, of each group.
-    n_bootstrap, seed : int
-        Number of resamples, and what decides them.
+    """Add counts (n_groups, ...) up over all groups, and over groups drawn with replacement: the one bootstrap.
 
     Returns
     -------
@@ -188,15 +175,10 @@ def bootstrap(
     Parameters
     ----------
     by_group : ndarray, shape (n_groups, ...)
-        Counts, or sums, of each group.
+        Counts, or sums, of each group; no groups give no value.
     figure : callable
         Summed counts (n, ...) to the figure (n,), NaN where there is none.
     n_bootstrap, seed : int
-
-    Returns
-    -------
-    dict
-        As `interval`; no groups give no value.
     """
     if not len(by_group):
         return interval(np.nan, np.empty(0), n_groups=0)
@@ -215,11 +197,6 @@ def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
         The figure in each resample; NaN in one that has none.
     n_groups : int
         With fewer than `MIN_GROUPS` low and high are None.
-
-    Returns
-    -------
-    dict
-        value, low, high, in the figure's unit.
     """
     tail = (100 - INTERVAL_PERCENT) / 2
     low, high = (None, None)

@@ -83,18 +83,13 @@ class Classifier:
     def load(cls, models_dir: Path = config.MODELS_DIR) -> Classifier:
         """Load both networks, the ensemble rule and the detector.
 
-        Parameters
-        ----------
-        models_dir : Path
-            The released `models/`, or `build/<profile>/models` to use what a build has just trained; where that holds
-            no detector, the released one is taken.
+        `models_dir` is the released `models/`, or `build/<profile>/models` to use what a build has just trained; where
+        that holds no detector, the released one is taken.
 
         Raises
         ------
-        lib.config.MissingCheckpointError
-            If a network or the rule is not there; the message names the command that makes it.
-        lib.config.ClassOrderError
-            If one of them lists the classes in another order.
+        lib.config.MissingCheckpointError, lib.config.ClassOrderError
+            If a network or the rule is not there, or lists the classes in another order.
         """
         models_dir = Path(models_dir)
         rule_path = config.require_file(models_dir / config.RULE_FILE)
@@ -115,17 +110,17 @@ class Classifier:
         )
 
     def predict(self, waveform: np.ndarray) -> Prediction:
-        """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length.
+        """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length; `predict_batch` of one."""
+        return self.predict_batch([waveform])[0]
+
+    def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
+        """Classify several windows; each prediction is the one that `predict` returns.
 
         Raises
         ------
         lib.audio.AudioError
-            If it is not float32 mono in [-1, 1], or empty, too short or not finite.
+            If one is not float32 mono in [-1, 1], or empty, too short or not finite.
         """
-        return self.predict_batch([waveform])[0]
-
-    def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        """Classify several windows; each prediction is the one that `predict` returns."""
         for waveform in waveforms:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
         if not waveforms:

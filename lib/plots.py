@@ -62,21 +62,9 @@ def subplots(n_rows: int = 1, n_cols: int = 1, *, height_inches: float = 3.2, **
 
 
 def save(figure: Figure, name: str, *, directory: Path) -> tuple[Path, Path]:
-    """Write a figure as PNG (150 dpi) and PDF, without dates, so that the same figure gives the same files.
+    """Write a figure as PNG (150 dpi) and PDF and return their paths; without dates, so equal figures are equal files.
 
-    Parameters
-    ----------
-    figure : Figure
-        What to write; it stays open.
-    name : str
-        File name without ending, e.g. ``"03_curves"``.
-    directory : Path
-        Folder, made if missing: ``report_dir / "figures"``.
-
-    Returns
-    -------
-    tuple of Path
-        The PNG and the PDF.
+    `name` has no ending ("03_curves"); `directory` is made if missing.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -182,10 +170,8 @@ def score_bars(
     Parameters
     ----------
     ax : Axes
-        Where to draw.
     series : mapping of str to mapping of str to interval
-        Series (say ``"test, 210 clips"``: carry its n in its name, or give `n`) to row name (say a model) to
-        ``{"value", "low", "high"}``. A value of None or NaN is written as "no value".
+        Series (its n in its name, or given as `n`) to row name (say a model) to ``{"value", "low", "high"}``.
     label : str
         What is measured, e.g. ``"Macro F1"``.
     n : mapping of str to int, optional

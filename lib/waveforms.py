@@ -70,35 +70,14 @@ def as_waveform(waveform: np.ndarray) -> np.ndarray:
 
 
 def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
-    """Change the sample rate with soxr's high-quality setting.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-        Samples at `from_hz`.
-    from_hz, to_hz : float
-        Rates in hertz.
-
-    Returns
-    -------
-    ndarray of float32, shape (about n_samples * to_hz / from_hz,)
-    """
+    """Change the sample rate of a waveform (n_samples,) with soxr's high-quality setting; rates in hertz."""
     if from_hz == to_hz:
         return waveform
     return soxr.resample(waveform, from_hz, to_hz, quality="HQ").astype(np.float32, copy=False)
 
 
 def remove_dc(waveform: np.ndarray) -> np.ndarray:
-    """Subtract the mean; turn the result down where that pushes it over full scale.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-    """
+    """Subtract the mean of a waveform (n_samples,); turn it down where that pushes it over full scale."""
     return within_full_scale(waveform - np.float32(waveform.mean(dtype=np.float64)))
 
 
@@ -133,16 +112,7 @@ def equalise_level(
 
 
 def prepare(waveform: np.ndarray) -> np.ndarray:
-    """Bring a waveform to what every network is given: no offset, and the level of `equalise_level`.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-    """
+    """Bring a waveform (n_samples,) to what every network is given: no offset, and the level of `equalise_level`."""
     return equalise_level(remove_dc(waveform))
 
 
@@ -175,14 +145,7 @@ def segment_bounds(
 
 
 def bandwidth_hz(waveform: np.ndarray, sample_rate_hz: float) -> float:
-    """Return the frequency in hertz below which 99 % of the energy lies; 0 for silence.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-    sample_rate_hz : float
-        Its rate in hertz.
-    """
+    """Return the frequency in hertz below which 99 % of the energy of a waveform (n_samples,) is; 0 for silence."""
     power = np.abs(np.fft.rfft(waveform - waveform.mean())) ** 2
     energy = np.cumsum(power)
     if not energy.size or energy[-1] == 0:
@@ -211,24 +174,12 @@ class LogMel:
 
 
 def log_mel(waveform: np.ndarray, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> LogMel:
-    """Compute the log-mel of a clip, in dB below its loudest bin.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-        Mono, at least one sample.
-    sample_rate_hz : int
-        Its rate; frame and hop keep their length in seconds.
+    """Compute the log-mel of a waveform (n_samples,), in dB below its loudest bin; at any rate, frames of 25 ms.
 
     Returns
     -------
     LogMel
         power_db (64, n_frames), between -80 and 0; digital silence is -80 everywhere.
-
-    Raises
-    ------
-    ValueError
-        If the waveform is empty or not one-dimensional.
     """
     import librosa  # here: a service that draws nothing does without
 

@@ -123,13 +123,7 @@ class BaseYamnet:
 
 
 def load_hub() -> Any:
-    """Load the TF-Hub module, from the cache named by TFHUB_CACHE_DIR or from the network.
-
-    Raises
-    ------
-    HubUnavailableError
-        If neither has it; found out in seconds, not minutes.
-    """
+    """Load the TF-Hub module from the cache named by TFHUB_CACHE_DIR or from the network; else HubUnavailableError."""
     cached = Path(os.environ.get("TFHUB_CACHE_DIR", ""), hashlib.sha1(HUB_HANDLE.encode()).hexdigest())
     if not (os.environ.get("TFHUB_CACHE_DIR") and cached.is_dir()):
         _check_hub_reachable()
@@ -152,13 +146,7 @@ def _check_hub_reachable() -> None:
 
 
 def copy_variables(backbone: keras.Model, variables: Mapping[str, np.ndarray]) -> None:
-    """Copy the hub's variables (`layer1/conv/bn/beta`, ...) into a backbone by name, batch norms included.
-
-    Raises
-    ------
-    ValueError
-        If a variable of the backbone has no counterpart, or one is left over.
-    """
+    """Copy the hub's variables (`layer1/conv/bn/beta`, ...) into a backbone; ValueError if names do not match."""
     wanted = {_hub_name(v): v for layer in backbone.layers for v in layer.weights}
     given = {name: value for name, value in variables.items() if not name.startswith("dense/")}
     if set(wanted) != set(given):
@@ -178,13 +166,7 @@ def _hub_name(variable: keras.Variable) -> str:
 
 
 def from_hub() -> BaseYamnet:
-    """Build the trainable network with the hub module's weights.
-
-    Raises
-    ------
-    HubUnavailableError
-        If the hub is available neither from its cache nor from the network.
-    """
+    """Build the trainable network with the hub module's weights, or raise HubUnavailableError."""
     module = load_hub()
     variables = {v.name.split(":")[0]: v.numpy() for v in module._yamnet.variables}
     backbone = build_backbone()

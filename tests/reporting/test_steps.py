@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -189,3 +190,24 @@ def test_the_notebooks_that_train_reach_no_study_and_no_part_of_the_report_but_i
     rooms = {path for path in reached if path.startswith(("lib/studies/", "lib/reporting/", "temporal_workflow/"))}
     assert rooms - {"lib/reporting/__init__.py"} == {"lib/reporting/environment.py"}
     assert f"lib/{name[3:]}.py" in reached
+
+
+def test_the_full_build_runs_notebooks_and_studies_in_the_documented_order(plan, monkeypatch):
+    studies = (
+        steps.Step("late", (), (), module="lib.studies.late"),
+        steps.Step("needed", (), (), module="lib.studies.needed", before="05_ensemble"),
+        steps.Step("long", (), (), module="lib.studies.long", on_request=True),
+    )
+    ran = []
+    monkeypatch.setattr("lib.studies.registry.STUDIES", studies)
+    monkeypatch.setattr(steps, "is_current", lambda plan, step: step.name == "02_preprocessing")
+    monkeypatch.setattr(build, "run_aloud", lambda plan, step, *, meter: ran.append(step.name))
+    monkeypatch.setattr(
+        build.subprocess, "run", lambda command, **_: ran.extend(command[3:]) or SimpleNamespace(returncode=0)
+    )
+    names = [step.name for step in steps.STEPS]
+    assert build.run_steps(plan, studies="all") == 6
+    assert ran == [names[0], *names[2:4], "needed", *names[4:], "late"]
+    ran.clear()
+    assert build.run_steps(plan, first="06", force=True) == 2
+    assert ran == names[5:]

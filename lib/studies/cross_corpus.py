@@ -152,10 +152,11 @@ def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Draw recall by source and class of the chosen model."""
+    """Draw recall by corpus group and class of the chosen model."""
     table = tables["cross_corpus"]
-    rows = table[(table["model"] == CHOSEN) & (table["measure"] == "recall") & (table["source"] != ALL)]
-    rows = rows.sort_values(["corpus_group", "source"], ignore_index=True)
+    rows = table[(table["model"] == CHOSEN) & (table["measure"] == "recall")]
+    rows = rows[(rows["source"] == ALL) & (rows["corpus_group"] != ALL)]
+    rows = rows.assign(source=rows["corpus_group"]).sort_values("source", ignore_index=True)
     figure, ax = plots.subplots(height_inches=0.37 * rows["source"].nunique() + 1.0)
     draw_recalls(ax, rows)
     return {"cross_corpus": figure}

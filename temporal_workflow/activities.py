@@ -144,15 +144,18 @@ class InferenceActivities:
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
     def warm_up(self) -> None:
-        """Decode and classify a second of silence, so that the first chunk does not wait for imports and graphs."""
+        """Decode and classify a second of tone, so that the first chunk does not wait for imports and graphs."""
         import numpy as np
 
         from lib import audio, config
 
         with tempfile.NamedTemporaryFile(suffix=".flac") as file:
-            file.write(audio.encode_flac(np.zeros(config.SAMPLE_RATE_HZ, np.float32)))
+            file.write(audio.encode_flac(np.sin(np.arange(config.SAMPLE_RATE_HZ) / 9).astype(np.float32)))
             file.flush()
-            self._classifier.predict(audio.load(file.name))
+            waveform = audio.load(file.name)
+        self._classifier.predict(waveform)
+        if self._detector is not None:
+            self._detector.frames(waveform, first_sample=0, is_last=True)
 
     @activity.defn(name="preprocess")
     @observed

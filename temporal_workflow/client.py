@@ -133,7 +133,8 @@ def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Sett
     for remark in summary.remarks:
         _print(f"remark: {remark}")
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
-    _print(f"{stream_id} {summary.state}: {summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected")
+    counts = f"{summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected"
+    _print(f"{stream_id} {summary.state}: {summary.label}; {counts}")
 
 
 def _chunk_line(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, frame_spans
+from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
 from temporal_workflow import shared
 
 
@@ -102,7 +102,7 @@ class StreamProgress:
     def end_events(self) -> None:
         """End the stream: its last frames, then the events that are open."""
         self._apply_tail()
-        self.state.outbox += self.tracker.finish()
+        self._note(self.tracker.finish())
 
     def take_changes(self) -> list[EventChange]:
         """Return the oldest event changes not stored yet, at most one message full."""
@@ -148,6 +148,7 @@ class StreamProgress:
             n_events=state.tracker.n_events,
             n_by_label=dict(state.n_by_label),
             last_label=state.last_label,
+            label=state.label,
             seconds=state.seconds,
             remarks=state.remarks,
         )
@@ -186,7 +187,7 @@ class StreamProgress:
             state.waiting.remove(outcome)
             state.seen.remove(outcome.sequence)
             state.next_sequence += 1
-            state.outbox += self.tracker.advance(self._spans(outcome))
+            self._note(self.tracker.advance(self._spans(outcome)))
             state.last_label = outcome.label or state.last_label
             state.last_sent_seconds = outcome.sent_seconds
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
@@ -209,9 +210,15 @@ class StreamProgress:
         state = self.state
         if state.tail is not None:
             spans = _frame_spans(state.tail, state.next_frame, until)
-            state.outbox += self.tracker.advance(spans)
+            self._note(self.tracker.advance(spans))
             state.next_frame += len(spans)
             state.tail = None
+
+    def _note(self, changes: list[EventChange]) -> None:
+        self.state.outbox += changes
+        for event in ended(changes):
+            if event.peak_probability > self.state.peak_probability:
+                self.state.peak_probability, self.state.label = event.peak_probability, event.label
 
     def _event_settings(self) -> EventSettings:
         return self.settings.events or self.state.event_settings or shared.CHUNK_EVENTS

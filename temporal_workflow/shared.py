@@ -170,6 +170,7 @@ class StreamSummary:
     last_label: str
     seconds: float  # end of the last chunk that was applied in order
     remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
+    label: str = "normal"  # of the strongest event that has ended
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,8 @@ class StreamState:
     n_late: int = 0
     n_runs: int = 1
     last_label: str = ""
+    label: str = "normal"  # of the strongest event that has ended
+    peak_probability: float = 0.0  # its highest
     last_sent_seconds: float = 0.0
     lag_seconds: float = 0.0
     seconds: float = 0.0

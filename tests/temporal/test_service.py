@@ -138,11 +138,8 @@ def test_file_becomes_one_list_of_events(service: Service, tmp_path) -> None:
         return handle.id, await handle.result()
 
     file_id, summary = asyncio.run(submit())
-    assert (summary.state, summary.n_chunks, summary.n_by_label) == (
-        "finished",
-        9,
-        {"normal": 4, "crying": 4, "screaming": 1},
-    )
+    assert (summary.state, summary.n_chunks, summary.label) == ("finished", 9, "crying")
+    assert summary.n_by_label == {"normal": 4, "crying": 4, "screaming": 1}
     events = service.results.events(file_id)
     assert [(event["label"], event["sustained"]) for event in events] == [("crying", True), ("screaming", False)]
     borders = [seconds for event in events for seconds in (event["onset_seconds"], event["offset_seconds"])]
@@ -274,7 +271,7 @@ def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:
     code, _, err = run("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err) == (69, True)
     code, out, err = run("submit", str(broken), str(path))
-    assert (code, "1 of 2 files" in err, "finished: 3 chunks" in out) == (2, True, True)
+    assert (code, "1 of 2 files" in err, "finished: crying; 3 chunks" in out) == (2, True, True)
     code, _, err = run("status", "stream-0000")
     assert (code, len(err.splitlines())) == (2, 1)
 

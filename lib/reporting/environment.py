@@ -47,15 +47,12 @@ class Requirement:
     line: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Banner:
     """A sentence with a colour; Jupyter shows it as a box, a terminal as text."""
 
     text: str
     colour: str
-
-    def __str__(self) -> str:
-        return self.text
 
     def __repr__(self) -> str:
         return self.text
@@ -67,13 +64,9 @@ class Banner:
 
 def requirements(path: Path = REQUIREMENTS_PATH) -> list[Requirement]:
     """Read the distributions that requirements.txt lists, in its order."""
-    found = []
-    for raw in path.read_text(encoding="utf-8").splitlines():
-        line = raw.partition("#")[0].strip()
-        match = _REQUIREMENT.match(line)
-        if line and match:
-            found.append(Requirement(match[1], match[2].strip(), line))
-    return found
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [(match, line) for line in lines if (match := _REQUIREMENT.match(line))]
+    return [Requirement(match[1], match[2].strip(), line) for match, line in found]
 
 
 def installed_version(name: str) -> str | None:
@@ -91,14 +84,8 @@ def missing_requirements() -> list[Requirement]:
 
 def differing_requirements() -> list[tuple[Requirement, str]]:
     """Return (requirement, installed version) where an exact pin and the installed version differ."""
-    differing = []
-    for requirement in requirements():
-        version = installed_version(requirement.name)
-        if version is None or not requirement.specifier.startswith("=="):
-            continue
-        if version.partition("+")[0] != requirement.specifier.removeprefix("=="):
-            differing.append((requirement, version))
-    return differing
+    pairs = [(item, installed_version(item.name)) for item in requirements() if item.specifier.startswith("==")]
+    return [(item, found) for item, found in pairs if found and found.partition("+")[0] != item.specifier[2:]]
 
 
 def on_colab() -> bool:
@@ -121,17 +108,14 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress lines suit a report
     missing = missing_requirements()
-    if not missing:
-        return
-    if on_colab():
+    if missing and on_colab():
         _install(missing)
-        return
-    names = ", ".join(requirement.name for requirement in missing)
-    raise RuntimeError(
-        f"Missing packages in {sys.executable}: {names}. Next: run `./run_all.sh doctor`, or open this notebook with "
-        f"the project's own kernel (`.venv/bin/jupyter lab`), or `{Path(sys.executable).name} -m pip install -r "
-        f'"{REQUIREMENTS_PATH}"`.'
-    )
+    elif missing:
+        names = ", ".join(requirement.name for requirement in missing)
+        raise RuntimeError(
+            f"Missing packages in {sys.executable}: {names}. Next: run `./run_all.sh doctor`, or open this notebook "
+            "with the project's own kernel (`.venv/bin/jupyter lab`)."
+        )
 
 
 def _install(missing: list[Requirement]) -> None:
@@ -175,9 +159,8 @@ def keep_data_on_drive(folder: Path = Path("/content/drive/MyDrive/cry-scream-de
 
 def versions(*names: str) -> str:
     """Return one line such as ``Python 3.11.7 · numpy 2.4.6``; a distribution that is absent is said to be."""
-    parts = [f"Python {platform.python_version()}"]
-    parts += [f"{name} {installed_version(name) or 'not installed'}" for name in names]
-    return " · ".join(parts)
+    found = [f"{name} {installed_version(name) or 'not installed'}" for name in names]
+    return " · ".join([f"Python {platform.python_version()}", *found])
 
 
 def acquisition() -> dict:

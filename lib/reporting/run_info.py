@@ -33,10 +33,10 @@ def commit() -> dict:
 
 def machine() -> dict:
     """Return the cores, memory and accelerator that a build ran on."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "n_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "n_cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(pages / 1e9, 1),
         "gpu": gpu_name(),
     }
@@ -46,9 +46,8 @@ def gpu_name() -> str:
     """Return the first NVIDIA GPU's name, or ``none``."""
     if shutil.which("nvidia-smi") is None:
         return "none"
-    result = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
-    )
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     return result.stdout.splitlines()[0].strip() if result.returncode == 0 and result.stdout.strip() else "none"
 
 
@@ -72,12 +71,8 @@ def ensemble_rule(profile: str) -> str | None:
 def step_facts(plan: Plan) -> dict[str, dict]:
     """Return seconds, energy, commit and time of each step that has succeeded."""
     kept = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
-    found = {}
-    for step in steps.STEPS:
-        stamp = steps.read_stamp(plan, step)
-        if stamp:
-            found[step.name] = {name: stamp.get(name) for name in kept}
-    return found
+    stamps = {step.name: steps.read_stamp(plan, step) for step in steps.STEPS}
+    return {name: {key: stamp.get(key) for key in kept} for name, stamp in stamps.items() if stamp}
 
 
 def _energy(facts: dict[str, dict]) -> dict:

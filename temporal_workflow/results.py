@@ -48,7 +48,7 @@ CHUNKS = sa.Table(
     sa.Column("late", sa.Boolean, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("model_version", sa.Text, nullable=False),
-    sa.Column("members", sa.JSON, nullable=False),
+    sa.Column("members", sa.JSON),
     sa.Column("frames", sa.JSON(none_as_null=True)),  # see shared.FrameProbabilities
     sa.Column("sent_at", sa.DateTime(timezone=True)),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
@@ -156,6 +156,11 @@ class ResultsTable:
             found = connection.execute(sa.select(SCHEMA.c.version)).scalar()
             if found is None:
                 connection.execute(SCHEMA.insert().values(version=SCHEMA_VERSION))
+            if found == 1:
+                for name in ("members", "frames"):
+                    connection.execute(sa.text(f"ALTER TABLE chunks ADD COLUMN {name} JSON"))
+                connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))
+                found = SCHEMA_VERSION
         if found not in (None, SCHEMA_VERSION):
             raise SchemaError(
                 f"{self.engine.url.render_as_string()} holds schema {found}, this code needs "

@@ -245,6 +245,19 @@ def test_results_are_stored_once(tmp_path: Path) -> None:
     assert not results.has("s", 1)
 
 
+def test_results_of_the_first_schema_are_kept(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'r.sqlite'}"
+    results = ResultsTable(url)
+    results.store(shared.StoreInput("s", outcome=_outcome(_chunk(0))))
+    with results.engine.begin() as connection:
+        for name in ("members", "frames"):
+            connection.exec_driver_sql(f"ALTER TABLE chunks DROP COLUMN {name}")
+        connection.execute(SCHEMA.update().values(version=1))
+    results = ResultsTable(url)
+    results.store(shared.StoreInput("s", outcome=_outcome(_chunk(1))))
+    assert [(row["label"], row["members"]) for row in results.chunks("s")] == [("crying", None), ("crying", {})]
+
+
 def test_other_schema_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'r.sqlite'}"
     with ResultsTable(url).engine.begin() as connection:

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from temporal_workflow import devserver, shared
-from temporal_workflow.results import SCHEMA, ResultsTable, SchemaError
+from temporal_workflow.results import SCHEMA, SCHEMA_VERSION, ResultsTable, SchemaError
 from temporal_workflow.sender import StreamSender, new_stream_id
 from tests.chaos.audit import audit
 from tests.chaos.harness import Service, random_labels
@@ -136,4 +136,4 @@ def test_other_schema_is_refused_and_no_password_is_told(url: str) -> None:
         assert "secret" not in str(raised.value)
     finally:
         with engine.begin() as connection:
-            connection.execute(SCHEMA.update().values(version=1))
+            connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))

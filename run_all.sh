@@ -15,7 +15,7 @@ usage() {
     --data auto|real|synthetic   which audio: first tier that works (default) | never synthetic | always synthetic
     --from NN                    leave the notebooks before NN as they are and rerun from there
     --force                      rerun everything, changed or not
-    --studies none|needed|all    full: all (default) | those that notebook 05 reads | none
+    --without-studies            full: leave the studies as they are
 ./run_all.sh test [ARGS]       run the tests (ARGS go to pytest)
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)

@@ -1,8 +1,8 @@
 """Builds a report: the seven notebooks and the studies, unchanged ones skipped, then pages, PDF, cards and README.
 
-The order: data (01, 02), networks (03, 04), the studies that the ensemble reads, ensemble (05), evaluation (06),
-service (07), the other studies, report, cards and README. Studies, cards and README belong to the full build alone.
-`run_all.sh` calls ``python -m lib.reporting.build quick|full [--data ...] [--from NN] [--force] [--studies ...]``.
+The order: data (01, 02), networks and their figures on unseen corpora (03, 04), ensemble (05), evaluation (06), service
+(07), studies, report, cards and README. Studies, cards and README belong to the full build alone.
+``run_all.sh`` calls ``python -m lib.reporting.build quick|full [--data ...] [--from NN] [--force]``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from lib.reporting.energy import EnergyMeter
 from lib.reporting.steps import BuildError, Plan, Step
 
 TRACEBACK_LINES = 25
-TRAINING = ("03_yamnet", "04_wav2vec2")
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -161,47 +160,30 @@ def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
     steps.write_stamp(plan, step, facts=facts | run_info.commit())
 
 
-def run_steps(plan: Plan, *, first: str = "01", force: bool = False, studies: str = "none") -> int:
-    """Run every step that has to run, the studies among them, and return how many notebooks did.
+def run_steps(plan: Plan, *, first: str = "01", force: bool = False) -> int:
+    """Run every notebook that has to run and return how many did.
 
-    Parameters
-    ----------
-    plan : Plan
-    first : str
-        Notebooks before this number are left as they are.
-    force : bool
-        Whether nothing from there on is skipped.
-    studies : str
-        "none", "needed" (those that a notebook reads) or "all".
+    Those before the number `first` are left as they are; with `force`, nothing from there on is skipped.
     """
     meter, n_run = EnergyMeter(), 0
     for position, step in enumerate(steps.STEPS, start=1):
-        if studies != "none" and step.number >= first:
-            run_studies(before=step.name)
         say(f"[{position}/{len(steps.STEPS)}] {step.name:<22}", end="")
         if step.number < first:
             say("left as it is (--from)")
         elif not force and steps.is_current(plan, step):
             say("unchanged, skipped")
         else:
+            started = time.monotonic()
+            say("running ... ", end="")
+            run_step(plan, step, meter=meter)
             n_run += 1
-            run_aloud(plan, step, meter=meter)
+            say(f"done in {time.monotonic() - started:.0f} s")
     meter.close()
-    if studies == "all":
-        run_studies(before="")
     return n_run
 
 
-def run_aloud(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
-    """Run a notebook and say how long it took."""
-    started = time.monotonic()
-    say("running ... ", end="")
-    run_step(plan, step, meter=meter)
-    say(f"done in {time.monotonic() - started:.0f} s")
-
-
-def run_studies(*, before: str) -> None:
-    """Run the studies that a notebook reads (or, with "", those that none reads) where they are not current.
+def run_studies() -> None:
+    """Run the studies that are not current, but for those on request.
 
     Raises
     ------
@@ -210,28 +192,11 @@ def run_studies(*, before: str) -> None:
     """
     from lib.studies.registry import STUDIES
 
-    wanted = [study for study in STUDIES if study.before == before and not study.on_request]
-    due = [study.name for study in wanted if not steps.is_current(steps.studies_plan(), study)]
-    if wanted:
-        say(f"[studies] {'for ' + before if before else '':<15}", end="")
-        say(f"running: {', '.join(due)}" if due else "unchanged, skipped")
+    plan = steps.studies_plan()
+    due = [study.name for study in STUDIES if not study.on_request and not steps.is_current(plan, study)]
+    say(f"[studies] {'':<15}{', '.join(due) or 'unchanged, skipped'}")
     if due and subprocess.run([sys.executable, "-m", "lib.studies", *due], cwd=config.PROJECT_DIR).returncode:
         raise BuildError(f"The studies stopped. Next: `./run_all.sh studies {' '.join(due)}`.")
-
-
-def train(profile: str) -> None:
-    """Run notebooks 03 and 04 of a profile where they are not current: studies that train networks call this."""
-    plan = make_plan(parse([profile]))
-    due = [step for step in steps.STEPS if step.name in TRAINING and not steps.is_current(plan, step)]
-    if not due:
-        return
-    with only_build(profile):
-        kernel_environment(profile)
-        meter = EnergyMeter()
-        for step in due:
-            say(f"{profile}: {step.name} ", end="")
-            run_aloud(plan, step, meter=meter)
-        meter.close()
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
@@ -254,11 +219,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", choices=("auto", "real", "synthetic"), help="which audio (default: auto)")
     parser.add_argument("--from", dest="first", metavar="NN", help="leave earlier notebooks, rerun from this one")
     parser.add_argument("--force", action="store_true", help="rerun everything")
-    parser.add_argument("--studies", choices=("none", "needed", "all"), help="default: all for full, else none")
+    parser.add_argument("--without-studies", action="store_true", help="full: leave the studies as they are")
     parser.add_argument("--params", type=Path, help="another parameter file")
     parser.add_argument("--notebooks", type=Path, help="another folder with the seven notebooks")
     options = parser.parse_args(arguments)
-    options.studies = options.studies or ("all" if options.profile == steps.FULL else "none")
     numbers = [step.number for step in steps.STEPS]
     if options.first is not None and options.first.zfill(2) not in numbers:
         parser.error(f"--from takes one of {', '.join(numbers)}")
@@ -274,7 +238,9 @@ def build(options: argparse.Namespace) -> Path:
         kernel_environment(plan.profile)
         say(f"{plan.profile} build, data {plan.parameters['01_data_acquisition'].get('data_tier', 'auto')}")
         force = options.force or options.first is not None
-        n_run = run_steps(plan, first=first, force=force, studies=options.studies)
+        n_run = run_steps(plan, first=first, force=force)
+        if plan.profile == steps.FULL and not options.without_studies:
+            run_studies()
         say(str(environment.tier_banner()))
         say(f"[report] {'':<16}", end="")
         from lib.reporting import report

@@ -155,17 +155,10 @@ def attrition(facts: Facts) -> list[list]:
     for column, names in (("label", config.CLASS_NAMES), ("source", sorted(set(facts.listed["source"])))):
         parts += [(name, *(t[t[column] == name] for t in (facts.listed, facts.attrition))) for name in names]
     return [
-        [
-            name,
-            len(listed),
-            len(got),
-            (got["outcome"] != "not decodable").sum(),
-            (got["n_clips"] > 0).sum(),
-            got["n_segments"].sum(),
-            got["n_clips"].sum(),
-        ]
+        [name, len(listed), len(got), (got["outcome"] != "not decodable").sum(), (got["n_clips"] > 0).sum(),
+         got["n_segments"].sum(), got["n_clips"].sum()]
         for name, listed, got in parts
-    ]
+    ]  # fmt: skip
 
 
 def scream_origins(facts: Facts) -> list[list]:
@@ -181,21 +174,9 @@ def scream_origins(facts: Facts) -> list[list]:
 
 
 def histogram(rows: pd.DataFrame, column: str, *, edges: Sequence[float]) -> pd.DataFrame:
-    """Count the rows of each class in each bin.
+    """Return the number of rows of each class (columns) in each bin (rows, indexed by its name).
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Needs the columns label and `column`.
-    column : str
-        Numbers; a row without one is not counted.
-    edges : sequence of float
-        Between the bins, ascending; a value on an edge falls below it. The outer bins are open.
-
-    Returns
-    -------
-    DataFrame
-        One row per bin, indexed by its name; one column of counts for each class of CLASS_NAMES.
+    `edges` are between the bins, ascending; a value on an edge falls below it, and the outer bins are open.
     """
     inner = [f"{low:,g} to {high:,g}" for low, high in zip(edges, edges[1:], strict=False)]
     names = [f"to {edges[0]:,g}", *inner, f"above {edges[-1]:,g}"]

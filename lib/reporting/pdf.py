@@ -82,18 +82,13 @@ def _drop_what_paper_cannot_show(soup: BeautifulSoup) -> None:
     for table in soup.find_all("table"):
         for node in [table, *table.find_all(True)]:
             node.attrs = {name: value for name, value in node.attrs.items() if name in ("colspan", "rowspan")}
-        _drop_empty_head(table)
+        head = table.find("thead")
+        if head is not None and not head.get_text(strip=True):
+            head.decompose()  # pandoc makes an empty row of it
         _narrow(table)
     for link in soup.find_all("a", href=True):
         if not str(link["href"]).startswith(("http://", "https://")):
             link.unwrap()  # pages and files beside the HTML do not exist inside the PDF
-
-
-def _drop_empty_head(table: Tag) -> None:
-    """Give a table without header rows none; pandoc otherwise invents an empty one."""
-    head = table.find("thead")
-    if head is not None and not head.get_text(strip=True):
-        head.decompose()
 
 
 def _narrow(table: Tag) -> None:

@@ -170,9 +170,7 @@ def limits(results: Results) -> list[str]:
     ]
     if figures:
         sentences.append(f"With noise over trimmed clips of unseen corpora, macro-F1 is {' and '.join(figures)}.")
-    alarms = results.product.get("alarms_by_kind") or (
-        results.studies.get("hard_negatives", {}).get("left_out", {}).get("ensemble", {}).get("worst", {})
-    )
+    alarms = results.product.get("alarms_by_kind", {})
     worst = sorted(alarms.items(), key=lambda item: -item[1]["n_alarms"] / max(item[1]["n_clips"], 1))[:MAX_KINDS]
     if worst:
         kinds = ", ".join(f"{kind.replace('_', ' ')} ({n['n_alarms']} of {n['n_clips']} clips)" for kind, n in worst)

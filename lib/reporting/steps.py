@@ -29,35 +29,15 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Step:
-    """A notebook, or a study, with the files it reads and writes and the environment variables that steer it.
+    """A notebook, or a study, with the files it reads and writes; `Plan.paths` fills in the places in their names."""
 
-    Parameters
-    ----------
-    name : str
-        Of the notebook without suffix, or of the study.
-    inputs, outputs, optional : tuple of str
-        Paths with the places that `Plan.paths` fills in; optional ones are read where they are there.
-    variables : tuple of str
-        Environment variables.
-    module : str
-        Dotted name of a study's module; empty for a notebook.
-    trains : tuple of str
-        Profiles of params/ whose networks a study needs.
-    before : str
-        The notebook that reads what a study writes; empty: none does.
-    on_request : bool
-        Whether a study takes so long that a build leaves it to `./run_all.sh studies NAME`.
-    """
-
-    name: str
+    name: str  # of the notebook without suffix, or of the study
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    variables: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    module: str = ""
-    trains: tuple[str, ...] = ()
-    before: str = ""
-    on_request: bool = False
+    variables: tuple[str, ...] = ()  # of the environment
+    optional: tuple[str, ...] = ()  # read where they are there
+    module: str = ""  # dotted name of a study's module; empty for a notebook
+    on_request: bool = False  # a study that takes so long that a build leaves it to `./run_all.sh studies NAME`
 
     @property
     def number(self) -> str:
@@ -66,6 +46,7 @@ class Step:
 
 
 _PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
+_MODELS, _DETECTOR = ("{build}/models",), ("{models}/detector",)
 _MANIFESTS = ("{data}/manifest.csv", "{data}/manifest_random_split.csv")
 STEPS = (
     Step("01_data_acquisition", (), ("{data}/raw_manifest.csv", "{data}/acquisition.json"), ("AUDIO_MIRROR",)),
@@ -82,13 +63,8 @@ STEPS = (
         ("{data}/manifest.csv", *_PROBABILITIES),
         ("{build}/models/ensemble.json", "{build}/models/ensemble_rules.json"),
     ),
-    Step(
-        "06_evaluation",
-        (*_MANIFESTS, "{build}/models", *_PROBABILITIES),
-        ("{report}/metrics.json",),
-        optional=("{models}/detector",),
-    ),
-    Step("07_temporal_client", ("{data}/manifest.csv", "{build}/models"), (), optional=("{models}/detector",)),
+    Step("06_evaluation", (*_MANIFESTS, *_MODELS, *_PROBABILITIES), ("{report}/metrics.json",), optional=_DETECTOR),
+    Step("07_temporal_client", ("{data}/manifest.csv", *_MODELS), (), optional=_DETECTOR),
 )
 
 
@@ -186,24 +162,12 @@ def declared_parameters(path: Path) -> dict:
 
 
 def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> dict[str, dict]:
-    """Read a parameter file: its `common` section and one per notebook, merged.
-
-    Parameters
-    ----------
-    path : Path
-        YAML file such as params/quick.yaml.
-    overrides : dict, optional
-        Parameters by notebook that win over the file.
-
-    Returns
-    -------
-    dict
-        Parameters by notebook name.
+    """Return parameters by notebook: a YAML file's `common` section, its section of the notebook, and `overrides`.
 
     Raises
     ------
     BuildError
-        If the file is missing, is no mapping, or names a section that is no notebook.
+        If the file is missing or names a section that is no notebook.
     """
     import yaml
 
@@ -214,8 +178,7 @@ def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> 
     unknown = set(sections) - names - {"common"}
     if unknown:
         raise BuildError(f"{path} has sections that are no notebook: {', '.join(sorted(unknown))}.")
-    common = sections.get("common") or {}
-    given = overrides or {}
+    common, given = sections.get("common") or {}, overrides or {}
     return {name: common | (sections.get(name) or {}) | given.get(name, {}) for name in sorted(names)}
 
 
@@ -277,11 +240,7 @@ def read_stamp(plan: Plan, step: Step) -> dict:
 def write_stamp(plan: Plan, step: Step, *, facts: dict) -> None:
     """Record a successful run; atomic, so a killed build never believes a half-written stamp.
 
-    Parameters
-    ----------
-    plan, step : Plan, Step
-    facts : dict
-        Holds the `fingerprint` taken before the run: what was edited meanwhile has to count as a change.
+    `facts` holds the `fingerprint` taken before the run: what was edited meanwhile has to count as a change.
     """
     plan.stamps_dir.mkdir(parents=True, exist_ok=True)
     path = plan.stamps_dir / f"{step.name}.json"
@@ -293,8 +252,7 @@ def write_stamp(plan: Plan, step: Step, *, facts: dict) -> None:
 
 def is_current(plan: Plan, step: Step) -> bool:
     """Tell whether what a step left is still what its sources would make."""
-    stamp = read_stamp(plan, step)
-    outputs = plan.paths(step.outputs)
+    stamp, outputs = read_stamp(plan, step), plan.paths(step.outputs)
     return (
         bool(stamp)
         and (bool(step.module) or plan.executed(step).is_file())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from lib import config, plots
-from lib.reporting import build, environment, steps
+from lib.reporting import environment, steps
 from lib.reporting.energy import EnergyMeter
 from lib.reporting.steps import Step
 from lib.studies import result
@@ -37,9 +37,7 @@ class Runner:
         return EnergyMeter()
 
     def run(self, step: Step) -> None:
-        """Train what a study needs, run it, write what it found, draw it, and stamp it."""
-        for profile in step.trains:
-            build.train(profile)
+        """Run a study, write what it found, draw it, and stamp it."""
         steps.check_inputs(self.plan, step)
         facts = {"fingerprint": steps.fingerprint(self.plan, step)}
         networks = self.inputs.versions if any("{full}/models" in path for path in step.inputs) else {}

@@ -11,7 +11,6 @@ from typing import Any
 from lib.reporting.steps import Step
 
 _DATA = ("{data}/manifest.csv", "{data}/raw_manifest.csv")
-_SEEDS = "{build}/tables/seeds.csv"
 _PRETRAINED = "{models}/wav2vec2_pretrained"
 _NETWORKS = (*_DATA, "{full}/models", "{full}/probabilities")
 
@@ -34,8 +33,6 @@ STUDIES: tuple[Step, ...] = (
     _study("common_mistakes", _NETWORKS, ("common_mistakes",), on_request=True),
     _study("options", _DATA, ("options",), on_request=True),
     _study("pretraining_gain", (*_DATA, _PRETRAINED), ("pretraining", "pretraining_tried"), on_request=True),
-    _study("seeds", _DATA, ("seeds",), trains=("full", "seed_8", "seed_9"), on_request=True),
-    _study("spread", (*_NETWORKS, _SEEDS), ("spread", "spread_differences"), on_request=True),
     # Trains the detector, writes models/detector and measures it: an hour.
     _study(
         "product", _DATA, ("detector_curve_test", "detector_timeline"), variables=("TFHUB_CACHE_DIR",), on_request=True

@@ -47,7 +47,6 @@ STUDIES = {
         "scores": {"ensemble": scores(0.9), "yamnet": scores(0.85)},
         "noise": {"as recorded": {"ensemble": figure(0.9)}, "noise, 10 dB": {"ensemble": figure(0.8)}},
     },
-    "hard_negatives": {"left_out": {"ensemble": {"worst": {"cat": {"n_alarms": 27, "n_clips": 28}}}}},
 }
 EVENTS = {
     "recall_5db": figure(0.9, n_events=210, n_groups=40),

@@ -42,8 +42,6 @@ def copy_studies(folder: Path) -> None:
 
     What is not in build/studies stays as the committed report has it: some studies take hours.
     """
-    from lib.reporting import results
-
     for kind in ("tables", "figures"):
         for path in sorted((config.STUDIES_DIR / kind).glob("*.*")):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -51,6 +49,12 @@ def copy_studies(folder: Path) -> None:
     for name in STUDY_FILES:
         if (config.STUDIES_DIR / name).is_file():
             shutil.copyfile(config.STUDIES_DIR / name, folder / name)
+
+
+def complete_product(folder: Path) -> None:
+    """Add to a report's product.json what its other files hold."""
+    from lib.reporting import results
+
     product = results.complete_product(results.read(folder))
     if product:
         (folder / "product.json").write_text(json.dumps(product, indent=2) + "\n", encoding="utf-8")
@@ -193,6 +197,8 @@ def make(plan: Plan, *, force: bool = False) -> Path:
         return index
     started = time.monotonic()
     info = run_info.write(plan)
+    if plan.profile == steps.FULL:
+        complete_product(folder)
     write_pages(plan, info)
     write_pdf(plan, info)
     stamp.parent.mkdir(parents=True, exist_ok=True)

@@ -112,6 +112,7 @@ def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(pla
     (config.STUDIES_DIR / "studies.json").write_text(json.dumps(unseen), encoding="utf-8")
     (config.STUDIES_DIR / "product.json").write_text('{"versions": {"detector": "d"}}', encoding="utf-8")
     report.copy_studies(folder)
+    report.complete_product(folder)
     there = sorted(path.name for path in (folder / "tables").iterdir())
     assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]
     product = json.loads((folder / "product.json").read_text(encoding="utf-8"))

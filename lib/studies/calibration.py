@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability, expected calibration error, Brier score and log loss.
+"""Whether probabilities mean what they say: reliability, expected calibration error, Brier score, log loss, abstaining.
 
 Everything is chosen on validation clips and shown on others. An interval is a 95 % one from a bootstrap over groups.
 """
@@ -6,6 +6,7 @@ Everything is chosen on validation clips and shown on others. An interval is a 9
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lib import config, ensemble, evaluation, manifest, plots
-from lib.studies import decisions, drawing
+from lib.studies import drawing, shares
 from lib.studies.inputs import SEED, Inputs
-from lib.studies.result import Result, interval_of
+from lib.studies.result import Result, columns, interval_of
 
 N_BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
 BINNINGS = ("width", "mass")  # equally wide, or with equally many clips
-TOP = "top"  # reliability of the most probable class, whichever it is
-TABLES = ("measures", "bins", "coverage_risk", "abstain", "thresholds", "costs")
+TABLES = ("measures", "bins", "coverage_risk", "abstain")
+TARGET_RISKS = (0.01, 0.02, 0.05)  # share of errors among the predictions kept
 N_CURVE_POINTS = 200  # of a coverage-risk curve in its table
 
 Given = Mapping[str, tuple[pd.DataFrame, Mapping[str, np.ndarray]]]  # split: rows, and probabilities by model
@@ -37,7 +38,7 @@ def reliability(
     confidence : ndarray, (n_clips,)
         A probability per clip.
     correct : ndarray of bool, (n_clips,)
-        Whether the clip is what the probability is for.
+        Whether the prediction is right.
     binning : str
         One of `BINNINGS`: bins of equal width between 0 and 1, or of equal mass (clips of equal confidence stay
         together).
@@ -81,87 +82,63 @@ def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
 
 
-def confidence_in(probabilities: np.ndarray, class_ids: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return confidence and correctness (n_clips,) of the most probable class (`TOP`), or of one against the rest."""
-    if what == TOP:
-        return decisions.top_class(probabilities, class_ids)
-    class_id = config.CLASS_ID[what]
-    return np.asarray(probabilities, dtype=float)[:, class_id], np.asarray(class_ids) == class_id
+def top_class(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidence and correctness (n_clips,) of the most probable class."""
+    probabilities = np.asarray(probabilities, dtype=float)
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(class_ids)
 
 
 def measures(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     *,
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how well probabilities are calibrated, each measure with its interval.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (n_clips, 3)
-    class_ids : ndarray of int, (n_clips,)
-    groups : sequence of str, length n_clips
-    n_bootstrap, seed : int
+    """Return how well the probabilities (n_clips, 3) are calibrated, each measure with its interval.
 
     Returns
     -------
     DataFrame
         Columns measure, value, low, high and perfect: what 95 of 100 perfectly calibrated classifiers with these very
         probabilities stay below (labels drawn from them, clips independent), for few clips leave gaps by chance.
-        Measures: ece_width and ece_mass of the most probable class, ece_<label> of each class against the rest (equal
-        width) and ece_classwise, their mean; brier, the squared error summed over the three classes (Brier 1950; 0 to
-        2); log_loss in nats. Resampling adds noise, which can only widen gaps; so the interval of an ECE is shifted
-        by the resamples' mean excess, and cut at 0.
+        Measures: ece_width and ece_mass of the most probable class; brier, the squared error summed over the three
+        classes (Brier 1950; 0 to 2); log_loss in nats. Resampling adds noise, which can only widen gaps; so the
+        interval of an ECE is shifted by the resamples' mean excess, and cut at 0.
     """
     probabilities, class_ids = np.asarray(probabilities, dtype=float), np.asarray(class_ids)
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    draws = evaluation.group_draws(len(names), n_bootstrap, seed)
+    draws, size = evaluation.group_draws(len(names), n_bootstrap, seed), np.bincount(place)
     truth = np.eye(len(config.CLASS_NAMES))[class_ids]
+    rows = []
+    for binning in BINNINGS:
+        confidence, bins, gaps = _gaps(*top_class(probabilities, class_ids), binning)
+        value = float(np.abs(gaps.sum(axis=0)).sum() / len(class_ids))
+        by_group = np.zeros((len(names), gaps.shape[1]))
+        np.add.at(by_group, place, gaps)
+        spread = np.abs(draws @ by_group).sum(axis=1) / (draws @ size)
+        shifted = np.maximum(spread - spread.mean() + value, 0)
+        perfect = _perfect(confidence, bins, n_draws=n_bootstrap, seed=seed)
+        found = evaluation.interval(value, shifted, n_groups=len(names))
+        rows.append({"measure": f"ece_{binning}", **found, "perfect": perfect})
     losses = {
         "brier": ((probabilities - truth) ** 2).sum(axis=1),
         "log_loss": -np.log(np.clip((probabilities * truth).sum(axis=1), ensemble.SMALLEST_PROBABILITY, 1)),
     }
-    kinds = {"ece_width": (TOP, "width"), "ece_mass": (TOP, "mass")}
-    kinds |= {f"ece_{label}": (label, "width") for label in config.CLASS_NAMES}
-    gaps = {
-        name: _gaps(confidence_in(probabilities, class_ids, what), binning) for name, (what, binning) in kinds.items()
-    }
-    spreads = {name: _resampled_ece(found[0], place, draws) for name, found in gaps.items()}
-    values = {name: float(np.abs(found[0].sum(axis=0)).sum() / len(class_ids)) for name, found in gaps.items()}
-    labels = [f"ece_{label}" for label in config.CLASS_NAMES]
-    values["ece_classwise"] = float(np.mean([values[name] for name in labels]))
-    spreads["ece_classwise"] = np.mean([spreads[name] for name in labels], axis=0)
-    rows = []
-    for name, value in values.items():
-        shifted = np.maximum(spreads[name] - spreads[name].mean() + value, 0)
-        row = evaluation.interval(value, shifted, n_groups=len(names))
-        perfect = None if name == "ece_classwise" else _perfect(*gaps[name][1:], n_draws=n_bootstrap, seed=seed)
-        rows.append({"measure": name} | row | {"perfect": perfect})
-    size = np.bincount(place)
     for name, loss in losses.items():
         spread = (draws @ np.bincount(place, loss)) / (draws @ size)
-        row = evaluation.interval(float(loss.mean()), spread, n_groups=len(names))
-        rows.append({"measure": name} | row | {"perfect": None})
+        rows.append({"measure": name, **evaluation.interval(float(loss.mean()), spread, n_groups=len(names))})
     return pd.DataFrame(rows)
 
 
-def _gaps(event: tuple[np.ndarray, np.ndarray], binning: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return correct less confidence in each clip's bin (n_clips, n_bins), the confidences and their bins."""
-    confidence, correct = event
+def _gaps(confidence: np.ndarray, correct: np.ndarray, binning: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the confidences, their bins, and correct less confidence in each clip's bin (n_clips, n_bins)."""
     edges = _edges(confidence, binning, N_BINS)
-    place = _bins(confidence, edges)
-    gaps = np.zeros((len(place), len(edges) - 1))
-    gaps[np.arange(len(place)), place] = correct - confidence
-    return gaps, confidence, place
-
-
-def _resampled_ece(gaps: np.ndarray, place: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    by_group = np.zeros((draws.shape[1], gaps.shape[1]))
-    np.add.at(by_group, place, gaps)
-    return np.abs(draws @ by_group).sum(axis=1) / (draws @ np.bincount(place))
+    bins = _bins(confidence, edges)
+    gaps = np.zeros((len(bins), len(edges) - 1))
+    gaps[np.arange(len(bins)), bins] = correct - confidence
+    return confidence, bins, gaps
 
 
 def _perfect(confidence: np.ndarray, bins: np.ndarray, *, n_draws: int, seed: int) -> float:
@@ -173,25 +150,101 @@ def _perfect(confidence: np.ndarray, bins: np.ndarray, *, n_draws: int, seed: in
     return float(np.percentile(found, 95))
 
 
-def run(inputs: Inputs) -> Result:
-    """Measure calibration before and after temperature scaling, abstaining, and thresholds by cost.
+def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFrame:
+    """Return the share of errors among the most confident predictions, from few of them to all.
+
+    Parameters
+    ----------
+    probabilities : ndarray, (n_clips, 3)
+    class_ids : ndarray of int, (n_clips,)
 
     Returns
     -------
-    Result
-        As `calibrate`: all is chosen on validation, and shown on the test split and on unseen corpora.
+    DataFrame
+        threshold (clips whose largest probability is this or more are kept), coverage (their share), risk (share
+        of errors among them). Clips of equal confidence are kept together.
     """
-    left_out, predictions = inputs.left_out("clip")
+    confidence, correct = top_class(probabilities, class_ids)
+    order = np.argsort(-confidence, kind="stable")
+    ends = _tie_ends(confidence[order])
+    so_far = np.arange(1, len(order) + 1)
+    risk = np.cumsum(~correct[order]) / so_far
+    found = {"threshold": confidence[order], "coverage": so_far / len(order), "risk": risk}
+    return pd.DataFrame(found).iloc[ends].reset_index(drop=True)
+
+
+def _tie_ends(ordered: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+
+
+def abstain_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:
+    """Return the confidence below which to abstain, so that of the predictions kept at most `risk` are wrong.
+
+    Of all thresholds that do, the one that keeps most: 0 where everything may be kept, above 1 where nothing.
+    """
+    curve = coverage_risk(probabilities, class_ids)
+    fits = np.flatnonzero(curve["risk"] <= risk)
+    if not len(fits):
+        return float(np.nextafter(1, 2))
+    return 0.0 if fits[-1] == len(curve) - 1 else float(curve["threshold"].iloc[fits[-1]])
+
+
+def abstain(
+    probabilities: np.ndarray,
+    class_ids: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    chosen_on: tuple[np.ndarray, np.ndarray],
+    n_bootstrap: int = evaluation.N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return coverage and risk of clips at the thresholds that keep each target risk where they are chosen.
+
+    Parameters
+    ----------
+    probabilities : ndarray, (n_clips, 3)
+    class_ids : ndarray of int, (n_clips,)
+    groups : sequence of str, length n_clips
+    chosen_on : tuple
+        Probabilities and class ids of the clips that thresholds are chosen on.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        A row for each of `TARGET_RISKS`: target_risk, threshold, n_kept, coverage and risk with low and high,
+        risk_of_abstained (share of errors among the clips abstained from), n_clips, n_groups.
+    """
+    confidence, correct = top_class(probabilities, class_ids)
+    names, table = np.asarray(groups), []
+    for risk in TARGET_RISKS:
+        threshold = abstain_threshold(*chosen_on, risk=risk)
+        kept = confidence >= threshold
+        coverage = shares.rate(kept, groups, n_bootstrap=n_bootstrap, seed=seed)
+        if threshold == 0:  # everything is kept, whatever the clips
+            coverage |= {"low": 1.0, "high": 1.0}
+        errors = shares.rate(~correct[kept], names[kept], n_bootstrap=n_bootstrap, seed=seed)
+        row: dict[str, Any] = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
+        row |= columns("coverage", coverage) | columns("risk", errors)
+        of_abstained = float((~correct[~kept]).mean()) if (~kept).any() else None
+        table.append(
+            row | {"risk_of_abstained": of_abstained, "n_clips": len(groups), "n_groups": coverage["n_groups"]}
+        )
+    return pd.DataFrame(table)
+
+
+def run(inputs: Inputs) -> Result:
+    """Measure calibration before and after temperature scaling, and abstaining, as `calibrate`."""
     given = {
         "validation": (inputs.rows("validation"), inputs.validation_predictions),
         "test": (inputs.rows("test"), inputs.test_predictions),
-        "left_out": (left_out, predictions),
+        "left_out": inputs.left_out("clip"),
     }
     return calibrate(given, seed=SEED)
 
 
 def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> Result:
-    """Return calibration before and after temperature scaling, abstaining, and the thresholds by cost.
+    """Return calibration before and after temperature scaling, and what abstaining does.
 
     Parameters
     ----------
@@ -203,49 +256,66 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
     Returns
     -------
     Result
-        Tables, each with split and model:
-        calibration_measures (`measures`, state: before or after the temperature of `ensemble.fit_temperature`),
-        calibration_bins (`reliability` of the most probable class and of each, both binnings),
-        calibration_coverage_risk (the curve, `N_CURVE_POINTS` points at most), calibration_abstain
-        (`decisions.abstain`), calibration_thresholds (`decisions.alarm_rates`) and calibration_costs
-        (`decisions.costs`). Abstain and costs take probabilities as they are, before the temperature: so their
-        thresholds fit the service.
+        Tables, each with split and model: calibration_measures (`measures`, state: before or after the temperature of
+        `ensemble.fit_temperature`), calibration_bins (`reliability`, both binnings), calibration_coverage_risk (the
+        curve, `N_CURVE_POINTS` points at most) and calibration_abstain (`abstain`). The last two take probabilities as
+        they are, before the temperature: so their thresholds fit the service.
     """
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows, fitted = given["validation"]
-    temperatures = {name: ensemble.fit_temperature(values, manifest.class_ids(rows)) for name, values in fitted.items()}
-    tables: dict[str, list] = {name: [] for name in TABLES}
+    chosen_ids = manifest.class_ids(rows)
+    temperatures = {name: ensemble.fit_temperature(values, chosen_ids) for name, values in fitted.items()}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for split, model, part, values in _walk(given, fitted):
         tag, ids, groups = {"split": split, "model": model}, manifest.class_ids(part), part["group_id"].to_numpy()
-        for state, scaled in _states(values, temperatures[model]).items():
+        size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
+        scaled = ensemble.apply_temperature(values, temperatures[model])
+        for state, shown in {"before": values, "after": scaled}.items():
             here = tag | {"state": state, "temperature": temperatures[model] if state == "after" else 1.0}
-            size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
-            tables["measures"].append(measures(scaled, ids, groups, **options).assign(**here, **size))
-            tables["bins"].append(_all_bins(scaled, ids).assign(**here))
-        tables["coverage_risk"].append(_thinned(decisions.coverage_risk(values, ids)).assign(**tag))
-        rates = [decisions.alarm_rates(values, ids, alarm=alarm).assign(alarm=alarm) for alarm in decisions.PREVALENCE]
-        tables["thresholds"].append(pd.concat(rates).assign(**tag))
-        chosen_on = (fitted[model], manifest.class_ids(rows))
-        for name, choose in (("abstain", decisions.abstain), ("costs", decisions.costs)):
-            tables[name].append(choose(values, ids, groups, chosen_on=chosen_on, **options).assign(**tag))
-    joined = {f"calibration_{name}": _front(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
-    return Result(_figures(joined, temperatures), joined)
+            tables["measures"].append(measures(shown, ids, groups, **options).assign(**here, **size))
+            for binning in BINNINGS:
+                bins = reliability(*top_class(shown, ids), binning=binning)
+                tables["bins"].append(bins.assign(**here, binning=binning))
+        curve = coverage_risk(values, ids)
+        kept = np.unique(np.linspace(0, len(curve) - 1, N_CURVE_POINTS).round().astype(int))
+        tables["coverage_risk"].append(curve.iloc[kept].assign(**tag))
+        chosen_on = (fitted[model], chosen_ids)
+        tables["abstain"].append(abstain(values, ids, groups, chosen_on=chosen_on, **options).assign(**tag))
+    joined = {f"calibration_{name}": pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    return Result(_figures(joined["calibration_measures"], temperatures), joined)
+
+
+def _walk(given: Given, fitted: Mapping[str, np.ndarray]) -> list[tuple[str, str, pd.DataFrame, np.ndarray]]:
+    return [
+        (split, model, rows, np.asarray(predictions[model], dtype=float))
+        for split, (rows, predictions) in given.items()
+        for model in fitted
+        if model in predictions
+    ]
+
+
+def _figures(table: pd.DataFrame, temperatures: Mapping[str, float]) -> dict[str, object]:
+    """Return what the report quotes: temperatures and the measures."""
+    found: dict[str, dict] = {}
+    for (split, model, state), part in table.groupby(["split", "model", "state"], sort=False):
+        size = {name: int(part[name].iloc[0]) for name in ("n_clips", "n_groups")}
+        figures = {row["measure"]: interval_of(row) for row in part.to_dict("records")}
+        found.setdefault(split, {}).setdefault(model, size)[state] = figures
+    return {"temperatures": dict(temperatures), "measures": found, "n_bins": N_BINS}
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Draw the ensemble's reliability, its errors by coverage, and its misses by false alarms."""
+    """Draw the ensemble's reliability, and its errors by coverage."""
     of = {name: tables[f"calibration_{name}"].query("model == 'ensemble'") for name in TABLES}
-    bins = of["bins"].query("what == @TOP and binning == 'width'")
+    bins = of["bins"].query("binning == 'width'")
     reliable, axes = plots.subplots(1, 2, height_inches=3.2)
     for ax, (split, title) in zip(axes, drawing.SPLIT_TITLES.items(), strict=True):
         draw_reliability(ax, bins[bins["split"] == split])
         ax.set_title(title)
-    shown = {name: table[table["split"].isin(drawing.SPLIT_TITLES)] for name, table in of.items()}
-    decided, (left, right) = plots.subplots(1, 2, height_inches=3.2)
-    draw_coverage_risk(left, shown["coverage_risk"], by="split", abstain=shown["abstain"].query("target_risk == 0.02"))
-    either = [shown[name].query("alarm == 'either'") for name in ("thresholds", "costs")]
-    draw_alarm_trade(right, either[0], by="split", chosen=either[1])
-    return {"reliability": reliable, "abstain_and_costs": decided}
+    shown = {name: table[table["split"].isin(list(drawing.SPLIT_TITLES))] for name, table in of.items()}
+    abstaining, ax = plots.subplots(height_inches=3.0)
+    draw_coverage_risk(ax, shown["coverage_risk"], by="split", abstain=shown["abstain"].query("target_risk == 0.02"))
+    return {"reliability": reliable, "abstain": abstaining}
 
 
 def draw_reliability(ax: Axes, table: pd.DataFrame, *, by: str = "state") -> None:
@@ -256,7 +326,7 @@ def draw_reliability(ax: Axes, table: pd.DataFrame, *, by: str = "state") -> Non
     ax : Axes
         Where to draw.
     table : DataFrame
-        Rows of calibration_bins for one split, model, `what` and binning.
+        Rows of calibration_bins for one split, model and binning.
     by : str
         Column that tells the series apart: "state" (before, after), or "model".
     """
@@ -300,82 +370,3 @@ def draw_coverage_risk(
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.legend(loc="upper left")
-
-
-def draw_alarm_trade(ax: Axes, table: pd.DataFrame, *, by: str = "model", chosen: pd.DataFrame | None = None) -> None:
-    """Draw misses over false alarms per hour for every threshold, one line per series.
-
-    Parameters
-    ----------
-    ax : Axes
-        Where to draw.
-    table : DataFrame
-        Rows of calibration_thresholds for one alarm, and one split or one model.
-    by : str
-        Column that tells the series apart: "model" or "split".
-    chosen : DataFrame, optional
-        Rows of calibration_costs of the same alarm: each is marked, with what a miss costs beside it.
-    """
-    for look, name, part in drawing.series(table, by):
-        x, y = part["false_alarms_per_hour"], part["miss_rate"]
-        ax.plot(x, y, label=str(name).replace("_", " "), color=look["color"], linestyle=look["linestyle"])
-        for row in () if chosen is None else chosen[chosen[by] == name].itertuples():
-            place = row.false_alarms_per_hour, row.miss_rate
-            ax.plot(*place, marker=look["marker"], color=look["color"], linestyle="none", markersize=4.5)
-            ax.annotate(f"{row.miss_costs}", place, xytext=(3, 3), textcoords="offset points", fontsize=7)
-    ax.set_xscale("symlog", linthresh=5, linscale=0.6)
-    ax.set_xticks([0, 5, 10, 50, 100, 500], ["0", "5", "10", "50", "100", "500"])
-    ax.minorticks_off()
-    ax.set(
-        xlim=(0, 720), ylim=(-0.02, 1.02), xlabel="False alarms per hour", ylabel="Misses (share of cries and screams)"
-    )
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.legend(loc="upper right")
-
-
-def _walk(given: Given, fitted: Mapping[str, np.ndarray]) -> list[tuple[str, str, pd.DataFrame, np.ndarray]]:
-    return [
-        (split, model, rows, np.asarray(predictions[model], dtype=float))
-        for split, (rows, predictions) in given.items()
-        for model in fitted
-        if model in predictions
-    ]
-
-
-def _states(values: np.ndarray, temperature: float) -> dict[str, np.ndarray]:
-    return {"before": values, "after": ensemble.apply_temperature(values, temperature)}
-
-
-def _all_bins(values: np.ndarray, ids: np.ndarray) -> pd.DataFrame:
-    parts = [
-        reliability(*confidence_in(values, ids, what), binning=binning).assign(what=what, binning=binning)
-        for what in (TOP, *config.CLASS_NAMES)
-        for binning in BINNINGS
-    ]
-    return pd.concat(parts)
-
-
-def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, N_CURVE_POINTS).round().astype(int))]
-
-
-def _front(table: pd.DataFrame) -> pd.DataFrame:
-    first = [name for name in ("split", "model", "state", "temperature", "what", "binning", "alarm") if name in table]
-    return table[[*first, *(name for name in table if name not in first)]]
-
-
-def _figures(tables: Mapping[str, pd.DataFrame], temperatures: Mapping[str, float]) -> dict[str, object]:
-    """Return what the report quotes: temperatures, the measures and the assumptions behind figures per hour."""
-    found: dict[str, dict] = {}
-    for (split, model, state), part in tables["calibration_measures"].groupby(["split", "model", "state"], sort=False):
-        figures = {row["measure"]: interval_of(row) for row in part.to_dict("records")}
-        size = {name: int(part[name].iloc[0]) for name in ("n_clips", "n_groups")}
-        found.setdefault(split, {}).setdefault(model, size)[state] = figures
-    return {
-        "temperatures": dict(temperatures),
-        "temperatures_searched": list(ensemble.TEMPERATURES),
-        "measures": found,
-        "n_bins": N_BINS,
-        "chunks_per_hour": decisions.CHUNKS_PER_HOUR,
-        "prevalence_assumed": dict(decisions.PREVALENCE),
-    }

@@ -65,11 +65,6 @@ MISTAKES = {
         "epoch chosen on validation rows of other groups",
         "The best of many epochs on the test rows is partly their luck: such a choice can only raise the number.",
     ),
-    "together": (
-        "Windows, copies and epoch: three mistakes together",
-        "windows and copies split by group, epoch chosen on validation rows",
-        "Each mistake adds to the others.",
-    ),
 }
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
@@ -157,7 +152,6 @@ def build_pairs(
         raise ValueError(f"need embeddings and copies of {len(rows)} clips, have {[len(each) for each in everything]}.")
     repeats = {"n_repeats": n_repeats, "seed": seed}
     one_each = one_clip_per_group(rows, seed=seed)
-    cut = pool_samples(rows, everything, window_patches=WINDOW_PATCHES)
     return {
         "windows": split_pair(pool_samples(rows, [patches], window_patches=WINDOW_PATCHES), **repeats),
         "augmentation": split_pair(
@@ -166,7 +160,6 @@ def build_pairs(
         "meta": meta_pair(tested, networks, **repeats),
         "class_order": class_order_pair(tested, networks),
         "early_stopping": early_stopping_pair(pool_samples(rows, [patches]), n_epochs=n_epochs, **repeats),
-        "together": together_pair(cut, n_epochs=n_epochs, **repeats),
     }
 
 
@@ -310,15 +303,6 @@ def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed
         folds = _both_folds(samples, repeat)["control"]
         pairs.append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat))
     return Pair(samples, *(np.concatenate(values) for values in zip(*pairs, strict=True)))
-
-
-def together_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed: int) -> Pair:
-    """Deal rows at random and choose the epoch on the test rows; deal by group and choose it on validation rows."""
-    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
-    for repeat in range(seed, seed + n_repeats):
-        for place, (name, folds) in enumerate(_both_folds(samples, repeat).items()):
-            predictions[name].append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat)[place])
-    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
 
 
 def _samples_of(rows: pd.DataFrame) -> Samples:

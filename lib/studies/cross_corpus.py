@@ -22,14 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lib import config, evaluation, manifest, plots, splits
-from lib.studies import decisions
+from lib.studies import shares
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
 
 ALL = "all"  # in column source: the whole corpus group; in column corpus_group too: every clip of the table
 MEASURES = ("macro F1", "recall", "false alarms")
 COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
-RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `decisions.rate`
+RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `shares.rate`
 PROBABILITIES = list(config.CLASS_NAMES)
 CHOSEN = "ensemble"
 DARK = 0.55  # above this share a cell of the heat map is dark, its text white
@@ -245,7 +245,7 @@ def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
             recall = _exact_edge(result["per_class"][label]["recall"], n_groups=_n(groups[own])["n_groups"])
             yield {"measure": "recall", "label": label, **recall, **_n(groups[own])}
         if not own.all():
-            alarms = decisions.rate(predicted[~own], groups[~own], **options)
+            alarms = shares.rate(predicted[~own], groups[~own], **options)
             yield {"measure": "false alarms", "label": label, **{name: alarms[name] for name in RATE_COLUMNS}}
 
 
@@ -253,7 +253,7 @@ def _exact_edge(interval: evaluation.Interval, *, n_groups: int) -> evaluation.I
     """Widen the interval of a share of 0 or 1 to that of Clopper and Pearson: n of n groups hit, or none."""
     if interval["low"] is None or interval["value"] not in (0.0, 1.0):
         return interval
-    low, high = decisions.exact_bound(n_groups, is_hit=interval["value"] == 1)
+    low, high = shares.exact_bound(n_groups, is_hit=interval["value"] == 1)
     return {**interval, "low": low, "high": high}
 
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lib import evaluation, manifest, plots
 from lib.corpora import acquisition
-from lib.studies import decisions
+from lib.studies import shares
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
 
@@ -37,7 +37,6 @@ CLASSES = (
     "helicopter", "chainsaw", "siren", "car horn", "engine", "train", "church bells", "airplane", "fireworks",
     "hand saw",
 )  # fmt: skip
-ANIMALS = (*CLASSES[:10], "crickets", "chirping birds")  # the two last are filed under natural soundscapes
 HEITTOLA_CLASSES = CLASSES[:10]
 HEITTOLA_ACCURACY = 0.912
 ESC10_CLASSES = (
@@ -230,7 +229,7 @@ def _by_class(right: pd.DataFrame, classes: tuple[str, ...], *, n_bootstrap: int
 
 
 def _accuracy(part: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    found = decisions.rate(part["right"], part["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
+    found = shares.rate(part["right"], part["group_id"].to_numpy(), n_bootstrap=n_bootstrap, seed=seed)
     return {name: found[name] for name in ("value", "low", "high", "interval", "n_clips", "n_groups")}
 
 

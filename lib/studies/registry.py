@@ -20,15 +20,14 @@ def _study(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], **option
     return Step(name, inputs, outputs, module=f"lib.studies.{name}", **options)
 
 
-_CALIBRATION = ("measures", "bins", "coverage_risk", "abstain", "thresholds", "costs")
+_CALIBRATION = ("measures", "bins", "coverage_risk", "abstain")
 STUDIES: tuple[Step, ...] = (
     # Judge what the notebooks predicted: a minute each.
     _study("cross_corpus", _NETWORKS, ("cross_corpus", "left_out_scores")),
-    _study("hard_negatives", _NETWORKS, ("hard_negatives_test", "hard_negatives_left_out")),
     _study("calibration", _NETWORKS, tuple(f"calibration_{name}" for name in _CALIBRATION)),
     _study("esc10", _DATA, (), variables=("TFHUB_CACHE_DIR",)),
     # Run the networks on changed clips, or fit many heads: ten minutes to an hour each on two cores.
-    _study("shortcuts", _NETWORKS, ("shortcuts", "cue_destroyed"), on_request=True),
+    _study("shortcuts", _DATA, ("shortcuts",), on_request=True),
     _study("robustness", _NETWORKS, ("robustness",), on_request=True),
     _study("common_mistakes", _NETWORKS, ("common_mistakes",), on_request=True),
     _study("options", _DATA, ("options",), on_request=True),

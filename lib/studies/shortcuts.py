@@ -1,11 +1,11 @@
-"""Shortcuts: how well a cue that is no content predicts the class, and what the networks lose without the cue.
+"""Shortcuts: how well a cue that is no content predicts the class.
 
 A cue (bandwidth, duration, level, silence, sample rate) that predicts the class in these recordings predicts nothing in
 a home. It is measured on the recordings as published, on the clips after preprocessing, and on windows as
 training draws them; each time randomised trees predict groups, and corpus groups, that they were not fitted on.
 
 Not all of it is a shortcut: pauses, crest and bandwidth belong to a sound too. What falls to chance or below on unseen
-corpora was the recorder's; what the networks lose with a cue destroyed shows how much they rely on it.
+corpora was the recorder's. What the networks lose without a cue is in `lib.studies.robustness` (telephone, gain).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from scipy import signal
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import audio, augment, config, evaluation, manifest, plots, preprocess, splits, windows
+from lib import audio, config, evaluation, manifest, plots, preprocess, splits, windows
 from lib.studies.folds import group_folds
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns
@@ -42,27 +42,17 @@ STAGE_HATCHES = ("", "//", "..")  # told apart by print in grey too
 CHANCE = 1 / 3  # balanced accuracy of three classes
 STAGES = ("recordings as published", "after preprocessing", "training windows")
 SCHEMES = ("other groups", "unseen corpora")
-UNTOUCHED = "as they are"
 
 EDGE_DB = 60.0  # a resampler leaves less than this below the spectrum's peak, a room more: there the bandwidth ends
 N_FFT = 512
 N_FOLDS = 5
 N_TREES, MIN_CLIPS_A_LEAF = 200, 5
-LOW_PASS_HZ = 4000.0
-CUT_SECONDS = 1.0
-HIGHEST_PEAK = 0.99  # of a clip brought to one loudness: rounding must not pass full scale
 
 Waveforms = Sequence[np.ndarray]
 
 
 def run(inputs: Inputs) -> Result:
-    """Score classifiers that are given one cue alone, and the networks without the cue.
-
-    Returns
-    -------
-    Result
-        Tables shortcuts (`audit`) and cue_destroyed.
-    """
+    """Score classifiers that are given one cue alone: table shortcuts, as `audit`."""
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
     drawn = windows.draw(rows, dict(zip(rows["clip_id"], waveforms, strict=True)), seed=SEED)[1]
     measured = (
@@ -71,19 +61,13 @@ def run(inputs: Inputs) -> Result:
         measure_all([prepare(window) for window in drawn]),
     )
     audited = audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)
-    test_rows = inputs.rows("test")
-    changed = destroy(inputs.waveforms("test"))
-    predictions = {condition: inputs.predict(clips) for condition, clips in changed.items()}
-    destroyed = cue_destroyed(test_rows, predictions, seed=SEED)
     figures = {
         "chance": CHANCE,
         "n_clips": len(rows),
         "n_groups": int(rows["group_id"].nunique()),
         "n_corpus_groups": int(splits.corpus_group(rows["source"]).nunique()),
-        "n_test_clips": len(test_rows),
-        "n_test_groups": int(test_rows["group_id"].nunique()),
     }
-    return Result(figures, {"shortcuts": audited, "cue_destroyed": destroyed})
+    return Result(figures, {"shortcuts": audited})
 
 
 def audit(
@@ -130,85 +114,6 @@ def audit(
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | _scores(values, before, truth, resamples=resamples))
     return pd.DataFrame(table)
-
-
-def cue_destroyed(
-    rows: pd.DataFrame,
-    predictions: Mapping[str, Mapping[str, np.ndarray]],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compare each network's predictions with a cue destroyed with those on the clips as they are.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        label and group_id of clips that the networks were not trained on.
-    predictions : mapping of str to mapping of str to ndarray (n_clips, 3)
-        Condition (`UNTOUCHED` and those of `destroy`) to network to probabilities.
-
-    Returns
-    -------
-    DataFrame
-        One row per condition and network, without `UNTOUCHED`: macro_f1 and balanced_accuracy with low and high, the
-        paired change of macro F1 (below 0: lost) with change_low and change_high, n_clips and n_groups.
-
-    Raises
-    ------
-    ValueError
-        If there are no predictions on the untouched clips.
-    """
-    if UNTOUCHED not in predictions:
-        raise ValueError(f"predictions on the clips {UNTOUCHED!r} are missing: there are {sorted(predictions)}.")
-    truth = {"class_ids": manifest.class_ids(rows), "groups": rows["group_id"].to_numpy()}
-    resamples = {"n_bootstrap": n_bootstrap, "seed": seed}
-    table = [
-        {"condition": condition, "network": network}
-        | _scores(values, predictions[UNTOUCHED][network], truth, resamples=resamples)
-        for condition, networks in predictions.items()
-        if condition != UNTOUCHED
-        for network, values in networks.items()
-    ]
-    return pd.DataFrame(table)
-
-
-def destroy(waveforms: Waveforms) -> dict[str, list[np.ndarray]]:
-    """Return the clips as they are and with each cue destroyed: the conditions of `cue_destroyed`."""
-    return {
-        UNTOUCHED: list(waveforms),
-        "bandwidth: below 4 kHz": [augment.low_pass(waveform, cutoff_hz=LOW_PASS_HZ) for waveform in waveforms],
-        "level: one loudness": one_loudness(waveforms),
-        "duration: loudest 1 s": [loudest_second(waveform) for waveform in waveforms],
-    }
-
-
-def one_loudness(waveforms: Waveforms) -> list[np.ndarray]:
-    """Return the clips at exactly one RMS over their whole length.
-
-    It is the median of theirs, or less where the clip with the highest crest would pass full scale.
-
-    Raises
-    ------
-    ValueError
-        If a clip is silent.
-    """
-    rms = np.array([np.sqrt(np.mean(np.square(waveform, dtype=np.float64))) for waveform in waveforms])
-    if not (rms > 0).all():
-        raise ValueError(f"clip {int(np.argmin(rms))} is silent: it has no loudness.")
-    peaks = np.array([np.abs(waveform).max() for waveform in waveforms])
-    target = min(np.median(rms), HIGHEST_PEAK * (rms / peaks).min())
-    return [(waveform * (target / level)).astype(np.float32) for waveform, level in zip(waveforms, rms, strict=True)]
-
-
-def loudest_second(waveform: np.ndarray) -> np.ndarray:
-    """Return the second with the most energy; a shorter clip is repeated up to one second (`augment.random_crop`)."""
-    n_samples = round(CUT_SECONDS * config.SAMPLE_RATE_HZ)
-    if len(waveform) <= n_samples:
-        return augment.random_crop(waveform, n_samples, np.random.default_rng(0))
-    energy = np.cumsum(np.concatenate([[0.0], np.square(waveform, dtype=np.float64)]))
-    start = int(np.argmax(energy[n_samples:] - energy[:-n_samples]))
-    return waveform[start : start + n_samples]
 
 
 def measure(waveform: np.ndarray, sample_rate_hz: float = config.SAMPLE_RATE_HZ) -> dict[str, float]:
@@ -351,16 +256,13 @@ def _in_processes(work: Callable, tasks: Sequence, *, n_workers: int) -> list:
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Draw what each cue alone predicts, once per scheme, and what the networks lose without it."""
+    """Draw what each cue alone predicts, once per scheme."""
     figures = {}
     for scheme, part in tables["shortcuts"].groupby("scheme", sort=False):
         figure, ax = plots.subplots(height_inches=0.42 * part["cue"].nunique() + 1.0)
         draw_cues(ax, part)
         ax.set_title(scheme, loc="left", pad=22)
         figures[f"shortcuts_{scheme.replace(' ', '_')}"] = figure
-    table = tables["cue_destroyed"]
-    figures["cue_destroyed"], ax = plots.subplots(height_inches=0.5 * table["condition"].nunique() + 0.9)
-    draw_destroyed(ax, table)
     return figures
 
 
@@ -384,27 +286,5 @@ def draw_cues(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(range(len(cues)), cues)
     ax.set_ylim(len(cues) - 0.5, -0.5)
     ax.set(xlim=(0, 1), xlabel="Balanced accuracy (bar: value, line: 95 % interval)")
-    ax.grid(visible=False, axis="y")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-
-
-def draw_destroyed(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw `cue_destroyed`: what each network loses or gains in macro F1, by condition."""
-    conditions, networks = (list(dict.fromkeys(table[name])) for name in ("condition", "network"))
-    height = 0.8 / len(networks)
-    for number, network in enumerate(networks):
-        rows = table[table["network"] == network]
-        places = np.array([conditions.index(name) for name in rows["condition"]])
-        places = places + (number - (len(networks) - 1) / 2) * height
-        colour = plots.SERIES_COLOURS[number % len(plots.SERIES_COLOURS)]
-        for place, (_, row) in zip(places, rows.iterrows(), strict=True):
-            ax.plot(row[["change_low", "change_high"]], [place, place], color="0.3", linewidth=1, zorder=2)
-        marker = "osD^v"[number % 5]
-        look = {"color": colour, "marker": marker, "markeredgecolor": "black", "markersize": 6}
-        ax.plot(rows["change"], places, linestyle="", label=network, zorder=3, **look)
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(conditions)), conditions)
-    ax.set_ylim(len(conditions) - 0.5, -0.5)
-    ax.set(xlabel="Change of macro F1 (mark: value, line: 95 % interval)")
     ax.grid(visible=False, axis="y")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)

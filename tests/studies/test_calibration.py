@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from lib import config, ensemble, plots
-from lib.studies import calibration, decisions
+from lib import config, ensemble
+from lib.studies import calibration
 
 
 def drawn(n, rng):
@@ -32,10 +32,9 @@ def frame(class_ids, groups):
 @pytest.mark.parametrize("binning", calibration.BINNINGS)
 def test_labels_drawn_from_the_probabilities_leave_no_error_and_sharpened_ones_do(rng, binning):
     probabilities, class_ids = drawn(20_000, rng)
-    for what in (calibration.TOP, *config.CLASS_NAMES):
-        assert calibration.ece(*calibration.confidence_in(probabilities, class_ids, what), binning=binning) < 0.02
+    assert calibration.ece(*calibration.top_class(probabilities, class_ids), binning=binning) < 0.02
     sharp = ensemble.apply_temperature(probabilities, 1 / 3)
-    assert calibration.ece(*calibration.confidence_in(sharp, class_ids, calibration.TOP), binning=binning) > 0.1
+    assert calibration.ece(*calibration.top_class(sharp, class_ids), binning=binning) > 0.1
 
 
 def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
@@ -93,7 +92,7 @@ def test_the_interval_of_the_error_covers_the_truth_about_as_often_as_it_says():
 def sharpened(rng, n):
     probabilities, class_ids = drawn(n, rng)
     sharp = ensemble.apply_temperature(probabilities, 0.5)
-    return *calibration.confidence_in(sharp, class_ids, calibration.TOP), sharp, class_ids
+    return *calibration.top_class(sharp, class_ids), sharp, class_ids
 
 
 def test_few_clips_leave_gaps_by_chance_and_the_table_says_how_large(rng):
@@ -124,30 +123,41 @@ def found():
 
 
 def test_thresholds_are_those_of_validation_on_every_split(found):
-    for name, keys in (("abstain", ["model", "target_risk"]), ("costs", ["model", "alarm", "miss_costs"])):
-        table = found.tables[f"calibration_{name}"]
-        assert (table.groupby(keys)["threshold"].nunique() == 1).all()
-        assert set(table["split"]) == {"validation", "test", "left_out"}
+    table = found.tables["calibration_abstain"]
+    assert (table.groupby(["model", "target_risk"])["threshold"].nunique() == 1).all()
+    assert set(table["split"]) == {"validation", "test", "left_out"}
     assert set(found.figures["measures"]["left_out"]) == {"yamnet"}
-    abstain = found.tables["calibration_abstain"].query("split == 'validation'").dropna(subset="risk")
-    assert (abstain["risk"] <= abstain["target_risk"]).all()
+    kept = table.query("split == 'validation'").dropna(subset="risk")
+    assert (kept["risk"] <= kept["target_risk"]).all()
 
 
-def test_the_drawings_take_the_tables_and_name_their_axes(found):
-    tables = {name.removeprefix("calibration_"): table for name, table in found.tables.items()}
-    _, axes = plots.subplots(1, 3)
-    bins = tables["bins"].query("split == 'test' and model == 'yamnet' and what == 'top' and binning == 'width'")
-    calibration.draw_reliability(axes[0], bins)
-    abstain = tables["abstain"].query("split == 'test' and target_risk == 0.05")
-    calibration.draw_coverage_risk(axes[1], tables["coverage_risk"].query("split == 'test'"), abstain=abstain)
-    either = "model == 'yamnet' and alarm == 'either'"
-    chosen = tables["costs"].query(either)
-    calibration.draw_alarm_trade(axes[2], tables["thresholds"].query(either), by="split", chosen=chosen)
-    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
-    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
-        "perfect",
-        "before (n = 300)",
-        "after (n = 300)",
-    ]
-    assert len(axes[2].texts) == 3 * len(decisions.COST_RATIOS)
+def test_the_drawings_name_their_axes_and_n(found):
+    tables = {name: table.replace({"model": {"yamnet": "ensemble"}}) for name, table in found.tables.items()}
+    figures = calibration.draw(tables)
+    assert all(ax.get_xlabel() and ax.get_ylabel() for figure in figures.values() for ax in figure.axes)
+    texts = [text.get_text() for text in figures["reliability"].axes[0].get_legend().get_texts()]
+    assert texts == ["perfect", "before (n = 300)", "after (n = 300)"]
     plt.close("all")
+
+
+def test_a_perfect_classifier_has_no_risk_and_one_that_knows_its_errors_has_it_last(rng):
+    truth = rng.integers(0, 3, 100)
+    perfect = np.eye(3)[truth] * 0.9 + 0.1 / 3
+    curve = calibration.coverage_risk(perfect, truth)
+    assert curve.iloc[-1]["coverage"] == 1 and curve["risk"].max() == 0
+    knows = perfect.copy()
+    knows[:10] = np.eye(3)[(truth[:10] + 1) % 3] * 0.2 + 0.8 / 3  # wrong, and least sure
+    curve = calibration.coverage_risk(knows, truth)
+    assert curve["coverage"].tolist() == [0.9, 1.0] and curve["risk"].tolist() == [0.0, 0.1]
+
+
+def test_the_threshold_to_abstain_keeps_the_risk_and_most_predictions():
+    truth, sure = np.zeros(10, dtype=int), np.linspace(0.95, 0.5, 10)
+    probabilities = np.column_stack([sure, 1 - sure, np.zeros(10)])
+    probabilities[[4, 8]] = probabilities[[4, 8]][:, [1, 0, 2]]  # the fifth and the ninth answer are wrong
+    curve = calibration.coverage_risk(probabilities, truth)
+    threshold = calibration.abstain_threshold(probabilities, truth, risk=0.13)
+    assert threshold == pytest.approx(sure[7])  # one error in eight
+    assert curve["risk"].iloc[7] == 0.125
+    assert calibration.abstain_threshold(probabilities, truth, risk=0.3) == 0
+    assert calibration.abstain_threshold(probabilities[4:5], truth[:1], risk=0.1) > 1

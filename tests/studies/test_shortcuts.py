@@ -148,57 +148,9 @@ def test_recordings_are_measured_as_published_and_go_to_their_clips(tmp_path):
         shortcuts.measure_recordings(pd.DataFrame({"clip_id": ["s-c3-00"]}), raw, data_dir=tmp_path, n_workers=1)
 
 
-def test_every_condition_destroys_its_cue():
-    rng = np.random.default_rng(2)
-    noise = (0.05 * rng.standard_normal(40_000)).astype(np.float32)
-    noise[20_000:36_000] *= 4  # the loudest second
-    noise[[20_000, 35_999]] = 0.5
-    waveforms = [noise, tone(440, seconds=0.4, level=0.9), tone(6000, level=0.01)]
-    changed = shortcuts.destroy(waveforms)
-    assert all(np.array_equal(*pair) for pair in zip(changed[shortcuts.UNTOUCHED], waveforms, strict=True))
-    dull, even, short = (changed[name] for name in list(changed)[1:])
-    assert np.std(dull[2]) < 0.1 * np.std(waveforms[2]) and np.std(dull[1]) > 0.95 * np.std(waveforms[1])
-    rms = [float(np.sqrt(np.mean(np.square(waveform, dtype=float)))) for waveform in even]
-    assert rms == pytest.approx([rms[0]] * 3, rel=1e-5) and max(np.abs(each).max() for each in even) <= 1
-    assert [len(each) for each in short] == [16_000] * 3 and np.array_equal(short[0], noise[20_000:36_000])
-
-
-def test_one_loudness_gives_way_to_the_highest_crest_and_refuses_silence():
-    click = np.zeros(16_000, np.float32)
-    click[100] = 0.5  # crest of 42 dB
-    even = shortcuts.one_loudness([click, tone(440, level=0.5), tone(200, level=0.5)])
-    assert np.abs(even[0]).max() == pytest.approx(shortcuts.HIGHEST_PEAK, abs=1e-6)
-    assert [float(np.sqrt(np.mean(each**2))) for each in even] == pytest.approx([0.99 / np.sqrt(16_000)] * 3, rel=1e-4)
-    with pytest.raises(ValueError, match="clip 1 is silent"):
-        shortcuts.one_loudness([click, np.zeros(100, np.float32)])
-
-
-def test_identical_answers_lose_nothing_and_wrong_ones_everything(rows):
-    right = np.eye(3)[rows["label"].map(config.CLASS_ID)]
-    answers = {
-        shortcuts.UNTOUCHED: {"yamnet": right},
-        "same": {"yamnet": right},
-        "turned": {"yamnet": np.roll(right, 1, axis=1)},
-    }
-    table = shortcuts.cue_destroyed(rows, answers, **FEW).set_index("condition")
-    assert table.loc["same", ["macro_f1", "change", "change_low", "change_high"]].tolist() == [1, 0, 0, 0]
-    assert table.loc["turned", ["macro_f1", "change", "change_low", "change_high"]].tolist() == [0, -1, -1, -1]
-    del answers[shortcuts.UNTOUCHED]
-    with pytest.raises(ValueError, match="missing"):
-        shortcuts.cue_destroyed(rows, answers, **FEW)
-
-
-def test_the_tables_can_be_drawn(rows, blind):
-    from matplotlib import pyplot as plt
-
-    right = np.eye(3)[rows["label"].map(config.CLASS_ID)]
-    answers = {name: {"yamnet": right, "wav2vec2": right} for name in (shortcuts.UNTOUCHED, "below 4 kHz")}
-    fig, (left, right_ax) = plt.subplots(1, 2)
+def test_the_audit_can_be_drawn(rows, blind):
     audited = shortcuts.audit(rows, {"before": blind}, **FEW)
-    shortcuts.draw_cues(left, audited[audited["scheme"] == "other groups"])
-    assert [tick.get_text() for tick in left.get_yticklabels()] == [*shortcuts.CUES, shortcuts.ALL_CUES]
-    widths = sorted(patch.get_width() for patch in left.patches)
-    assert widths == pytest.approx(sorted(audited.loc[audited["scheme"] == "other groups", "balanced_accuracy"]))
-    shortcuts.draw_destroyed(right_ax, shortcuts.cue_destroyed(rows, answers, **FEW))
-    assert [tick.get_text() for tick in right_ax.get_yticklabels()] == ["below 4 kHz"]
-    plt.close(fig)
+    figure = shortcuts.draw({"shortcuts": audited})["shortcuts_other_groups"]
+    ax, part = figure.axes[0], audited[audited["scheme"] == "other groups"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [*shortcuts.CUES, shortcuts.ALL_CUES]
+    assert sorted(patch.get_width() for patch in ax.patches) == pytest.approx(sorted(part["balanced_accuracy"]))

@@ -144,7 +144,7 @@ class Classifier:
             If there is no trained detector.
         """
         if self.detector is None:
-            raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies detector` trains it.")
+            raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
         stream, windows = audio.stream(path), []
         detection = self.detector.detect(self._classified(stream, windows))
         return FilePrediction(

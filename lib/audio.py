@@ -111,13 +111,6 @@ def _resampled(decoding: Decoding, to_hz: int) -> Iterator[np.ndarray]:
 def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Stream:
     """Return a recording of any length as blocks, in bounded memory.
 
-    Parameters
-    ----------
-    path : path-like
-        Recording in any container that FFmpeg reads.
-    sample_rate_hz : int
-        Rate of the blocks in hertz.
-
     Returns
     -------
     Stream
@@ -149,21 +142,9 @@ def read(
 def load(
     path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ, max_seconds: float = MAX_SECONDS
 ) -> np.ndarray:
-    """Read a recording as a waveform.
+    """Read a recording in any container that FFmpeg reads as a waveform (n_samples,): mono, finite, in [-1, 1].
 
-    Parameters
-    ----------
-    path : path-like
-        Recording in any container that FFmpeg reads.
-    sample_rate_hz : int
-        Rate of the result in hertz.
-    max_seconds : float
-        Longest recording accepted; `stream` reads any.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-        Mono, finite, in [-1, 1]. Content over full scale is turned down, never clipped.
+    Content over full scale is turned down, never clipped. `max_seconds` is the longest accepted; `stream` reads any.
 
     Raises
     ------
@@ -175,18 +156,7 @@ def load(
 
 
 def inspect(path: str | os.PathLike[str]) -> AudioInfo:
-    """Read what a recording's header says; where it promises no length, decode to count.
-
-    Parameters
-    ----------
-    path : path-like
-        Recording in any container that FFmpeg reads.
-
-    Raises
-    ------
-    AudioError
-        As for `load`.
-    """
+    """Return what a recording's header says; where it promises no length, decode to count. Errors as for `load`."""
     decoding = Decoding(Path(path), max_seconds=MAX_STREAM_SECONDS)
     n_frames, head = decoding.count(), decoding.head
     return AudioInfo(n_frames / head.sample_rate_hz, head.sample_rate_hz, head.channels, head.container, head.codec)
@@ -248,19 +218,7 @@ def write_pcm16(path: str | os.PathLike[str], waveform: np.ndarray) -> None:
 
 
 def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read back what `write_pcm16` wrote, exactly.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
-
-    Raises
-    ------
-    InvalidWaveform
-        The file is sound audio but not 16 kHz mono PCM16.
-    AudioError
-        As for `load`.
-    """
+    """Read back what `write_pcm16` wrote, exactly: (n_samples,); InvalidWaveform for any other kind of file."""
     info = inspect(path)
     if (info.container, info.codec, info.sample_rate_hz, info.channels) != ("WAV", "PCM_16", SAMPLE_RATE_HZ, 1):
         raise InvalidWaveform(f"expected 16 kHz mono PCM16 WAV, got {info}", path)

@@ -185,7 +185,7 @@ def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
 
 
 def balanced_weights(frame: pd.DataFrame, *, smoothing: float = 0.5, class_smoothing: float = 0.0) -> np.ndarray:
-    """Return sampling weights, sum 1: classes equal; sources of a class and groups of a source nearly so.
+    """Return sampling weights (n_rows,), sum 1: classes equal; sources of a class and groups of a source nearly so.
 
     Parameters
     ----------
@@ -195,12 +195,7 @@ def balanced_weights(frame: pd.DataFrame, *, smoothing: float = 0.5, class_smoot
         Exponent: a source counts with (its groups)^smoothing in its class, a group with (its clips)^smoothing in its
         source. 0 makes them equal, 1 leaves them as they are.
     class_smoothing : float
-        Exponent: a class counts with (its clips)^class_smoothing. At 0 a network predicts screams as if
-        they were as common as normal sound.
-
-    Returns
-    -------
-    ndarray, (n_rows,)
+        The same of a class: at 0 a network predicts screams as if they were as common as normal sound.
     """
     rows = frame[["label", "source", "group_id"]]
     groups = rows.value_counts().rename("n_clips").reset_index()

@@ -110,16 +110,11 @@ def meta_features(probabilities: Probabilities) -> np.ndarray:
 
 
 def fit_rule(name: str, probabilities: Probabilities, class_ids: np.ndarray) -> Rule:
-    """Fit a rule on clips that none of the networks was trained on.
+    """Fit one of `RULES` on clips that none of the networks was trained on.
 
-    Parameters
-    ----------
-    name : str
-        One of `RULES`. "weighted" takes the weights with the smallest log-loss; "calibrated" gives each model the
-        temperature with the smallest log-loss before they are averaged; "meta" is a multinomial logistic regression
-        on log-probabilities with balanced class weights (stacking: Wolpert 1992, Stacked generalization).
-    probabilities : mapping of str to ndarray (n_clips, 3)
-    class_ids : ndarray of int, shape (n_clips,)
+    "weighted" takes the weights with the smallest log-loss; "calibrated" gives each model the temperature with the
+    smallest log-loss before they are averaged; "meta" is a multinomial logistic regression on log-probabilities with
+    balanced class weights (stacking: Wolpert 1992, Stacked generalization).
 
     Returns
     -------

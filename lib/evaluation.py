@@ -57,19 +57,10 @@ def score(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> dict:
-    """Score a classifier, with 95 % percentile intervals from a bootstrap over groups.
+    """Score a classifier's probabilities (n_clips, 3), with 95 % percentile intervals from a bootstrap over groups.
 
     Clips of one infant or speaker are alike, so resampling clips would make intervals too narrow; whole groups are
     drawn with replacement instead (Field and Welsh 2007, Bootstrapping clustered data).
-
-    Parameters
-    ----------
-    probabilities : ndarray, shape (n_clips, 3)
-        In CLASS_NAMES order.
-    class_ids : ndarray of int, shape (n_clips,)
-        True classes.
-    groups : sequence of str, length n_clips
-    n_bootstrap, seed : int
 
     Returns
     -------

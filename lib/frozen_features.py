@@ -61,16 +61,15 @@ def cached(
 ) -> np.ndarray:
     """Return features (n_clips, n_features), computing only those that `folder` does not hold yet.
 
+    Each file in it is named by its waveform's hash; whoever changes what a network is given, or how its features are
+    pooled, has to rename the pooling or clear the folder.
+
     Parameters
     ----------
     compute : callable
         Some waveforms to their features (n, n_features); blocks hold clips of like length.
-    waveforms : sequence of ndarray, each (n_samples,)
-    folder : Path
-        Each file in it is named by its waveform's hash; whoever changes what a network is given, or how its features
-        are pooled, has to rename the pooling or clear the folder.
-    progress : callable
-        Wraps the blocks of clips (tqdm, say).
+    waveforms, folder, progress
+        As in `of_clips`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest() for waveform in waveforms]
@@ -85,17 +84,12 @@ def cached(
 
 
 def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
-    """Return a fitted scaler and logistic regression as one linear layer on features as they are.
-
-    Parameters
-    ----------
-    head : Pipeline
-        ``make_pipeline(StandardScaler(), LogisticRegression())``, fitted.
+    """Return ``make_pipeline(StandardScaler(), LogisticRegression())``, fitted, as one linear layer.
 
     Returns
     -------
     (ndarray, ndarray)
-        Weights (n_classes, n_features) and biases (n_classes,), the scaling included.
+        Weights (n_classes, n_features) and biases (n_classes,) on features as they are, the scaling included.
     """
     scale, regression = (step for _, step in head.steps)
     kernel = regression.coef_ / scale.scale_

@@ -48,10 +48,7 @@ def read(path: Path, *, splits: Iterable[str] | None = None) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    ManifestError
-        If a column, label, split, path, hash or number is not as the schema has it.
+    FileNotFoundError, ManifestError
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: run notebooks 01 and 02 first (./run_all.sh does).")
@@ -120,22 +117,7 @@ def is_safe_path(path: str) -> bool:
 
 
 def class_ids(frame: pd.DataFrame) -> np.ndarray:
-    """Return the class of every row as its place in `config.CLASS_NAMES`.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Rows with label.
-
-    Returns
-    -------
-    ndarray of int, (n_rows,)
-
-    Raises
-    ------
-    KeyError
-        If a label is not one of the classes.
-    """
+    """Return the class of every row (n_rows,) as its place in `config.CLASS_NAMES`; KeyError for another label."""
     return np.array([config.CLASS_ID[label] for label in frame["label"]], dtype=int)
 
 

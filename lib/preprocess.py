@@ -139,19 +139,7 @@ def attrition_by_source(attrition: pd.DataFrame) -> pd.DataFrame:
 
 
 def process_waveform(waveform: np.ndarray, options: Options) -> np.ndarray:
-    """Turn one segment as recorded into what the networks are given.
-
-    Parameters
-    ----------
-    waveform : ndarray, (n_samples,)
-        16 kHz mono.
-    options : Options
-
-    Returns
-    -------
-    ndarray, (n_samples,)
-        As `waveforms.prepare` leaves it; `inference.Classifier` does the same to what it is given.
-    """
+    """Turn one segment (n_samples,) as recorded into what the networks are given: `waveforms.prepare`."""
     if options.reduce_noise:
         waveform = reduce_noise(waveform)
     if options.normalise_pitch:

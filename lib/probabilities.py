@@ -23,16 +23,11 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, model: str, scheme:
     frame : DataFrame
         Manifest rows, or rows of `lib.windows`.
     probabilities : ndarray, shape (n_rows, 3)
-        In the order of the rows and of CLASS_NAMES.
+        In the order of the rows and of CLASS_NAMES; ValueError if a row is not finite or does not sum to 1.
     model : str
         "yamnet", "wav2vec2" or a name of the ensemble's.
     scheme : str
         Of `lib.splits`: which split the model was trained on.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, or a row is not finite or does not sum to 1.
     """
     probabilities = np.asarray(probabilities, dtype=float)
     if probabilities.shape != (len(frame), len(config.CLASS_NAMES)):
@@ -57,21 +52,12 @@ def write(tables: Iterable[pd.DataFrame], path: Path) -> Path:
 
 
 def read(*paths: Path, **wanted: str) -> pd.DataFrame:
-    """Read what `write` wrote, of one or more models.
-
-    Parameters
-    ----------
-    *paths : Path
-        Tables of the same columns.
-    **wanted : str
-        Keep the rows with this value in a column: scheme="grouped", kind="window".
+    """Read what `write` wrote, of one or more models; keep the rows with the `wanted` values (kind="window").
 
     Raises
     ------
-    FileNotFoundError
-        If a table is not there.
-    ValueError
-        If one lacks a column.
+    FileNotFoundError, ValueError
+        If a table is not there, or lacks a column.
     """
     rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
     if missing := set(COLUMNS) - set(rows):
@@ -83,11 +69,6 @@ def read(*paths: Path, **wanted: str) -> pd.DataFrame:
 
 def by_model(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Split a table of several models into its clips and each model's probabilities.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        `COLUMNS`, all models for the same clips or windows.
 
     Returns
     -------

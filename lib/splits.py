@@ -48,18 +48,13 @@ def split_by_group(
     Parameters
     ----------
     frame : DataFrame
-        Needs the columns label, source, subtype and group_id.
+        Needs the columns label, source, subtype and group_id; the rows' order decides nothing.
     fractions : sequence of float
         Wanted shares of `SPLITS`; their sum is 1.
     seed : int
-        Decides between groups of equal size. The rows' order decides nothing.
+        Decides between groups of equal size.
     kept : Series of str, optional
         The split of groups that keep theirs, by group_id (`kept_splits`); the others are drawn around them.
-
-    Returns
-    -------
-    Series of str
-        The split of each row, with the index of `frame`.
 
     Raises
     ------
@@ -191,14 +186,7 @@ def corpus_group(source: pd.Series) -> pd.Series:
 
 
 def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
-    """Read the rows of some splits of a scheme.
-
-    Parameters
-    ----------
-    scheme : str
-        "grouped", "random" or "released".
-    splits : iterable of str
-        Of `manifest.SPLITS`. "released" has no validation rows.
+    """Read the rows of some splits (of `manifest.SPLITS`) of a scheme; "released" has no validation rows.
 
     Returns
     -------
@@ -208,7 +196,7 @@ def read(scheme: str, *, splits: Iterable[str]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If there is no such scheme.
+        If the scheme is none of "grouped", "random" and "released".
     """
     wanted = tuple(splits)
     if scheme == "random":

@@ -30,10 +30,6 @@ CHECKPOINT_FILE = config.CHECKPOINT_FILES["wav2vec2"]
 POOLINGS = "mean_maximum"  # of `pool`; names a folder of frozen_features' cache
 HUB_TIMEOUT_SECONDS = 5.0
 MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
-# Of transformers' configuration: all off, for dropout takes a third of a step on a CPU; augmentation does its work.
-DROPOUTS = (
-    "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
-)  # fmt: skip
 VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
 
 
@@ -62,34 +58,8 @@ def pool(backbone: Wav2Vec2Model, input_values: torch.Tensor, attention_mask: to
     return torch.cat([mean, frames.masked_fill(~valid, -torch.inf).amax(dim=1)], dim=1)
 
 
-def compact_config() -> Wav2Vec2Config:
-    """Return a configuration of 5.7 million parameters that trains on a CPU.
-
-    Four convolutions take 16 kHz to 25 frames a second (Wav2Vec2: seven, 50 frames); the first has a stride of 20
-    samples, so the costly high-rate layers are few and narrow. Layer norm in place of group norm keeps padding from
-    leaking into the valid frames, and pre-norm ("stable layer norm") lets six layers train from initial weights.
-    """
-    return Wav2Vec2Config(
-        conv_dim=(128, 128, 192, 256),
-        conv_kernel=(256, 8, 8, 4),
-        conv_stride=(20, 4, 4, 2),
-        num_feat_extract_layers=4,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        hidden_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=1024,
-        num_conv_pos_embeddings=64,
-        num_conv_pos_embedding_groups=16,
-        **dict.fromkeys(DROPOUTS, 0.0),
-        mask_time_prob=0.05,
-        mask_time_length=4,
-        **_labels(),
-    )
-
-
-def _labels() -> dict:
+def labels() -> dict:
+    """Return the class names as transformers' configurations hold them."""
     return {
         "num_labels": len(config.CLASS_NAMES),
         "id2label": dict(enumerate(config.CLASS_NAMES)),
@@ -103,7 +73,7 @@ def device() -> torch.device:
 
 
 def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
-    """Return a network to fine-tune, with a new head, and a sentence on where its weights come from.
+    """Return a network with a new head, and a sentence on where its weights come from.
 
     Parameters
     ----------
@@ -114,17 +84,15 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
 
     Raises
     ------
-    lib.config.MissingCheckpointError
-        If "pretrained" is asked for and models/wav2vec2_pretrained is not there.
-    OSError
-        If another name or folder cannot be loaded.
+    lib.config.MissingCheckpointError, OSError
+        If models/wav2vec2_pretrained is not there, or another name or folder cannot be loaded.
     """
     if name == "auto":
         name = _choose_base()
     own = name == "pretrained"
     source = _pretrained_dir() if own else name
     # Nothing of an earlier head is kept: a released classifier given as `name` starts over.
-    model = ClipClassifier.from_pretrained(source, **_labels(), ignore_mismatched_sizes=True, dtype=torch.float32)
+    model = ClipClassifier.from_pretrained(source, **labels(), ignore_mismatched_sizes=True, dtype=torch.float32)
     model.classifier.reset_parameters()
     return model, f"compact Wav2Vec2, pretrained (models/{PRETRAINED_DIR.name})" if own else name
 
@@ -252,20 +220,15 @@ def set_head(model: ClipClassifier, kernel: np.ndarray, bias: np.ndarray) -> Non
 
 
 def set_trainable(model: ClipClassifier, *, n_layers: int | None = None, convolutions: bool = True) -> int:
-    """Freeze or unfreeze parts of the network; the head always trains.
+    """Freeze or unfreeze parts of the network and return how many parameters train; the head always does.
 
     Parameters
     ----------
     n_layers : int, optional
-        How many transformer layers train, counted from the top; None: all, and what lies between them and the
+        How many transformer layers train, counted from the top; None: all, and what is between them and the
         convolutions.
     convolutions : bool
         Whether the convolutional feature encoder trains. Frozen, it is left out of the backward graph too.
-
-    Returns
-    -------
-    int
-        Number of parameters that train.
     """
     base, layers = model.wav2vec2, model.wav2vec2.encoder.layers
     base.requires_grad_(n_layers is None)

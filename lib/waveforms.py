@@ -24,14 +24,7 @@ ACTIVE_BELOW_PEAK_DB = 40.0  # frames further below the loudest frame are pauses
 
 
 def check_waveform(waveform: np.ndarray, *, sample_rate_hz: int) -> None:
-    """Hold an array to the contract of anything that goes to a model.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-        Mono samples in [-1, 1].
-    sample_rate_hz : int
-        Its rate in hertz, which must be 16 000.
+    """Hold an array (n_samples,) to the contract of anything that goes to a model: float32, mono, 16 kHz, in [-1, 1].
 
     Raises
     ------
@@ -84,7 +77,7 @@ def remove_dc(waveform: np.ndarray) -> np.ndarray:
 def equalise_level(
     waveform: np.ndarray, *, target_db: float = -26.0, peak_db: float = -1.0, max_gain_db: float = 40.0
 ) -> np.ndarray:
-    """Bring the sounding parts of a waveform to one level by a single gain.
+    """Bring the sounding parts of a waveform (n_samples,) to one level by a single gain.
 
     The level is the RMS over 25 ms frames within 40 dB of the loudest frame, so that pauses do not count. The gain
     is held back where it would lift the peak over `peak_db`: nothing is clipped. Digital silence stays silent.
@@ -94,14 +87,8 @@ def equalise_level(
     waveform : ndarray of float32, shape (n_samples,)
     target_db : float
         Wanted level in dB relative to full scale (active speech level of -26 dB: ITU-T P.56, P.800).
-    peak_db : float
-        Highest peak allowed, in dB relative to full scale.
-    max_gain_db : float
-        Largest amplification, so that faint noise is not blown up.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_samples,)
+    peak_db, max_gain_db : float
+        Highest peak allowed, and the largest amplification, so that faint noise is not blown up.
     """
     level = active_rms(waveform)
     if level == 0:
@@ -125,10 +112,8 @@ def segment_bounds(
     ----------
     n_samples : int
         Length of the clip at 16 kHz.
-    segment_seconds : float
-        Length that windows should come close to.
-    min_seconds : float
-        Shortest window of a clip that is cut.
+    segment_seconds, min_seconds : float
+        Length that windows should come close to, and the shortest of a clip that is cut.
 
     Returns
     -------

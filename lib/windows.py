@@ -70,14 +70,12 @@ def draw(
     own_corpus : bool
         Backgrounds come from the event's own corpus group, as leaving it out requires. Where that has no normal clip,
         they come from the first group (by name) without a clip of the event's class.
-    seed : int
-    settings : WindowConfig
 
     Returns
     -------
     DataFrame, list of ndarray
-        One row per window with `COLUMNS`, and its waveform, float32 (n_samples,), at 16 kHz, as recorded (the networks
-        prepare it themselves). onset and offset bound the event; a background that is no clip has no corpus group.
+        `COLUMNS` of each window, and its waveform, float32 (n_samples,), at 16 kHz, as recorded. onset and offset bound
+        the event; a background that is no clip has no corpus group.
     """
     given = settings if seconds is None else replace(settings, seconds=(seconds, seconds))
     frame = rows.assign(corpus_group=splits.corpus_group(rows["source"]))
@@ -125,22 +123,10 @@ def draw_one(
 
 
 def balanced_counts(rows: pd.DataFrame, n_windows: int, *, most: int = 12, seed: int = 0) -> np.ndarray:
-    """Return how many windows each clip gets, so that classes, sources and groups are balanced.
+    """Return how many windows each clip gets, (n_rows,), so that classes, sources and groups are balanced.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Manifest rows with label, source and group_id.
-    n_windows : int
-        About how many windows in all.
-    most : int
-        Cap for one clip, so that a source of few clips is not drawn without end.
-    seed : int
-
-    Returns
-    -------
-    ndarray of int, (n_rows,)
-        Balanced weights (`augment.balanced_weights`) times `n_windows`, rounded up or down by chance.
+    Balanced weights (`augment.balanced_weights`) times `n_windows`, rounded up or down by chance, at most `most`, so
+    that a source of few clips is not drawn without end.
     """
     wanted = augment.balanced_weights(rows) * n_windows
     return np.floor(wanted + np.random.default_rng(seed).random(len(rows))).astype(int).clip(0, most)

@@ -319,7 +319,7 @@ def test_a_head_fitted_elsewhere_answers(rng):
 
 
 def test_a_head_of_another_kind_is_refused(tmp_path):
-    other = Wav2Vec2ForSequenceClassification(wav2vec2.compact_config())
+    other = Wav2Vec2ForSequenceClassification(compact_wav2vec2.compact_config())
     other.save_pretrained(tmp_path)
     config.describe_checkpoint(tmp_path, {})
     with pytest.raises(RuntimeError, match="size"):

@@ -24,7 +24,7 @@ LAST = 10**6  # a step so late that the quantiser has cooled down
 @pytest.fixture(scope="module")
 def hop_and_field():
     """Samples between two frames of the compact network, and samples that one frame hears."""
-    settings = wav2vec2.compact_config()
+    settings = compact_wav2vec2.compact_config()
     hop, field = 1, 1
     for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
         field += (kernel - 1) * hop
@@ -49,10 +49,10 @@ def teacher_windows():
 @pytest.fixture
 def small(monkeypatch):
     """The compact network with its own kernels and strides but a hundredth of its weights, and few validation crops."""
-    settings = wav2vec2.compact_config()
+    settings = compact_wav2vec2.compact_config()
     sizes = {"conv_dim": (16, 16, 24, 32), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
     settings.update(sizes | {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4})
-    monkeypatch.setattr(wav2vec2, "compact_config", lambda: copy.deepcopy(settings))
+    monkeypatch.setattr(compact_wav2vec2, "compact_config", lambda: copy.deepcopy(settings))
     monkeypatch.setattr(pretraining, "N_VALIDATION_CROPS", 16)
     monkeypatch.setattr(wav2vec2, "device", lambda: torch.device("cpu"))
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
-from lib.events import EVENT_LABELS, Event, EventSettings, EventTracker, ended, frame_spans, frames_to_events
+from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -246,27 +246,6 @@ class FrameStream:
     def _around(self, frame: int) -> list[list[np.ndarray] | None]:
         places = (frame - self._n_dropped + offset for offset in range(-PAST_PATCHES, FUTURE_PATCHES + 1))
         return [self._patches[place] if 0 <= place < len(self._patches) else None for place in places]
-
-
-class DetectorStream:
-    """Find events in a stream: the same ones however it is cut into chunks."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._stream, self._tracker = FrameStream(detector), EventTracker(detector.settings.events)
-        self._n_frames = 0
-
-    def push(self, samples: np.ndarray) -> list[Event]:
-        """Take the next samples (n_samples,), 16 kHz; return the events that nothing later can change."""
-        return self._advance(self._stream.push(samples))
-
-    def finish(self) -> list[Event]:
-        """End the stream; return the events that were still open."""
-        return sorted(self._advance(self._stream.finish()) + ended(self._tracker.finish()))
-
-    def _advance(self, frames: np.ndarray) -> list[Event]:
-        spans = frame_spans(frames, hop_seconds=HOP_SECONDS, first_frame=self._n_frames)
-        self._n_frames += len(frames)
-        return ended(self._tracker.advance(spans))
 
 
 def levels_db(patches: np.ndarray) -> np.ndarray:

@@ -165,17 +165,13 @@ def inspect(path: str | os.PathLike[str]) -> AudioInfo:
 def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
     """Find the recordings that paths of files and folders mean.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Files are taken as they are, whatever their names; of folders, all files below with a suffix of sound or film.
+    Files are taken as they are, whatever their names; of folders, all files below with a suffix of sound or film.
 
     Returns
     -------
-    files : list of Path
-        In order, those of a folder sorted.
-    skipped : list of str
-        For each other file of the folders a line with its path and why; also for a folder without recordings.
+    (list of Path, list of str)
+        The files in order, those of a folder sorted; and for each other file of the folders, or a folder without
+        recordings, a line with its path and why.
     """
     files: list[Path] = []
     skipped: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,11 +59,6 @@ def augmented_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = 
     """Return an augmented copy of a clip, the same in every run: `key` (clip and number) decides everything."""
     digest = hashlib.sha256(key.encode()).digest()
     return augment(waveform, np.random.default_rng(list(digest[:16])), settings=settings)
-
-
-def augmented_copies(waveforms: Mapping[str, np.ndarray], *, n_copies: int) -> list[dict[str, np.ndarray]]:
-    """Return copies of all clips by clip_id, a dict per copy; the same in every run."""
-    return [{i: augmented_copy(w, key=f"{i} {n}") for i, w in waveforms.items()} for n in range(n_copies)]
 
 
 def augment(

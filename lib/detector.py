@@ -135,17 +135,9 @@ class Detector:
 
     @classmethod
     def load(cls, models_dir: Path = config.MODELS_DIR, *, embed: Embed | None = None) -> Detector:
-        """Load the detector of a folder of models.
+        """Load the detector of a folder of models; MissingCheckpointError where there is none.
 
-        Parameters
-        ----------
-        models_dir : Path
-        embed : callable, optional
-            Frozen YAMNet; default: that of `lib.yamnet`, which imports TensorFlow.
-
-        Raises
-        ------
-        lib.config.MissingCheckpointError
+        `embed` is frozen YAMNet; default: that of `lib.yamnet`, which imports TensorFlow.
         """
         from safetensors.numpy import load_file
 
@@ -166,13 +158,7 @@ class Detector:
     def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
         """Return the frames that are known from a stretch of a stream alone.
 
-        Parameters
-        ----------
-        samples : ndarray, (n_samples,)
-        first_sample : int
-            The first one's number in the stream.
-        is_last : bool
-            Whether the stream ends with them.
+        `first_sample` is the number in the stream of the first of `samples`; `is_last`: the stream ends with them.
 
         Returns
         -------

@@ -178,16 +178,10 @@ def bootstrap(
 
 
 def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
-    """Return a figure with its percentile interval of `INTERVAL_PERCENT`.
+    """Return a figure with its percentile interval of `INTERVAL_PERCENT`: value, low, high.
 
-    Parameters
-    ----------
-    value : float
-        NaN where there is no figure: then value, low and high are None.
-    spread : ndarray, shape (n_bootstrap,)
-        The figure in each resample; NaN in one that has none.
-    n_groups : int
-        With fewer than `MIN_GROUPS` low and high are None.
+    `value` is NaN where there is no figure: then all three are None. `spread` (n_bootstrap,) is the figure in each
+    resample, NaN in one that has none. With fewer than `MIN_GROUPS` groups low and high are None.
     """
     tail = (100 - INTERVAL_PERCENT) / 2
     low, high = (None, None)
@@ -199,14 +193,8 @@ def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
 def format_interval(figure: Mapping[str, float | None], *, digits: int = 3, sign: bool = False) -> str:
     """Return a figure as text, "0.981 [0.961, 0.995]": the project's one way to write an interval.
 
-    Parameters
-    ----------
-    figure : mapping
-        value, low and high; None or NaN in low stands for "too few groups": then the value is written alone.
-    digits : int
-        Digits after the point.
-    sign : bool
-        Write the sign of positive numbers too, as for a difference.
+    None or NaN in low stands for "too few groups": then the value is written alone. `sign`: write the sign of positive
+    numbers too, as for a difference.
     """
     ends = [figure[end] for end in ("value", "low", "high")]
     value, low, high = (np.nan if end is None else end for end in ends)

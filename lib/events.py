@@ -49,25 +49,12 @@ class EventChange:
 
 @dataclass(frozen=True)
 class EventSettings:
-    """How probabilities become events; the first four by label.
+    """How probabilities become events; the first four by label. ValueError if a value makes no sense.
 
-    Parameters
-    ----------
-    on, off : dict of label to float
-        A label becomes active at a probability of `on` or more and stays so while it is `off` or more.
-    min_seconds : dict of label to float
-        Events shorter than this, after joining, are dropped.
-    merge_seconds : dict of label to float
-        Events of one label with at most this much other sound between them are one event (the breath in a cry).
-    bridge_seconds : float
-        An event outlives rejected or missing audio up to this long.
-    sustained_seconds : float
-        A cry that lasts this long is sustained.
-
-    Raises
-    ------
-    ValueError
-        If a value makes no sense.
+    A label becomes active at a probability of `on` or more and stays so while it is `off` or more. Events of one label
+    with at most `merge_seconds` between them are one event (a breath in a cry); shorter than `min_seconds` after that,
+    they are dropped. An event outlives rejected or missing audio up to `bridge_seconds`; a cry that lasts
+    `sustained_seconds` is sustained.
     """
 
     on: dict[str, float]
@@ -256,16 +243,9 @@ class EventTracker:
 
 
 def frame_spans(probabilities: Any, *, hop_seconds: float, first_frame: int = 0) -> Iterator[Span]:
-    """Yield the spans of frames: frame i covers [i, i + 1) times `hop_seconds`.
+    """Yield the spans of frames (n_frames, 2 or more), columns as `EVENT_LABELS`: frame i covers [i, i + 1) hops.
 
-    Parameters
-    ----------
-    probabilities : array (n_frames, 2 or more) or sequence of rows
-        Columns in the order of `EVENT_LABELS`.
-    hop_seconds : float
-        Time from one frame to the next.
-    first_frame : int
-        Number of the first row's frame, counted from the start of the stream: times cannot drift.
+    Frames count from `first_frame`, that is from the start of the stream, so that times cannot drift.
     """
     rows = probabilities.tolist() if hasattr(probabilities, "tolist") else probabilities
     for frame, row in enumerate(rows, start=first_frame):

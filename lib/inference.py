@@ -62,10 +62,8 @@ class Classifier:
     ----------
     predictors : dict of str to callable
         One per network: waveforms (16 kHz, as `waveforms.prepare` returns them) to probabilities (n, 3).
-    rule : dict
-        Ensemble rule, see `lib.ensemble`.
-    versions : dict of str to str
-        Short hash of each checkpoint's weights and of the rule.
+    rule, versions : dict
+        Ensemble rule, see `lib.ensemble`; short hashes of each checkpoint's weights and of the rule.
     detector : Detector, optional
         Finds events; without it only windows can be classified.
     """

@@ -74,9 +74,7 @@ def save(figure: Figure, name: str, *, directory: Path) -> tuple[Path, Path]:
     return png, pdf
 
 
-def close(figure: Figure) -> None:
-    """Forget a figure that was shown by hand, so that the notebook does not show it again."""
-    plt.close(figure)
+close = plt.close  # forget a figure that was shown by hand, so that the notebook does not show it again
 
 
 def waveform(
@@ -165,17 +163,10 @@ def _curves(ax: Axes, curves: Mapping[str, Curve], *, area: str, drawstyle: str)
 def score_bars(
     ax: Axes, series: Mapping[str, Mapping[str, Mapping[str, float]]], *, label: str, n: Mapping[str, int] | None = None
 ) -> None:
-    """Draw horizontal bars with 95 % intervals: one row per name, one colour per series.
+    """Draw horizontal bars of `label` with 95 % intervals: one row per name, one colour per series.
 
-    Parameters
-    ----------
-    ax : Axes
-    series : mapping of str to mapping of str to interval
-        Series (its n in its name, or given as `n`) to row name (say a model) to ``{"value", "low", "high"}``.
-    label : str
-        What is measured, e.g. ``"Macro F1"``.
-    n : mapping of str to int, optional
-        Number of clips of each row, written beside its name.
+    `series` maps a series (its n in its name, or given as `n`) to row name (say a model) to ``{"value", "low",
+    "high"}``.
     """
     names = list(dict.fromkeys(name for rows in series.values() for name in rows))
     height = 0.8 / len(series)

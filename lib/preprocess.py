@@ -96,17 +96,8 @@ def process_all(
 ) -> Processed:
     """Process every recording of a raw manifest; what an earlier run left intact is not done again.
 
-    Parameters
-    ----------
-    raw : DataFrame
-        The raw manifest.
-    options : Options
-    data_dir : Path
-        Where the manifest's paths begin.
-    n_workers : int
-        Processes; 1 works in this one.
-    progress : callable
-        Wraps the iterable of results, for example ``tqdm``.
+    The manifest's paths begin at `data_dir`; `n_workers` processes (1: this one); `progress` wraps the iterable of
+    results, for example ``tqdm``.
     """
     index_path = data_dir / "processed" / INDEX_FILE
     index = json.loads(index_path.read_text(encoding="utf-8")) if index_path.is_file() else {}

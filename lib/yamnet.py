@@ -56,15 +56,10 @@ def split_features(pooled: np.ndarray, *, concatenate: Callable = np.concatenate
 
 
 def cut_patches(waveform: np.ndarray) -> np.ndarray:
-    """Cut a waveform (n_samples,) into YAMNet's patches (n_patches, 15600), without padding.
+    """Cut a waveform (n_samples,) into YAMNet's patches (n_patches, 15600), without padding; refuse an empty one.
 
     A waveform shorter than one patch is repeated until it fills one; a tail that no full hop covers gets one more
     patch that ends with the waveform.
-
-    Raises
-    ------
-    ValueError
-        If the waveform is empty or not one-dimensional.
     """
     waveform = as_waveform(waveform)
     if waveform.size < PATCH_SAMPLES:

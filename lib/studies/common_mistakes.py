@@ -101,7 +101,7 @@ def run(inputs: Inputs) -> Result:
 
     rows = inputs.rows(*manifest.SPLITS)
     by_id = dict(zip(rows["clip_id"], inputs.waveforms(*manifest.SPLITS), strict=True))
-    copies = augment.augmented_copies(by_id, n_copies=N_COPIES)
+    copies = [{i: augment.augmented_copy(w, key=f"{i} {n}") for i, w in by_id.items()} for n in range(N_COPIES)]
     backbone = yamnet.load_base().backbone
     patches, *of_copies = [yamnet.embeddings(backbone, list(clips.values())) for clips in (by_id, *copies)]
     tested = pd.concat([inputs.rows("validation"), inputs.rows("test")], ignore_index=True)
@@ -131,7 +131,7 @@ def build_pairs(
     patches : sequence of ndarray, each (n_patches, 1024)
         YAMNet's embeddings of each clip, in the rows' order.
     copies : sequence of such sequences
-        The same of augmented copies of the clips (`lib.augment.augmented_copies`).
+        The same of augmented copies of the clips (`lib.augment.augmented_copy`).
     tested : DataFrame
         Manifest rows of clips that neither network was trained on.
     networks : mapping of str to ndarray (n_tested, 3)

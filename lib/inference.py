@@ -97,7 +97,7 @@ class Classifier:
 
         networks = {"yamnet": yamnet, "wav2vec2": wav2vec2}
         loaded = {name: networks[name].load(path) for name, path in dirs.items()}
-        predictors = {name: partial(networks[name].predict, model) for name, model in loaded.items()}
+        predictors: dict = {name: partial(networks[name].predict, model) for name, model in loaded.items()}
         versions = {name: config.version_of(path / config.CHECKPOINT_FILES[name]) for name, path in dirs.items()}
         versions["ensemble"] = config.version_of(rule_path)
         place = next((place for place in (models_dir, config.MODELS_DIR) if (place / "detector").is_dir()), None)
@@ -143,7 +143,7 @@ class Classifier:
         """
         if self.detector is None:
             raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
-        stream, windows = audio.stream(path), []
+        stream, windows = audio.stream(path), list[WindowPrediction]()
         detection = self.detector.detect(self._classified(stream, windows))
         return FilePrediction(
             str(path), detection.label, detection.events, windows, dict(self.versions), list(stream.remarks)

@@ -19,7 +19,7 @@ usage() {
 ./run_all.sh test [ARGS]       run the tests (ARGS go to pytest)
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
-./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, seeds, calibration, ...
+./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, calibration, noise, ...
 ./run_all.sh release           copy the models of the full build into models/ and write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
 ./run_all.sh fuzz [ARGS]       feed damaged audio to the decoder

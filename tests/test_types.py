@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from lib import config
 
 
-@pytest.mark.xfail(strict=False, reason="until every room is done")
 def test_mypy_finds_nothing(tmp_path):
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)]
     result = subprocess.run(command, cwd=config.PROJECT_DIR, capture_output=True, text=True)

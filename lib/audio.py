@@ -158,8 +158,9 @@ def load(
 def inspect(path: str | os.PathLike[str]) -> AudioInfo:
     """Return what a recording's header says; where it promises no length, decode to count. Errors as for `load`."""
     decoding = Decoding(Path(path), max_seconds=MAX_STREAM_SECONDS)
-    n_frames, head = decoding.count(), decoding.head
-    return AudioInfo(n_frames / head.sample_rate_hz, head.sample_rate_hz, head.channels, head.container, head.codec)
+    head = decoding.inspect()
+    seconds = (head.n_frames or 0) / head.sample_rate_hz
+    return AudioInfo(seconds, head.sample_rate_hz, head.channels, head.container, head.codec)
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from lib.decoding import errors
 from lib.decoding.errors import DamagedAudio, DecodeTimeout, EmptyAudio, MissingAudio, NonFiniteAudio, TruncatedAudio
-from lib.decoding.head import Head, check_length
-from lib.decoding.pool import DecoderCrashed, DecoderTimeout, borrow_decoder
-from lib.decoding.wav import Wav, read_wav
+from lib.decoding.head import Head
+from lib.decoding.process import borrow_decoder
+from lib.decoding.wav import read_wav
 
 MAX_PEAK = 2.0**31  # integers written as floats reach this; more is damage
 OUTLIER_PEAK = 16.0  # floats this far over full scale are judged by the next line
@@ -48,62 +48,50 @@ class Decoding:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the samples, float32 (n_samples, n_channels), finite; raise a named error as soon as it is known."""
         n_frames = 0
-        with self._source(count_only=False) as source:
+        with contextlib.closing(self._source(head_only=False)) as source:
             for block in source:
                 n_frames += len(block)
-                check_length(n_frames / self.head.sample_rate_hz, self.path, max_seconds=self.max_seconds)
+                self.head.check(self.path, self.max_seconds, n_frames)
                 _check_values(block, self.path)
                 yield block
         self._check_promise(n_frames)
 
-    def count(self) -> int:
-        """Return the samples per channel that the header promises, counted by decoding where it promises none."""
-        with self._source(count_only=True) as source:
-            n_counted = sum(len(block) for block in source)
-        return n_counted if self.head.n_frames is None else self.head.n_frames
+    def inspect(self) -> Head:
+        """Return the head, with the samples counted by decoding where none are promised."""
+        for _ in self._source(head_only=True):
+            pass
+        return self.head
 
-    @contextlib.contextmanager
-    def _source(self, *, count_only: bool) -> Iterator[Iterator[np.ndarray]]:
+    def _source(self, *, head_only: bool) -> Generator[np.ndarray]:
         with _regular_file(self.path) as descriptor:
-            wav = read_wav(descriptor, self.path)
-            blocks = self._plain(wav, descriptor, count_only) if wav else self._decoded(count_only)
-            with contextlib.closing(blocks):
-                yield blocks
+            if wav := read_wav(descriptor, self.path):
+                self.head, self.remarks[:] = wav.head, wav.remarks
+                self.head.check(self.path, self.max_seconds)
+                yield from () if head_only else wav.blocks(descriptor)
+            else:
+                yield from self._decoded(head_only)
 
-    def _plain(self, wav: Wav, descriptor: int, count_only: bool) -> Generator[np.ndarray]:
-        self.head, self.remarks[:] = wav.head, wav.remarks
-        self.head.check(self.path, max_seconds=self.max_seconds)
-        yield from () if count_only else wav.blocks(descriptor)
-
-    def _decoded(self, count_only: bool) -> Generator[np.ndarray]:
+    def _decoded(self, head_only: bool, *, is_second_try: bool = False) -> Generator[np.ndarray]:
         last: dict = {}
-        with contextlib.closing(self._messages(count_only)) as messages:
-            for message in messages:
-                if isinstance(message, np.ndarray):
-                    yield message.reshape(-1, self.head.channels)
-                elif "head" in message:
-                    self.head = Head(**message["head"])
-                else:
-                    last = message
+        try:
+            with borrow_decoder() as decoder:
+                for message in decoder.messages(self.path, max_seconds=self.max_seconds, head_only=head_only):
+                    if isinstance(message, np.ndarray):
+                        yield message.reshape(-1, self.head.channels)
+                    elif "head" in message:
+                        self.head = Head(**message["head"])
+                    else:
+                        last = message
+        except TimeoutError as error:
+            raise DecodeTimeout(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
+        except EOFError as error:
+            if is_second_try or hasattr(self, "head"):
+                raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
+            yield from self._decoded(head_only, is_second_try=True)  # perhaps it crashed while idle, for want of memory
+            return
         if "error" in last:
             raise getattr(errors, last["error"])(last["what"], self.path)
         self.remarks[:], self._n_filled = last["remarks"], last["n_filled"]
-        if count_only and self.head.n_frames is None:
-            yield np.empty((last["n_frames"], 0), np.float32)
-
-    def _messages(self, count_only: bool) -> Generator[dict | np.ndarray]:
-        for attempt in (1, 2):
-            try:
-                with borrow_decoder() as decoder:
-                    yield from decoder.messages(self.path, max_seconds=self.max_seconds, count_only=count_only)
-                return
-            except DecoderCrashed as error:  # perhaps while it was idle, for want of memory: once more
-                if attempt == 2 or hasattr(self, "head"):
-                    raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
-            except DecoderTimeout as error:
-                raise DecodeTimeout(
-                    f"its decoder has not finished it in the time allowed ({error})", self.path
-                ) from error
 
     def _check_promise(self, n_frames: int) -> None:
         if not n_frames:

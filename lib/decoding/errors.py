@@ -15,6 +15,9 @@ class AudioError(ValueError):
 
     next_step = "Leave this recording out, or replace it."
 
+    def __init_subclass__(cls, next_step: str) -> None:
+        cls.next_step = next_step
+
     def __init__(self, what: str, where: object = "") -> None:
         super().__init__(what, printable(where) if where else "")
         self.what, self.where = self.args
@@ -24,67 +27,45 @@ class AudioError(ValueError):
         return f"{prefix}{self.what.rstrip('.')}. {self.next_step}"
 
 
-class MissingAudio(AudioError):
+class MissingAudio(AudioError, next_step="Check the path and its permissions."):
     """There is no regular file to read at this path, or it may not be read."""
 
-    next_step = "Check the path and its permissions."
 
-
-class NotAudio(AudioError):
+class NotAudio(AudioError, next_step="Give a recording or a film with sound."):
     """The bytes are no recording that FFmpeg knows."""
 
-    next_step = "Give a recording or a film with sound."
 
-
-class UnsupportedFormat(AudioError):
+class UnsupportedFormat(AudioError, next_step="Export it again as WAV, FLAC or M4A."):
     """No sound track with a known codec, or a rate or channel count that makes no sense."""
 
-    next_step = "Export it again as WAV, FLAC or M4A."
 
-
-class TruncatedAudio(AudioError):
+class TruncatedAudio(AudioError, next_step="Fetch or export the recording again."):
     """Less than half of the length that is known can be decoded."""
 
-    next_step = "Fetch or export the recording again."
 
-
-class DamagedAudio(AudioError):
+class DamagedAudio(AudioError, next_step="Fetch or export the recording again."):
     """Nothing of it, or too little, can be decoded."""
 
-    next_step = "Fetch or export the recording again."
 
-
-class EmptyAudio(AudioError):
+class EmptyAudio(AudioError, next_step="Check the device or the program that recorded it."):
     """A valid file without a single sample."""
 
-    next_step = "Check the device or the program that recorded it."
 
-
-class NonFiniteAudio(AudioError):
+class NonFiniteAudio(AudioError, next_step="Export it again as integer PCM."):
     """Samples that are NaN or infinite."""
 
-    next_step = "Export it again as integer PCM."
 
-
-class TooLong(AudioError):
+class TooLong(AudioError, next_step="Read it in blocks with lib.audio.stream, or cut it."):
     """More audio than the stated maximum for one piece."""
 
-    next_step = "Read it in blocks with lib.audio.stream, or cut it."
 
-
-class TooShort(AudioError):
+class TooShort(AudioError, next_step="Give a longer recording."):
     """Less audio than any model here can judge."""
 
-    next_step = "Give a longer recording."
 
-
-class DecodeTimeout(AudioError):
+class DecodeTimeout(AudioError, next_step="Treat the file as damaged; convert it if you trust it."):
     """The decoder used more time than the length of the recording can justify."""
 
-    next_step = "Treat the file as damaged; convert it if you trust it."
 
-
-class InvalidWaveform(AudioError):
+class InvalidWaveform(AudioError, next_step="Use lib.audio.load, or to_mono and resample, to make it."):
     """An array that is not float32 of shape (n_samples,) in [-1, 1] at the expected rate."""
-
-    next_step = "Use lib.audio.load, or to_mono and resample, to make it."

@@ -26,21 +26,15 @@ class Head:
     n_frames: int | None = None
     slack_seconds: float = 0.0
 
-    def describe(self) -> str:
-        """Return one line for messages."""
+    def __str__(self) -> str:
         return f"{self.container} {self.codec}, {self.sample_rate_hz} Hz, {self.channels} ch"
 
-    def check(self, path: Path, *, max_seconds: float) -> None:
-        """Raise UnsupportedFormat, EmptyAudio or TooLong before anything is allocated."""
+    def check(self, path: Path, max_seconds: float, n_decoded: int = 0) -> None:
+        """Raise UnsupportedFormat, EmptyAudio or TooLong, by what is promised and by the samples decoded so far."""
         if not (MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ and 1 <= self.channels <= MAX_CHANNELS):
             limits = f"outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, 1 to {MAX_CHANNELS} ch"
-            raise UnsupportedFormat(f"it is {self.describe()}, {limits}", path)
+            raise UnsupportedFormat(f"it is {self}, {limits}", path)
         if self.n_frames == 0:
             raise EmptyAudio("it holds no samples", path)
-        check_length((self.n_frames or 0) / self.sample_rate_hz, path, max_seconds=max_seconds)
-
-
-def check_length(seconds: float, path: Path, *, max_seconds: float) -> None:
-    """Raise TooLong above the limit."""
-    if seconds > max_seconds:
-        raise TooLong(f"it lasts {seconds:.1f} s or more, the maximum here is {max_seconds:g} s", path)
+        if (seconds := max(self.n_frames or 0, n_decoded) / self.sample_rate_hz) > max_seconds:
+            raise TooLong(f"it lasts {seconds:.1f} s or more, the maximum here is {max_seconds:g} s", path)

@@ -36,14 +36,13 @@ class Wav:
     sample_rate_hz: int
     frame_bytes: int
     parts: list[tuple[int, int]] = field(default_factory=list)
-    n_promised: int | None = None
+    n_promised: int = 0
     remarks: list[str] = field(default_factory=list)
 
     @property
     def head(self) -> Head:
-        """What the header promises; where it gives no length, what the file holds."""
-        n_frames = self.n_held if self.n_promised is None else self.n_promised
-        return Head("WAV", self.layout["subtype"], self.sample_rate_hz, self.layout["channels"], n_frames)
+        """What is promised, by the header or by what the file holds."""
+        return Head("WAV", self.layout["subtype"], self.sample_rate_hz, self.layout["channels"], self.n_promised)
 
     @property
     def n_held(self) -> int:
@@ -64,12 +63,8 @@ def read_wav(descriptor: int, path: Path) -> Wav | None:
     """Find the sound of a WAV file; None where it is none, or where its codec is not plain.
 
     Read to the end of the file: sound whose size is given as 2 GiB and more. Read on: into a second data chunk, a
-    second recording behind the first, and sound behind a size that is 0 or too small. Each leaves a remark.
-
-    Raises
-    ------
-    TruncatedAudio, DamagedAudio
-        It ends before any sound; its sound comes before its description.
+    second recording behind the first, and sound behind a size that is 0 or too small. Each leaves a remark. Raise
+    TruncatedAudio where it ends before any sound, DamagedAudio where its sound comes before its description.
     """
     if not (order := _order(descriptor, 0)):
         return None
@@ -109,7 +104,7 @@ def _layout(data: bytes, order: str) -> Wav | None:
     layout = {"subtype": codec, "channels": channels, "endian": endian, "samplerate": 48_000}
     wav = Wav(layout, rate_hz, frame_bytes)
     if block != frame_bytes or byte_rate not in (0, rate_hz * frame_bytes):
-        wav.remarks.append(f"its header contradicts itself: read as {wav.head.describe()}")
+        wav.remarks.append(f"its header contradicts itself: read as {wav.head}")
     return wav
 
 
@@ -117,6 +112,7 @@ def _find_sound(wav: Wav, descriptor: int, order: str, offset: int, n_bytes: int
     n_file = os.fstat(descriptor).st_size
     wav.parts = [(offset, min(n_bytes, n_file - offset))]
     if n_bytes >= OPEN_BYTES and n_bytes > n_file - offset:
+        wav.n_promised = wav.n_held
         wav.remarks.append("its header gives no length of the sound: read to the end of the file")
         return
     wav.n_promised = n_bytes // max(wav.frame_bytes, 1)

@@ -14,7 +14,7 @@ import pytest
 from audio_bytes import TONE, by_av, extensible, flac, float_wav, m4a, mp3, ogg, opus, wav
 
 from lib import audio
-from lib.decoding import pool
+from lib.decoding import process as pool
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_a_decoder_that_hangs_is_ended(fresh_pool, ogg_path, monkeypatch):
 
 
 def test_a_decoder_that_computes_for_ever_is_ended_by_the_kernel(fresh_pool, ogg_path):
-    with pytest.raises(pool.DecoderTimeout), pool.borrow_decoder() as decoder:
+    with pytest.raises(TimeoutError), pool.borrow_decoder() as decoder:
         os.kill(decoder.process.pid, signal.SIGXCPU)  # what the kernel sends when RLIMIT_CPU is spent
-        list(decoder.messages(ogg_path, max_seconds=60.0, count_only=False))
+        list(decoder.messages(ogg_path, max_seconds=60.0, head_only=False))
     assert not fresh_pool
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 
 from lib import config
 
@@ -112,7 +113,7 @@ def meta_features(probabilities: Probabilities) -> np.ndarray:
 def fit_rule(name: str, probabilities: Probabilities, class_ids: np.ndarray) -> Rule:
     """Fit one of `RULES` on clips that none of the networks was trained on.
 
-    "weighted" takes the weights with the smallest log-loss; "calibrated" gives each model the temperature with the
+    "weighted" takes the weights with the highest macro F1; "calibrated" gives each model the temperature with the
     smallest log-loss before they are averaged; "meta" is a multinomial logistic regression on log-probabilities with
     balanced class weights (stacking: Wolpert 1992, Stacked generalization).
 
@@ -177,15 +178,9 @@ def load_rule(path: Path) -> Rule:
 
 
 def _best_weights(probabilities: Probabilities, class_ids: np.ndarray) -> list[float]:
-    """Return the weights of two models with the smallest log-loss, classes counting alike; ties: nearest to equal."""
-    class_ids = np.asarray(class_ids)
-    share = np.bincount(class_ids, minlength=N_CLASSES)[class_ids]
+    """Return the weights of two models with the highest macro F1; ties: nearest to equal."""
     grid = sorted(np.linspace(0, 1, WEIGHT_STEPS + 1), key=lambda first: abs(first - 0.5))
-    losses = [_log_loss(weighted(probabilities, (first, 1 - first)), class_ids, 1 / share) for first in grid]
-    first = float(grid[int(np.argmin(losses))])
+    mixes = [weighted(probabilities, (first, 1 - first)).argmax(axis=1) for first in grid]
+    scores = [f1_score(class_ids, predicted, average="macro", zero_division=0) for predicted in mixes]
+    first = float(grid[int(np.argmax(np.round(scores, 9)))])
     return [round(first, 6), round(1 - first, 6)]
-
-
-def _log_loss(probabilities: np.ndarray, class_ids: np.ndarray, row_weights: np.ndarray) -> float:
-    true = np.clip(probabilities[np.arange(len(class_ids)), class_ids], SMALLEST_PROBABILITY, 1.0)
-    return round(float(np.average(-np.log(true), weights=row_weights)), 9)  # rounding error decides no tie

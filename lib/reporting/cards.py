@@ -33,12 +33,6 @@ SPLITS = {
     "test_random_split": "test of a random split (leaky, for comparison only)",
     "left_out": "unseen corpora (leave-one-corpus-out)",
 }
-MEASURES = {
-    "log_loss": "log-loss (nats)",
-    "brier": "Brier score",
-    "ece_width": "ECE, equal width",
-    "ece_mass": "ECE, equal mass",
-}
 
 
 def model_card(report: Results, models_dir: Path) -> str:
@@ -56,7 +50,6 @@ def model_card(report: Results, models_dir: Path) -> str:
         scores=_scores(report, list(MODEL_TITLES)),
         by_source=_accuracy(report, "source"),
         by_kind=_accuracy(report, "kind"),
-        calibration=_calibration(report),
         limits=results.limits(report),
     )
 
@@ -205,18 +198,6 @@ def _scores(report: Results, models: list[str]) -> list[list[str]]:
 def _accuracy(report: Results, by: str) -> list[list[str]]:
     table = report.table(f"06_by_{by}")
     return [] if table is None else [[row[by], format_interval(row), *_n(row)] for row in table.to_dict("records")]
-
-
-def _calibration(report: Results) -> list[list[str]]:
-    """Return how well the ensemble's probabilities agree with frequencies, before and after temperature scaling."""
-    table = report.table("study_calibration_measures")
-    if table is None:
-        return []
-    rows = table[(table["split"] == "test") & (table["model"] == "ensemble") & table["measure"].isin(MEASURES)]
-    return [
-        [MEASURES[row["measure"]], row["state"], f"{row['temperature']:.2f}", format_interval(row), *_n(row)]
-        for row in rows.to_dict("records")
-    ]
 
 
 def _energy(info: Mapping) -> list[list[str]]:

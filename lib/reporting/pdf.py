@@ -133,17 +133,10 @@ def title_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(path: Path, *, chapters: Sequence[str], front: Mapping) -> Path:
-    """Write the PDF and return its path.
+    """Write a PDF of pages given as HTML, and return its path.
 
-    Parameters
-    ----------
-    path : Path
-        The PDF to write.
-    chapters : sequence of str
-        HTML of the pages, in order.
-    front : mapping
-        Title page: ``title``, ``subtitle``, ``synthetic`` (bool), ``lines`` (list of str), ``headline`` (str) and
-        ``rows`` (list of rows of three str, header first).
+    `front` is the title page: title, subtitle, synthetic (bool), lines (list of str), headline (str) and rows (lists of
+    three str, header first).
     """
     import typst
 

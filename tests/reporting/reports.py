@@ -79,12 +79,10 @@ def write(folder: Path, *, product: bool = True, studies: bool = True) -> result
         if content is not None:
             (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     splits = [(label, split, 1000, 4) for label in config.CLASS_NAMES for split in manifest.SPLITS]
-    measures = {"split": "test", "model": "ensemble", "state": "before", "temperature": 1.0, "measure": "brier"}
     tables = {
         "02_splits": pd.DataFrame(splits, columns=["class", "split", "clips", "groups"]),
         "06_by_source": pd.DataFrame([{"source": "normal / emodb", **figure(None), "value": 1.0, **SIZE}]),
         "06_by_kind": pd.DataFrame([{"kind": "normal / speech_child", **figure(0.5), **SIZE}]),
-        "study_calibration_measures": pd.DataFrame([measures | figure(0.111) | SIZE]),
     }
     for name, table in tables.items():
         table.to_csv(folder / "tables" / f"{name}.csv", index=False)

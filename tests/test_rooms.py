@@ -56,12 +56,15 @@ def test_a_room_imports_neither_the_service_nor_notebooks_nor_tests(path):
         assert reaches(path, "lib.reporting", "lib.studies") == []
 
 
-@pytest.mark.xfail(strict=False, reason="until every room is done")
-def test_the_lesson_and_the_code_stay_small():
+def test_the_lesson_stays_small():
     assert [path.name for path in LESSON if n_lines([path]) >= MAX_LINES] == []
     entries = [p.name for p in (config.PROJECT_DIR / "lib").iterdir() if p.name not in ("__init__.py", "__pycache__")]
     assert len(entries) - len(ROOMS) <= MAX_ENTRIES, sorted(entries)
     assert n_lines(LESSON) <= MAX_LINES_IN_ALL
+
+
+@pytest.mark.xfail(strict=False, reason="until every room is done")
+def test_the_code_stays_small():
     assert n_lines(files("lib") + files("temporal_workflow")) <= MAX_CODE_LINES
 
 

@@ -59,15 +59,6 @@ def reliability(
     return table[table["n"] > 0].reset_index(drop=True)
 
 
-def ece(confidence: np.ndarray, correct: np.ndarray, *, binning: str = "width", n_bins: int = N_BINS) -> float:
-    """Return the expected calibration error: the mean gap between confidence and accuracy over the bins, by clips.
-
-    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
-    """
-    bins = reliability(confidence, correct, binning=binning, n_bins=n_bins)
-    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["n"]))
-
-
 def _edges(confidence: np.ndarray, binning: str, n_bins: int) -> np.ndarray:
     if binning not in BINNINGS:
         raise ValueError(f"binning is {binning!r}, expected one of {BINNINGS}.")
@@ -104,7 +95,8 @@ def measures(
         Columns measure, value, low, high and perfect: what 95 of 100 perfectly calibrated classifiers with these very
         probabilities stay below (labels drawn from them, clips independent), for few clips leave gaps by chance.
         Measures: ece_width and ece_mass of the most probable class; brier, the squared error summed over the three
-        classes (Brier 1950; 0 to 2); log_loss in nats. Resampling adds noise, which can only widen gaps; so the
+        classes (Brier 1950; 0 to 2); log_loss in nats. ECE: Naeini et al. 2015, "Obtaining well calibrated
+        probabilities using Bayesian binning". Resampling adds noise, which can only widen gaps; so the
         interval of an ECE is shifted by the resamples' mean excess, and cut at 0.
     """
     probabilities, class_ids = np.asarray(probabilities, dtype=float), np.asarray(class_ids)

@@ -167,7 +167,7 @@ def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTS
     """Return one row per mistake.
 
     Columns: key, mistake, control, macro F1 of both and their difference, each with low and high (usual, usual_low,
-    usual_high, control_f1, ..., difference_...), verdict, n_rows, n_clips, n_groups, n_repeats.
+    usual_high, control_f1, ..., difference_...), n_rows, n_clips, n_groups, n_repeats.
     """
     return pd.DataFrame([_compare(key, pair, n_bootstrap=n_bootstrap, seed=seed) for key, pair in pairs.items()])
 
@@ -184,7 +184,7 @@ def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, 
         "n_groups": len(np.unique(samples.groups)),
         "n_repeats": len(pair.usual) // len(samples.class_ids),
     }
-    return row | {"verdict": verdict(intervals["difference"])} | counts
+    return row | counts
 
 
 def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> dict[str, evaluation.Interval]:
@@ -213,16 +213,6 @@ def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
     """Return confusion counts (n_repeats, n_groups, 3, 3)."""
     repeats = np.split(probabilities, len(probabilities) // len(samples.class_ids))
     return np.stack([evaluation.confusion_by_group(part, samples.class_ids, samples.groups) for part in repeats])
-
-
-def verdict(difference: evaluation.Interval) -> str:
-    """Say in words what the interval of the mistake less its control shows."""
-    low, high = difference["low"], difference["high"]
-    if low is None or high is None:
-        return "too few groups to say"
-    if low > 0:
-        return "optimistic"
-    return "lower than the control" if high < 0 else "no difference shown"
 
 
 def pool_samples(

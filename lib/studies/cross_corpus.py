@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from lib import config, evaluation, manifest, plots, splits
 from lib.studies import shares
@@ -32,7 +32,6 @@ COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low"
 RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `shares.rate`
 PROBABILITIES = list(config.CLASS_NAMES)
 CHOSEN = "ensemble"
-DARK = 0.55  # above this share a cell of the heat map is dark, its text white
 
 
 def run(inputs: Inputs) -> Result:
@@ -155,55 +154,38 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw recall by corpus group and class of the chosen model."""
     table = tables["cross_corpus"]
     rows = table[(table["model"] == CHOSEN) & (table["measure"] == "recall")]
-    rows = rows[(rows["source"] == ALL) & (rows["corpus_group"] != ALL)]
-    rows = rows.assign(source=rows["corpus_group"]).sort_values("source", ignore_index=True)
-    figure, ax = plots.subplots(height_inches=0.37 * rows["source"].nunique() + 1.0)
-    draw_recalls(ax, rows)
+    rows = rows[(rows["source"] == ALL) & (rows["corpus_group"] != ALL)].sort_values("corpus_group")
+    figure, ax = plots.subplots(height_inches=0.37 * rows["corpus_group"].nunique() + 1.0)
+    draw_recalls(ax, rows, by="corpus_group")
     return {"cross_corpus": figure}
 
 
-def draw_recalls(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw recall as a heat map: source by row, class by column, each cell with value, interval and n.
+def draw_recalls(ax: Axes, table: pd.DataFrame, *, by: str) -> None:
+    """Draw recall as a heat map: `by` by row, class by column, each cell with value, interval and n.
 
     Parameters
     ----------
     ax : Axes
-        About 0.37 inches high for each source, and 1 inch more.
+        About 0.37 inches high for each row, and 1 inch more.
     table : DataFrame
-        Recall rows of `matrix`, one per source and class. A cell without interval (too few groups) is hatched; an empty
-        one is a class that the source does not hold.
+        Recall rows of `matrix`. A cell without interval has too few groups for one; an empty cell is a class that the
+        row does not hold.
+    by : str
+        "corpus_group" or "source".
     """
-    sources = list(dict.fromkeys(zip(table["corpus_group"], table["source"], strict=True)))
-    shares = np.full((len(sources), len(config.CLASS_NAMES)), np.nan)
-    for row in table.itertuples():
-        place = sources.index((row.corpus_group, row.source)), config.CLASS_NAMES.index(row.label)
-        shares[place] = row.value
-        _draw_cell(ax, place, row)
-    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    ax.figure.colorbar(image, ax=ax, label="Recall, corpus group left out", pad=0.02, fraction=0.04)
-    for line, (corpus_group, _) in enumerate(sources):
-        if line and corpus_group != sources[line - 1][0]:  # a line between corpus groups
-            ax.axhline(line - 0.5, color="0.3", linewidth=0.8)
-    names = [source if source == group else f"{source}\n({group})" for group, source in sources]
-    ax.set_yticks(range(len(sources)), names, fontsize=7)
-    ax.set_xticks(range(len(config.CLASS_NAMES)), config.CLASS_NAMES)
-    ax.xaxis.tick_top()
-    ax.set_title("n in clips / groups; hatched: too few groups for an interval", fontsize=8)
+    cells = [
+        f"{evaluation.format_interval(interval_of(row), digits=2)}\nn = {row['n_clips']:,} / {row['n_groups']:,}"
+        for row in table.to_dict("records")
+    ]
+    wide = table.assign(cell=cells).pivot(index=by, columns="label", values=["value", "cell"])
+    values, text = (wide[name].reindex(columns=list(config.CLASS_NAMES)) for name in ("value", "cell"))
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "annot_kws": {"fontsize": 7}, "linewidths": 0.8}
+    bar = {"label": "Recall, corpus group left out", "pad": 0.02, "fraction": 0.04}
+    seaborn.heatmap(values.astype(float), annot=text, fmt="", ax=ax, cbar_kws=bar, **look)
+    ax.set(xlabel="", ylabel="")
+    ax.set_title("n in clips / groups; no interval: too few groups", fontsize=8)
     ax.tick_params(length=0)
     ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-
-
-def _draw_cell(ax: Axes, place: tuple[int, int], row: Any) -> None:
-    is_small = np.isnan(row.low)
-    text = f"{evaluation.format_interval(row._asdict(), digits=2)}\nn = {row.n_clips:,} / {row.n_groups:,}"
-    colour = "white" if row.value > DARK else "black"
-    look = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
-    if is_small:
-        corner = place[1] - 0.5, place[0] - 0.5
-        ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.6", linewidth=0))
-        look |= {"color": "black", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
-    ax.text(place[1], place[0], text, **look)
 
 
 def _long(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -53,9 +53,6 @@ def test_a_planted_shortcut_is_found_and_no_other(rows, blind, rng):
         for cue in set(shortcuts.CUES) - {"bandwidth"}:
             assert abs(found[cue] - 1 / 3) < 0.12, cue
         assert abs(picked(table, scheme, "after")["bandwidth"] - 1 / 3) < 0.12
-    change = table.set_index(["scheme", "stage", "cue"])
-    assert change.loc[("other groups", "after", "bandwidth"), "change_high"] < -0.4
-    assert (table[table["stage"] == "before"][["change", "change_low", "change_high"]] == 0).all().all()
     assert set(table["n_clips"]) == {N_CLIPS} and set(table["n_groups"]) == {90}
 
 

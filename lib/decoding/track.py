@@ -41,13 +41,7 @@ HINTS = {b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`", b"
 class Track:
     """The first sound track with sound of a file, for one pass.
 
-    Parameters
-    ----------
-    path : Path
-    logs : list
-        Where `av.logging.Capture` puts FFmpeg's complaints.
-    progress : callable
-        Told how many seconds have been decoded, so that time is granted for them.
+    `logs` is where `av.logging.Capture` puts FFmpeg's complaints; `progress` is told how many seconds are decoded.
     """
 
     def __init__(self, path: Path, logs: list, progress: Callable[[float], None]) -> None:
@@ -66,10 +60,9 @@ class Track:
         self._format, stream = container.format.name, container.streams.audio[index]
         self._start = (container.start_time or 0) / 1e6 if self._format in OWN_CLOCK else 0.0
         self._frames = self._decoded(container, stream)
-        frame = next(self._frames, None)
-        if frame is None and self._n_failed:
-            raise DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
-        if frame is None:
+        if (frame := next(self._frames, None)) is None:
+            if self._n_failed:
+                raise DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
             raise EmptyAudio("it holds no samples", self.path)
         self._frame, self.rate_hz, self.channels = frame, frame.sample_rate, frame.layout.nb_channels
         self._promise = self._promised_seconds(container, stream)
@@ -91,13 +84,12 @@ class Track:
                     self._progress(sound.tell() / self.rate_hz)
                     yield block
             return
-        waiting, n_waiting = [], 0
+        waiting: list[np.ndarray] = []
         for samples in self._clocked():
             waiting.append(samples)
-            n_waiting += len(samples)
-            if n_waiting >= BLOCK_FRAMES:
+            if sum(map(len, waiting)) >= BLOCK_FRAMES:
                 yield np.concatenate(waiting)
-                waiting, n_waiting = [], 0
+                waiting.clear()
         if waiting:
             yield np.concatenate(waiting)
         self._conclude()
@@ -157,10 +149,9 @@ class Track:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.FFmpegError as error:
-                self._complaints.insert(0, f"it cannot be read beyond {seconds:.2f} s: {error.strerror}")
+            except (StopIteration, av.error.FFmpegError) as error:
+                if isinstance(error, av.error.FFmpegError):
+                    self._complaints.insert(0, f"it cannot be read beyond {seconds:.2f} s: {error.strerror}")
                 return
             self._first_byte = self._first_byte if self._n_packets else packet.pos or 0
             self._n_packets += packet.size > 0
@@ -172,9 +163,8 @@ class Track:
                 self._n_failed += 1
                 self._complaints = self._complaints or [str(error.strerror)]
             self._n_complaints += len(self._logs)
-            self._complaints = self._complaints or [
-                f"{part}: {ascii(text.strip())}" for _, part, text in self._logs[:1]
-            ]
+            for _, part, text in self._logs[:1] if not self._complaints else ():
+                self._complaints.append(f"{part}: {ascii(text.strip())}")
             self._logs.clear()
             self._progress(seconds)
 

@@ -92,15 +92,8 @@ def caf(
     """A CAF file; flags 1 is float, 2 little-endian."""
     description = struct.pack(">d4sIIIII", rate, codec, flags, *packet, channels, bits)
     size = len(data) + 4 if size is None else size
-    return (
-        b"caff\0\1\0\0desc"
-        + struct.pack(">q", 32)
-        + description
-        + b"data"
-        + struct.pack(">q", size)
-        + b"\0\0\0\0"
-        + data
-    )
+    head = b"caff\0\1\0\0desc" + struct.pack(">q", 32) + description
+    return head + b"data" + struct.pack(">q", size) + b"\0\0\0\0" + data
 
 
 @lru_cache

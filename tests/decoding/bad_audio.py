@@ -166,17 +166,10 @@ add("bytes/html", "an error page", NotAudio, lambda: b"<!DOCTYPE html><html><h1>
 add("bytes/xml", "a cloud store's refusal", NotAudio, lambda: b'<?xml version="1.0"?><Error>AccessDenied</Error>')
 add("bytes/json", "the JSON of an API's refusal", NotAudio, lambda: b'{"error": "rate limit exceeded"}')
 add("bytes/git_lfs", "a Git LFS pointer", NotAudio, lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
-for name, magic in {
-    "png": b"\x89PNG\r\n\x1a\n",
-    "jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF",
-    "gif": b"GIF89a",
-    "pdf": b"%PDF-1.7\n",
-    "zip": b"PK\x03\x04",
-    "gzip": b"\x1f\x8b\x08",
-    "program": b"\x7fELF\x02\x01\x01",
-    "pickle": b"\x80\x04\x95",
-    "numpy": b"\x93NUMPY\x01\0",
-}.items():
+magics = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF", "gif": b"GIF89a", "pdf": b"%PDF-1.7\n"}
+magics |= {"zip": b"PK\x03\x04", "gzip": b"\x1f\x8b\x08", "program": b"\x7fELF\x02\x01\x01"}
+magics |= {"pickle": b"\x80\x04\x95", "numpy": b"\x93NUMPY\x01\0"}
+for name, magic in magics.items():
     add(f"bytes/{name}", f"another kind of file ({name})", NotAudio, lambda magic=magic: magic + noise(5000))
 add("bytes/playlist", "a playlist of a local file", NotAudio, lambda: b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
 add("bytes/concat", "an ffmpeg script of a local file", NotAudio, lambda: b"ffconcat version 1.0\nfile /etc/passwd\n")
@@ -293,9 +286,8 @@ add("samples/inf", "one sample is infinite", NonFiniteAudio, lambda: float_wav(s
 add("samples/minus_inf", "one sample is minus infinity", NonFiniteAudio, lambda: float_wav(spoiled(8_000, -inf)))
 add("samples/double_nan", "a NaN among doubles", NonFiniteAudio, lambda: doubles(spoiled(5, nan)))
 add("samples/double_overflow", "doubles of 1e300", NonFiniteAudio, lambda: doubles(TONE.astype("f8") * 1e300))
-add(
-    "samples/spike", "one sample of 1e30, beside which the rest is silence", BROKEN, lambda: float_wav(spoiled(8, 1e30))
-)
+spike = "one sample of 1e30, beside which the rest is silence"
+add("samples/spike", spike, BROKEN, lambda: float_wav(spoiled(8, 1e30)))
 add("samples/integers_as_floats", "floats to 32,767", Sound(1.0, -3), lambda: float_wav(TONE * 2 * 32_767))
 add("samples/over_full_scale", "floats that run to 4", Sound(1.0, -3), lambda: float_wav(TONE * 8))
 add("samples/enormous", "floats to 3e38", BROKEN, lambda: stereo(6e38 * TONE.astype("f8"), 6e38 * TONE.astype("f8")))
@@ -504,12 +496,8 @@ add("m4a/box_bomb", "200,000 empty boxes, which move the sound", BROKEN, lambda:
 whole_m4a = Sound(1.02)
 add("m4a/encrypted", "called encrypted (enca), and is not", whole_m4a, lambda: m4a().replace(b"mp4a", b"enca"))
 add("m4a/codec", "an unknown name of the codec", whole_m4a, lambda: m4a().replace(b"mp4a", b"abcd"))
-add(
-    "m4a/promise_times_10",
-    "its media box promises 10 s",
-    whole_m4a,
-    lambda: after(m4a(), b"mdhd", 16, u32(160_000, ">")),
-)
+ten = u32(160_000, ">")
+add("m4a/promise_times_10", "its media box promises 10 s", whole_m4a, lambda: after(m4a(), b"mdhd", 16, ten))
 add("m4a/promise_endless", "it promises 2**32 - 2", whole_m4a, lambda: after(m4a(), b"mdhd", 16, u32(2**32 - 2, ">")))
 add("m4a/rate_1", "its entry says 1 Hz", whole_m4a, lambda: after(m4a(), b"mp4a", 24, struct.pack(">H", 1)))
 add("m4a/film_alone", "a film without sound", ODD, film_alone)

@@ -44,14 +44,8 @@ class Summary:
     slowest_seconds: float = 0.0
 
     def __add__(self, other: Summary) -> Summary:
-        return Summary(
-            self.n_mutants + other.n_mutants,
-            self.outcomes + other.outcomes,
-            self.hangs + other.hangs,
-            self.uncaught + other.uncaught,
-            self.unfit + other.unfit,
-            max(self.slowest_seconds, other.slowest_seconds),
-        )
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return Summary(**sums | {"slowest_seconds": max(self.slowest_seconds, other.slowest_seconds)})
 
     def __str__(self) -> str:
         lines = [f"{self.n_mutants} mutants", f"accepted: {self.outcomes['accepted']}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_bytes import TONE, by_av, tone, wav, written
+from audio_bytes import opus, pages, tone, wav, written
 
 from lib import audio
 
@@ -71,8 +71,6 @@ def test_the_first_track_with_sound_is_read(tmp_path, container, codec, silent):
 
 def test_a_gap_keeps_the_clock(tmp_path):
     """Opus whose pages from 5 to 6 s are damaged: what follows stays at its time."""
-    from audio_bytes import opus, pages
-
     whole = pages(opus())
     (tmp_path / "a.opus").write_bytes(b"".join(whole[:6] + whole[8:]))
     remarks, seconds = remarks_and_seconds(tmp_path / "a.opus")
@@ -80,22 +78,6 @@ def test_a_gap_keeps_the_clock(tmp_path):
     assert "a gap, 2.00 s" in remarks
     waveform = audio.load(tmp_path / "a.opus")
     assert (np.abs(waveform) == 0).sum() == pytest.approx(32_000, abs=700)
-
-
-def test_less_than_half_of_a_known_length_is_refused(tmp_path):
-    data = by_av("mp4", "aac", seconds=4.0, movflags="+faststart")
-    for share, is_read in ((0.45, False), (0.75, True)):
-        (tmp_path / "a.mp4").write_bytes(data[: round(share * len(data))])
-        if is_read:
-            assert "it promises 4.0000 s" in remarks_and_seconds(tmp_path / "a.mp4")[0]
-        else:
-            with pytest.raises(audio.TruncatedAudio):
-                audio.load(tmp_path / "a.mp4")
-
-
-def test_the_suffix_and_the_name_mean_nothing(tmp_path):
-    (tmp_path / "fd:0.txt").write_bytes(wav())
-    assert len(audio.load(tmp_path / "fd:0.txt")) == len(TONE)
 
 
 @pytest.mark.real_audio

@@ -19,11 +19,9 @@ from lib.decoding import process as pool
 
 @pytest.fixture
 def fresh_pool():
-    while pool._idle:
-        pool._idle.pop().close()
-    yield pool._idle
-    while pool._idle:
-        pool._idle.pop().close()
+    for decoder in (pool._idle.pop() for _ in range(len(pool._idle))):
+        decoder.close()
+    return pool._idle
 
 
 @pytest.fixture
@@ -179,10 +177,6 @@ def test_a_folder_names_what_it_passes_over(tmp_path):
     (tmp_path / "empty").mkdir()
     files, skipped = audio.expand([tmp_path, tmp_path / "notes.txt", tmp_path / "empty"])
     assert [path.name for path in files] == ["a.MOV", "b.wav", "c.opus", "notes.txt"]
-    assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in skipped] == [
-        ".hidden.wav",
-        "cover.jpg",
-        "notes.txt",
-        "empty",
-    ]
+    names = [line.split(": ")[0].rsplit("/", 1)[-1] for line in skipped]
+    assert names == [".hidden.wav", "cover.jpg", "notes.txt", "empty"]
     assert skipped[-1].endswith("no sound files in it")

@@ -1,4 +1,4 @@
-"""Every case of the corpus of odd audio, held to its named error or its acceptable result."""
+"""Every case of the corpus of odd audio, and 2,000 seeded mutants: a named error or an acceptable result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import bad_audio_table
 import numpy as np
 import pytest
 from bad_audio import CASES
+from fuzz_audio import fuzz, mutant
 
 from lib import audio
 
@@ -50,3 +51,17 @@ def test_the_table_tells_the_three_outcomes_apart_and_a_hang_is_a_row(tmp_path, 
     assert [row["outcome"] for row in rows] == outcomes
     assert [row["soundfile"] for row in rows] == ["hangs", "0.50 s", "0.90 s", "1.00 s"]
     assert "4 cases: 1 read, 1 read with a remark, 2 refused" in bad_audio_table.summary(rows)
+
+
+def test_a_mutant_can_be_made_again():
+    assert mutant(1, 17) == mutant(1, 17)
+    assert mutant(1, 17) != mutant(1, 18)
+
+
+def test_mutants_are_accepted_or_refused_by_name():
+    summary = fuzz(1, range(2_000))
+    assert summary.n_mutants == 2_000
+    assert not summary.uncaught
+    assert not summary.unfit
+    assert not summary.hangs
+    assert min(summary.outcomes["accepted"], summary.outcomes["TruncatedAudio"], summary.outcomes["DamagedAudio"]) > 50

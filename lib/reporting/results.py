@@ -31,7 +31,7 @@ MODEL_TITLES = {
     "meta": "Ensemble: meta-classifier",
 }
 EVENT_LABELS = config.CLASS_NAMES[:2]
-MAX_KINDS = 5  # of normal sound, in the sentence about false alarms
+MAX_KINDS, FEWEST_CLIPS = 5, 10  # of kinds of normal sound, in the sentence about false alarms
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,14 @@ def limits(results: Results) -> list[str]:
     ]
     if figures:
         sentences.append(f"With noise over trimmed clips of unseen corpora, macro-F1 is {' and '.join(figures)}.")
-    alarms = results.product.get("alarms_by_kind", {})
+    kinds_found = results.product.get("alarms_by_kind", {})
+    alarms = {kind: n for kind, n in kinds_found.items() if n["n_clips"] >= FEWEST_CLIPS}
     worst = sorted(alarms.items(), key=lambda item: -item[1]["n_alarms"] / max(item[1]["n_clips"], 1))[:MAX_KINDS]
     if worst:
         kinds = ", ".join(f"{kind.replace('_', ' ')} ({n['n_alarms']} of {n['n_clips']} clips)" for kind, n in worst)
-        sentences.append(f"Normal sound of unseen corpora that raises an alarm most often: {kinds}.")
+        sentences.append(
+            f"Normal sound of unseen corpora that raises an alarm most often: {kinds}; kinds of fewer than {FEWEST_CLIPS} clips are left out."
+        )
     return sentences
 
 

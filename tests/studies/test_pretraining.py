@@ -42,6 +42,7 @@ def teacher_windows():
     ]  # fmt: skip
     function = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "cut_patches"]
     names = {"np": np, "as_waveform": waveforms.as_waveform}
+    names |= {"PATCH_SAMPLES": PATCH_SAMPLES, "PATCH_HOP_SAMPLES": PATCH_HOP_SAMPLES}
     exec(compile(ast.Module(constants + function, []), "lib/yamnet.py", "exec"), names)
     return names["cut_patches"]
 
@@ -223,6 +224,7 @@ def test_a_split_is_read_tiled_and_targets_by_the_teacher(monkeypatch, rng, teac
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
+    monkeypatch.setattr(lib, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
     monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
     sound, description = pretraining.load_sound("train")
@@ -257,6 +259,7 @@ def test_the_teacher_is_given_the_copies_too(monkeypatch, rng, teacher_windows):
         embeddings=lambda _, waveforms: [teacher_windows(clip)[:, :4] for clip in waveforms],
     )
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
+    monkeypatch.setattr(lib, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: frame)
     monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
     sound, _ = pretraining.load_sound("train", n_copies=2, seed=3)
@@ -427,15 +430,13 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     monkeypatch.setattr(pretraining, "load_sound", lambda split, **_: sounds[split])
     out = tmp_path / "out"
     arguments = [
-        "--method",
-        "masked",
         "--steps",
         "3",
         "--batch-size",
         "2",
         "--seed",
         "5",
-        "--versions",
+        "--copies",
         "2",
         "--out",
         str(out),
@@ -446,13 +447,13 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     assert curve["step"].tolist() == [3]
     record = json.loads((out / config.RECORD_FILE).read_text())
     wanted = {
-        "method": "masked",
+        "method": "distillation",
         "teacher": "some teacher",
         "n_steps": 3,
         "batch_size": 2,
         "seed": 5,
         "step": 3,
-        "n_clips": 1,  # of three waveforms, two are changed versions of the first
+        "n_clips": 1,  # of three waveforms, two are copies of the first
         "n_versions": 2,
     }
     assert record | wanted == record
@@ -463,11 +464,8 @@ def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tm
     assert pretraining.main(further) == 0
     assert json.loads((tmp_path / "further" / config.RECORD_FILE).read_text())["start"] == record
     card = (tmp_path / "further" / "README.md").read_text()
-    assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (masked, seed 5)" in card
+    assert "- batches: 3 of 2 crops of 2.9 s, after 3 of an earlier run (distillation, seed 5)" in card
     assert "- weights: 50% of the way" in card
-    assert (
-        "- audio: 1 clips of the training groups" in card and "without labels, and 2 changed versions of each" in card
-    )
 
 
 def test_weights_are_kept_from_between_two_runs(small):

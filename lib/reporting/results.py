@@ -176,7 +176,8 @@ def limits(results: Results) -> list[str]:
     if worst:
         kinds = ", ".join(f"{kind.replace('_', ' ')} ({n['n_alarms']} of {n['n_clips']} clips)" for kind, n in worst)
         sentences.append(
-            f"Normal sound of unseen corpora that raises an alarm most often: {kinds}; kinds of fewer than {FEWEST_CLIPS} clips are left out."
+            f"Normal sound of unseen corpora that raises an alarm most often: {kinds}; "
+            f"kinds of fewer than {FEWEST_CLIPS} clips are left out."
         )
     return sentences
 

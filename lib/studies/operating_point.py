@@ -23,7 +23,7 @@ from lib.studies.detection import Scored
 ON = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 OFF_SHARES = (0.4, 0.6, 0.8)
 MIN_SECONDS = {"crying": (0.48, 0.96, 1.44), "screaming": (0.48, 0.96)}
-MERGE_SECONDS = (0.96, 1.92)  # the reference list joins up to 2 s
+MERGE_SECONDS = (0.96, 1.92, 3.84)  # the reference list joins up to 2 s; a long cry has longer pauses
 ALARM_COST = 0.005
 START = EventSettings.create(on=0.5, off=0.25, min_seconds=0.48, merge_seconds=1.92)
 

@@ -160,16 +160,8 @@ def _test_row(results: Results) -> Iterator[Row]:
 
 
 def limits(results: Results) -> list[str]:
-    """Return sentences about what lowers the figures: noise, and normal sound that raises an alarm."""
+    """Return sentences about what lowers the figures: the kinds of normal sound that raise an alarm."""
     sentences = []
-    noise = results.studies.get("cross_corpus", {}).get("noise", {})
-    figures = [
-        f"{format_interval(by_model['ensemble'])} ({condition})"
-        for condition, by_model in noise.items()
-        if condition.startswith("noise") and "ensemble" in by_model
-    ]
-    if figures:
-        sentences.append(f"With noise over trimmed clips of unseen corpora, macro-F1 is {' and '.join(figures)}.")
     kinds_found = results.product.get("alarms_by_kind", {})
     alarms = {kind: n for kind, n in kinds_found.items() if n["n_clips"] >= FEWEST_CLIPS}
     worst = sorted(alarms.items(), key=lambda item: -item[1]["n_alarms"] / max(item[1]["n_clips"], 1))[:MAX_KINDS]

@@ -45,7 +45,6 @@ INFO = {
 STUDIES = {
     "cross_corpus": {
         "scores": {"ensemble": scores(0.9), "yamnet": scores(0.85)},
-        "noise": {"as recorded": {"ensemble": figure(0.9)}, "noise, 10 dB": {"ensemble": figure(0.8)}},
     },
 }
 EVENTS = {

@@ -99,15 +99,14 @@ def audit(
     for stage, measures in stages.items():
         _check_measures(measures, stage=stage, n_clips=len(rows))
     class_ids = manifest.class_ids(rows)
-    truth = {"class_ids": class_ids, "groups": rows["group_id"].to_numpy()}
-    resamples = {"n_bootstrap": n_bootstrap, "seed": seed}
+    groups = rows["group_id"].to_numpy()
     size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
     table: list[dict[str, object]] = []
     for scheme, folds in _folds(rows, class_ids, seed=seed).items():
         for cue, names in {**CUES, ALL_CUES: MEASURES}.items():
             for stage, measures in stages.items():
                 values = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds, seed=seed)
-                figure = balanced_accuracy(values, **truth, **resamples)
+                figure = balanced_accuracy(values, class_ids, groups, n_bootstrap=n_bootstrap, seed=seed)
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | columns("balanced_accuracy", figure) | size)
     return pd.DataFrame(table)

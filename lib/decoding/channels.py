@@ -24,15 +24,16 @@ FAINT, CLOSE = 0.01, 0.7
 def mono_blocks(decoding: Decoding) -> Iterator[np.ndarray]:
     """Yield the recording in float32 windows (n_samples,) at its own rate, always cut at the same places."""
     waiting: list[np.ndarray] = []
+    n_waiting, rate_hz = 0, 0
     for block in decoding.blocks():
         rate_hz = decoding.head.sample_rate_hz
         n_window = max(min(round(WINDOW_SECONDS * rate_hz), MAX_VALUES // block.shape[1]), 1)
-        waiting.append(block)
-        while sum(map(len, waiting)) >= n_window:
+        waiting, n_waiting = [*waiting, block], n_waiting + len(block)
+        while n_waiting >= n_window:
             joined = np.concatenate(waiting)
             yield to_mono(joined[:n_window], rate_hz)
-            waiting = [joined[n_window:]]
-    if any(map(len, waiting)):
+            waiting, n_waiting = [joined[n_window:]], n_waiting - n_window
+    if n_waiting:
         yield to_mono(np.concatenate(waiting), rate_hz)
 
 

@@ -85,11 +85,13 @@ class Track:
                     yield block
             return
         waiting: list[np.ndarray] = []
+        n_waiting = 0  # counted, as a frame may hold one sample
         for samples in self._clocked():
             waiting.append(samples)
-            if sum(map(len, waiting)) >= BLOCK_FRAMES:
+            n_waiting += len(samples)
+            if n_waiting >= BLOCK_FRAMES:
                 yield np.concatenate(waiting)
-                waiting.clear()
+                waiting, n_waiting = [], 0
         if waiting:
             yield np.concatenate(waiting)
         self._conclude()

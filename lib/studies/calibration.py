@@ -31,18 +31,9 @@ Given = Mapping[str, tuple[pd.DataFrame, Mapping[str, np.ndarray]]]  # split: ro
 def reliability(
     confidence: np.ndarray, correct: np.ndarray, *, binning: str = "width", n_bins: int = N_BINS
 ) -> pd.DataFrame:
-    """Return the points of a reliability diagram.
+    """Return the points of a reliability diagram of probabilities (n_clips,) that are right or not (n_clips,).
 
-    Parameters
-    ----------
-    confidence : ndarray, (n_clips,)
-        A probability per clip.
-    correct : ndarray of bool, (n_clips,)
-        Whether the prediction is right.
-    binning : str
-        One of `BINNINGS`: bins of equal width between 0 and 1, or of equal mass (clips of equal confidence stay
-        together).
-    n_bins : int
+    `binning` is one of `BINNINGS`; in bins of equal mass clips of equal confidence stay together.
 
     Returns
     -------
@@ -105,7 +96,11 @@ def measures(
     truth = np.eye(len(config.CLASS_NAMES))[class_ids]
     rows = []
     for binning in BINNINGS:
-        confidence, bins, gaps = _gaps(*top_class(probabilities, class_ids), binning)
+        confidence, correct = top_class(probabilities, class_ids)
+        edges = _edges(confidence, binning, N_BINS)
+        bins = _bins(confidence, edges)
+        gaps = np.zeros((len(bins), len(edges) - 1))
+        gaps[np.arange(len(bins)), bins] = correct - confidence
         value = float(np.abs(gaps.sum(axis=0)).sum() / len(class_ids))
         by_group = np.zeros((len(names), gaps.shape[1]))
         np.add.at(by_group, place, gaps)
@@ -124,15 +119,6 @@ def measures(
     return pd.DataFrame(rows)
 
 
-def _gaps(confidence: np.ndarray, correct: np.ndarray, binning: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the confidences, their bins, and correct less confidence in each clip's bin (n_clips, n_bins)."""
-    edges = _edges(confidence, binning, N_BINS)
-    bins = _bins(confidence, edges)
-    gaps = np.zeros((len(bins), len(edges) - 1))
-    gaps[np.arange(len(bins)), bins] = correct - confidence
-    return confidence, bins, gaps
-
-
 def _perfect(confidence: np.ndarray, bins: np.ndarray, *, n_draws: int, seed: int) -> float:
     rng, n = np.random.default_rng(seed), len(confidence)
     found = []
@@ -143,12 +129,7 @@ def _perfect(confidence: np.ndarray, bins: np.ndarray, *, n_draws: int, seed: in
 
 
 def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFrame:
-    """Return the share of errors among the most confident predictions, from few of them to all.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (n_clips, 3)
-    class_ids : ndarray of int, (n_clips,)
+    """Return the share of errors among the most confident of predictions (n_clips, 3), from few of them to all.
 
     Returns
     -------
@@ -158,15 +139,11 @@ def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFr
     """
     confidence, correct = top_class(probabilities, class_ids)
     order = np.argsort(-confidence, kind="stable")
-    ends = _tie_ends(confidence[order])
+    ends = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))  # of ties
     so_far = np.arange(1, len(order) + 1)
     risk = np.cumsum(~correct[order]) / so_far
     found = {"threshold": confidence[order], "coverage": so_far / len(order), "risk": risk}
     return pd.DataFrame(found).iloc[ends].reset_index(drop=True)
-
-
-def _tie_ends(ordered: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.append(np.diff(ordered) != 0, True))
 
 
 def abstain_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:
@@ -190,16 +167,9 @@ def abstain(
     n_bootstrap: int = evaluation.N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return coverage and risk of clips at the thresholds that keep each target risk where they are chosen.
+    """Return coverage and risk of clips (n_clips, 3) at the thresholds that keep each target risk on others.
 
-    Parameters
-    ----------
-    probabilities : ndarray, (n_clips, 3)
-    class_ids : ndarray of int, (n_clips,)
-    groups : sequence of str, length n_clips
-    chosen_on : tuple
-        Probabilities and class ids of the clips that thresholds are chosen on.
-    n_bootstrap, seed : int
+    Thresholds are chosen on the probabilities and class ids `chosen_on`.
 
     Returns
     -------
@@ -219,9 +189,8 @@ def abstain(
         row: dict[str, Any] = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
         row |= columns("coverage", coverage) | columns("risk", errors)
         of_abstained = float((~correct[~kept]).mean()) if (~kept).any() else None
-        table.append(
-            row | {"risk_of_abstained": of_abstained, "n_clips": len(groups), "n_groups": coverage["n_groups"]}
-        )
+        row |= {"risk_of_abstained": of_abstained, "n_clips": len(groups), "n_groups": coverage["n_groups"]}
+        table.append(row)
     return pd.DataFrame(table)
 
 
@@ -258,7 +227,9 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
     chosen_ids = manifest.class_ids(rows)
     temperatures = {name: ensemble.fit_temperature(values, chosen_ids) for name, values in fitted.items()}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for split, model, part, values in _walk(given, fitted):
+    shown_on = [(split, model) for split, (_, predictions) in given.items() for model in fitted if model in predictions]
+    for split, model in shown_on:
+        part, values = given[split][0], np.asarray(given[split][1][model], dtype=float)
         tag, ids, groups = {"split": split, "model": model}, manifest.class_ids(part), part["group_id"].to_numpy()
         size = {"n_clips": len(part), "n_groups": part["group_id"].nunique()}
         scaled = ensemble.apply_temperature(values, temperatures[model])
@@ -277,15 +248,6 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
     return Result(_figures(joined["calibration_measures"], temperatures), joined)
 
 
-def _walk(given: Given, fitted: Mapping[str, np.ndarray]) -> list[tuple[str, str, pd.DataFrame, np.ndarray]]:
-    return [
-        (split, model, rows, np.asarray(predictions[model], dtype=float))
-        for split, (rows, predictions) in given.items()
-        for model in fitted
-        if model in predictions
-    ]
-
-
 def _figures(table: pd.DataFrame, temperatures: Mapping[str, float]) -> dict[str, object]:
     """Return what the report quotes: temperatures and the measures."""
     found: dict[str, dict] = {}
@@ -302,28 +264,18 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     bins = of["bins"].query("binning == 'width'")
     reliable, axes = plots.subplots(1, 2, height_inches=3.2)
     for ax, (split, title) in zip(axes, drawing.SPLIT_TITLES.items(), strict=True):
-        draw_reliability(ax, bins[bins["split"] == split])
+        _draw_reliability(ax, bins[bins["split"] == split])
         ax.set_title(title)
     shown = {name: table[table["split"].isin(list(drawing.SPLIT_TITLES))] for name, table in of.items()}
     abstaining, ax = plots.subplots(height_inches=3.0)
-    draw_coverage_risk(ax, shown["coverage_risk"], by="split", abstain=shown["abstain"].query("target_risk == 0.02"))
+    _draw_coverage_risk(ax, shown["coverage_risk"], shown["abstain"].query("target_risk == 0.02"))
     return {"reliability": reliable, "abstain": abstaining}
 
 
-def draw_reliability(ax: Axes, table: pd.DataFrame, *, by: str = "state") -> None:
-    """Draw accuracy over confidence, one line per series, each point as large as its bin has clips.
-
-    Parameters
-    ----------
-    ax : Axes
-        Where to draw.
-    table : DataFrame
-        Rows of calibration_bins for one split, model and binning.
-    by : str
-        Column that tells the series apart: "state" (before, after), or "model".
-    """
+def _draw_reliability(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw accuracy over confidence before and after, each point as large as its bin has clips."""
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="perfect")
-    for look, name, part in drawing.series(table, by):
+    for look, name, part in drawing.series(table, "state"):
         label = f"{name} (n = {int(part['n'].sum()):,})"
         ax.plot(part["confidence"], part["accuracy"], label=label, color=look["color"], linestyle=look["linestyle"])
         sizes = 8 + 70 * np.sqrt(part["n"] / part["n"].sum())
@@ -333,30 +285,13 @@ def draw_reliability(ax: Axes, table: pd.DataFrame, *, by: str = "state") -> Non
     ax.legend(loc="lower right")
 
 
-def draw_coverage_risk(
-    ax: Axes, table: pd.DataFrame, *, by: str = "model", abstain: pd.DataFrame | None = None
-) -> None:
-    """Draw the share of errors over the share of clips kept, one line per series.
-
-    Parameters
-    ----------
-    ax : Axes
-        Where to draw.
-    table : DataFrame
-        Rows of calibration_coverage_risk for one split (`by` "model") or one model (`by` "split").
-    by : str
-        Column that tells the series apart.
-    abstain : DataFrame, optional
-        Rows of calibration_abstain for one target risk: each is marked on the line of its series.
-    """
-    for look, name, part in drawing.series(table, by):
-        ax.plot(
-            part["coverage"], part["risk"], label=str(name).replace("_", " "), drawstyle="steps-post",
-            color=look["color"], linestyle=look["linestyle"],
-        )  # fmt: skip
-        if abstain is not None:
-            row = abstain[abstain[by] == name]
-            ax.plot(row["coverage"], row["risk"], color=look["color"], marker=look["marker"], linestyle="none")
+def _draw_coverage_risk(ax: Axes, table: pd.DataFrame, abstain: pd.DataFrame) -> None:
+    """Draw errors over clips kept, one line per split, with a mark where one target risk is kept."""
+    for look, name, part in drawing.series(table, "split"):
+        line = {"drawstyle": "steps-post", "color": look["color"], "linestyle": look["linestyle"]}
+        ax.plot(part["coverage"], part["risk"], label=str(name).replace("_", " "), **line)
+        row = abstain[abstain["split"] == name]
+        ax.plot(row["coverage"], row["risk"], color=look["color"], marker=look["marker"], linestyle="none")
     ax.set(xlim=(0, 1.02), xlabel="Coverage (share of clips kept)", ylabel="Risk (errors among predictions kept)")
     ax.set_ylim(bottom=0)
     for axis in (ax.xaxis, ax.yaxis):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +33,10 @@ LEARNING_RATE = 1e-3
 HEAD_EPOCHS = 20  # where no epoch is chosen
 N_COPIES = 1  # augmented copies of each clip
 N_REPEATS, N_EPOCHS = 5, 30
-USUAL_COLOUR, CONTROL_COLOUR = plots.SERIES_COLOURS[1], "#000000"
+SERIES = (  # of the figure
+    ("usual", "with the mistake", -0.14, ("o", plots.SERIES_COLOURS[1])),
+    ("control_f1", "control", 0.14, ("s", "#000000")),
+)
 N_TREES = 200  # of the usual meta-classifier, a random forest
 WRONG_ORDER = tuple(sorted(config.CLASS_NAMES))  # alphabetical, as folder names are listed
 
@@ -90,13 +92,7 @@ class Pair:
 
 
 def run(inputs: Inputs) -> Result:
-    """Rebuild every mistake and its control on the clips of all splits.
-
-    Returns
-    -------
-    Result
-        Table common_mistakes (`tabulate`).
-    """
+    """Rebuild every mistake and its control on the clips of all splits: table common_mistakes, as `tabulate`."""
     from lib import yamnet  # here: TensorFlow takes seconds to import
 
     rows = inputs.rows(*manifest.SPLITS)
@@ -122,25 +118,16 @@ def build_pairs(
     n_epochs: int = N_EPOCHS,
     seed: int = 0,
 ) -> dict[str, Pair]:
-    """Rebuild every mistake and its control.
+    """Rebuild every mistake and its control, with `n_repeats` splits and initial weights each.
 
     Parameters
     ----------
     rows : DataFrame
         Manifest rows: clip_id, label, group_id.
-    patches : sequence of ndarray, each (n_patches, 1024)
-        YAMNet's embeddings of each clip, in the rows' order.
-    copies : sequence of such sequences
-        The same of augmented copies of the clips (`lib.augment.augmented_copy`).
-    tested : DataFrame
-        Manifest rows of clips that neither network was trained on.
-    networks : mapping of str to ndarray (n_tested, 3)
-        Model name to probabilities of those clips.
-    n_repeats : int
-        Splits and initial weights that each is repeated with.
-    n_epochs : int
-        Epochs to choose from.
-    seed : int
+    patches, copies : sequence of ndarray, each (n_patches, 1024), and sequence of such sequences
+        YAMNet's embeddings of each clip, in the rows' order; the same of augmented copies (`augment.augmented_copy`).
+    tested, networks : DataFrame, and mapping of str to ndarray (n_tested, 3)
+        Manifest rows of clips that neither network was trained on; model name to probabilities of those clips.
 
     Raises
     ------
@@ -169,22 +156,15 @@ def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTS
     Columns: key, mistake, control, macro F1 of both and their difference, each with low and high (usual, usual_low,
     usual_high, control_f1, ..., difference_...), n_rows, n_clips, n_groups, n_repeats.
     """
-    return pd.DataFrame([_compare(key, pair, n_bootstrap=n_bootstrap, seed=seed) for key, pair in pairs.items()])
-
-
-def _compare(key: str, pair: Pair, *, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    samples, (mistake, control, _) = pair.samples, MISTAKES[key]
-    row: dict[str, Any] = {"key": key, "mistake": mistake, "control": control}
-    intervals = compare(pair, n_bootstrap=n_bootstrap, seed=seed)
-    for name, figure in intervals.items():
-        row |= columns("control_f1" if name == "control" else name, figure)
-    counts = {
-        "n_rows": len(samples.class_ids),
-        "n_clips": len(np.unique(samples.clip_ids)),
-        "n_groups": len(np.unique(samples.groups)),
-        "n_repeats": len(pair.usual) // len(samples.class_ids),
-    }
-    return row | counts
+    table = []
+    for key, pair in pairs.items():
+        samples, row = pair.samples, dict(zip(("key", "mistake", "control"), (key, *MISTAKES[key]), strict=False))
+        for name, figure in compare(pair, n_bootstrap=n_bootstrap, seed=seed).items():
+            row |= columns("control_f1" if name == "control" else name, figure)
+        counts = {"n_rows": len(samples.class_ids), "n_clips": len(np.unique(samples.clip_ids))}
+        counts |= {"n_groups": len(np.unique(samples.groups)), "n_repeats": len(pair.usual) // len(samples.class_ids)}
+        table.append(row | counts)
+    return pd.DataFrame(table)
 
 
 def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> dict[str, evaluation.Interval]:
@@ -218,16 +198,9 @@ def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
 def pool_samples(
     rows: pd.DataFrame, embeddings: Sequence[Sequence[np.ndarray]], *, window_patches: int | None = None
 ) -> Samples:
-    """Pool the patches of every clip, or of every window of it, by mean and maximum.
+    """Pool the patches (n_patches, n_features) of every clip, and of copies of it, by mean and maximum.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        clip_id, label, group_id.
-    embeddings : sequence of sequence of ndarray, each (n_patches, n_features)
-        Embeddings of the clips, and of copies of them.
-    window_patches : int, optional
-        Cut clips into windows of so many patches; a clip with fewer is one window. None: whole clips.
+    With `window_patches` those of every window of so many patches; a clip with fewer is one window.
     """
     owners, features = [], []
     for clips in embeddings:
@@ -254,28 +227,41 @@ def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
 
 def split_pair(samples: Samples, *, n_repeats: int, seed: int) -> Pair:
     """Predict every row by a head trained on the other folds: rows dealt at random, and by group."""
-    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
-    for repeat in range(seed, seed + n_repeats):
-        for name, folds in _both_folds(samples, repeat).items():
-            predictions[name].append(_predict(samples, folds, seed=repeat))
-    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
+
+    def predict(folds: Folds, repeat: int) -> np.ndarray:
+        predictions = np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan)
+        for fitted, scored in folds:
+            data = samples.features[fitted], samples.class_ids[fitted]
+            *_, head = _epochs(*data, n_epochs=HEAD_EPOCHS, seed=repeat)
+            predictions[scored] = head(samples.features[scored])
+        return predictions
+
+    repeats = range(seed, seed + n_repeats)
+    return _pair(samples, [[predict(folds, repeat) for folds in _both_folds(samples, repeat)] for repeat in repeats])
+
+
+def _pair(samples: Samples, repeats: Sequence[Sequence[np.ndarray]]) -> Pair:
+    return Pair(samples, *(np.concatenate(values) for values in zip(*repeats, strict=True)))
 
 
 def meta_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities, *, n_repeats: int, seed: int) -> Pair:
     """Combine the networks with a random forest: fitted on the rows it predicts, and on other groups."""
     features, samples = ensemble.meta_features(probabilities), _samples_of(rows)
-    predictions: dict[str, list[np.ndarray]] = {"usual": [], "control": []}
     everything = np.arange(len(rows))
+
+    def predict(folds: Folds, repeat: int) -> np.ndarray:
+        given = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
+        for fitted, scored in folds:
+            forest = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=repeat)
+            forest.fit(features[fitted], samples.class_ids[fitted])
+            given[scored] = forest.predict_proba(features[scored])
+        return given
+
+    repeats = []
     for repeat in range(seed, seed + n_repeats):
         by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
-        for name, folds in (("usual", [(everything, everything)]), ("control", by_group)):
-            given = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
-            for fitted, scored in folds:
-                forest = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=repeat)
-                forest.fit(features[fitted], samples.class_ids[fitted])
-                given[scored] = forest.predict_proba(features[scored])
-            predictions[name].append(given)
-    return Pair(samples, *(np.concatenate(values) for values in predictions.values()))
+        repeats.append([predict([(everything, everything)], repeat), predict(by_group, repeat)])
+    return _pair(samples, repeats)
 
 
 def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) -> Pair:
@@ -290,9 +276,9 @@ def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
     pairs = []
     for repeat in range(seed, seed + n_repeats):
-        folds = _both_folds(samples, repeat)["control"]
+        _, folds = _both_folds(samples, repeat)
         pairs.append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat))
-    return Pair(samples, *(np.concatenate(values) for values in zip(*pairs, strict=True)))
+    return _pair(samples, pairs)
 
 
 def _samples_of(rows: pd.DataFrame) -> Samples:
@@ -301,20 +287,11 @@ def _samples_of(rows: pd.DataFrame) -> Samples:
     return Samples(np.empty((len(rows), 0)), class_ids, rows["clip_id"].to_numpy(), rows["group_id"].to_numpy())
 
 
-def _both_folds(samples: Samples, seed: int) -> dict[str, Folds]:
+def _both_folds(samples: Samples, seed: int) -> tuple[Folds, Folds]:
     """Return as many folds dealt row by row as dealt by group, each with class shares alike."""
     by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=seed)
     splitter = StratifiedKFold(len(by_group), shuffle=True, random_state=seed)
-    at_random = list(splitter.split(np.zeros(len(samples.class_ids)), samples.class_ids))
-    return {"usual": at_random, "control": by_group}
-
-
-def _predict(samples: Samples, folds: Folds, *, seed: int) -> np.ndarray:
-    predictions = np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan)
-    for fitted, scored in folds:
-        *_, predict = _epochs(samples.features[fitted], samples.class_ids[fitted], n_epochs=HEAD_EPOCHS, seed=seed)
-        predictions[scored] = predict(samples.features[scored])
-    return predictions
+    return list(splitter.split(np.zeros(len(samples.class_ids)), samples.class_ids)), by_group
 
 
 def _predict_at_best(samples: Samples, folds: Folds, *, n_epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -359,15 +336,11 @@ def draw_differences(ax: Axes, table: pd.DataFrame) -> None:
     """Draw the macro F1 of each mistake and of its control, and their difference, of `tabulate`."""
     for place, row in enumerate(table.to_dict("records")):
         ax.plot([row["control_f1"], row["usual"]], [place, place], color="0.75", linewidth=4, zorder=1)
-        for name, shift, marker, colour in (
-            ("usual", -0.14, "o", USUAL_COLOUR),
-            ("control_f1", 0.14, "s", CONTROL_COLOUR),
-        ):
+        for name, label, shift, (marker, colour) in SERIES:
             ends = [row[f"{name}_low"], row[f"{name}_high"]]
             ax.plot(ends, [place + shift] * 2, color="0.3", linewidth=0.9, zorder=2)
-            label = {"usual": "with the mistake", "control_f1": "control"}[name] if place == 0 else None
             look = {"color": colour, "marker": marker, "markeredgecolor": "black", "markersize": 6}
-            ax.plot(row[name], place + shift, linestyle="", label=label, zorder=3, **look)
+            ax.plot(row[name], place + shift, linestyle="", label=label if place == 0 else None, zorder=3, **look)
         ax.text(1.02, place, _change(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.set_yticks(range(len(table)), [textwrap.fill(name, 26) for name in table["mistake"]])
     ax.set_ylim(len(table) - 0.5, -0.5)  # first mistake on top

@@ -37,20 +37,15 @@ CHOSEN = "ensemble"
 def run(inputs: Inputs) -> Result:
     """Score what notebooks 03 and 04 predict for each corpus group that a network was fitted without.
 
-    Returns
-    -------
-    Result
-        Tables cross_corpus (`matrix`, trimmed clips) and left_out_scores (`by_length`). Figures: see `summary`; scores:
-        each model on trimmed clips, as `evaluation.score` gives it; windows: the same of the ensemble by seconds.
+    Tables cross_corpus (`matrix`, trimmed clips) and left_out_scores (`by_length`). Figures: see `summary`; scores:
+    each model on trimmed clips, as `evaluation.score` gives it; windows: the same of the ensemble by seconds.
     """
     rows, predictions = inputs.left_out("clip")
     windows, of_windows = inputs.left_out("window")
     table = matrix(_long(rows, predictions), seed=SEED)
-    scores = {name: _score(rows, values, seed=SEED) for name, values in predictions.items()}
+    scores = _scores(rows, predictions)
     by_seconds = {
-        f"{seconds:g}": {
-            name: _score(windows.iloc[place], values[place], seed=SEED) for name, values in of_windows.items()
-        }
+        f"{seconds:g}": _scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
         for seconds, place in windows.groupby("seconds").indices.items()
     }
     lengths = by_length({"clip": scores} | by_seconds)
@@ -67,8 +62,6 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
     predictions : DataFrame
         One row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
         probabilities and model.
-    n_bootstrap, seed : int
-        Resamples of groups.
 
     Returns
     -------
@@ -83,7 +76,10 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
     ValueError
         If a scheme leaves out another corpus group than the one that a clip's source belongs to.
     """
-    _check(predictions)
+    wrong = predictions["scheme"] != splits.LEFT_OUT + splits.corpus_group(predictions["source"])
+    if wrong.any():
+        row = predictions[wrong].iloc[0]
+        raise ValueError(f"source {row['source']!r} was trained on: its scheme is {row['scheme']!r}.")
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows = []
     for (model, corpus_group, source), part in _parts(predictions):
@@ -93,17 +89,9 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
 
 
 def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
-    """Return scores by what was judged and by model as a table.
+    """Return what `evaluation.score` gives for "clip" or the seconds of windows, and for each model, as a table.
 
-    Parameters
-    ----------
-    scores : mapping of str to mapping of str to dict
-        "clip" or the seconds of windows, to model, to what `evaluation.score` gives.
-
-    Returns
-    -------
-    DataFrame
-        seconds, model, measure ("macro F1", "F1 <label>", "recall <label>"), value, low, high, n_clips, n_groups.
+    Columns: seconds, model, measure ("macro F1", "F1 <label>", "recall <label>"), value, low, high, n_clips, n_groups.
     """
     table = []
     for seconds, models in scores.items():
@@ -161,17 +149,9 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
 
 
 def draw_recalls(ax: Axes, table: pd.DataFrame, *, by: str) -> None:
-    """Draw recall as a heat map: `by` by row, class by column, each cell with value, interval and n.
+    """Draw recall rows of `matrix` as a heat map: `by` by row, class by column, each cell with value, interval and n.
 
-    Parameters
-    ----------
-    ax : Axes
-        About 0.37 inches high for each row, and 1 inch more.
-    table : DataFrame
-        Recall rows of `matrix`. A cell without interval has too few groups for one; an empty cell is a class that the
-        row does not hold.
-    by : str
-        "corpus_group" or "source".
+    A cell without interval has too few groups for one; an empty cell is a class that the row does not hold.
     """
     cells = [
         f"{evaluation.format_interval(interval_of(row), digits=2)}\nn = {row['n_clips']:,} / {row['n_groups']:,}"
@@ -190,20 +170,8 @@ def draw_recalls(ax: Axes, table: pd.DataFrame, *, by: str) -> None:
 
 def _long(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
     facts = rows[["clip_id", "group_id", "source", "label", "scheme"]]
-    return pd.concat(
-        [
-            facts.assign(model=name, **dict(zip(PROBABILITIES, values.T, strict=True)))
-            for name, values in predictions.items()
-        ],
-        ignore_index=True,
-    )
-
-
-def _check(predictions: pd.DataFrame) -> None:
-    wrong = predictions["scheme"] != splits.LEFT_OUT + splits.corpus_group(predictions["source"])
-    if wrong.any():
-        row = predictions[wrong].iloc[0]
-        raise ValueError(f"source {row['source']!r} was trained on: its scheme is {row['scheme']!r}.")
+    named = {name: dict(zip(PROBABILITIES, values.T, strict=True)) for name, values in predictions.items()}
+    return pd.concat([facts.assign(model=name, **values) for name, values in named.items()], ignore_index=True)
 
 
 def _parts(predictions: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
@@ -271,15 +239,13 @@ def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, Any]:
     return found
 
 
-def _score(rows: pd.DataFrame, values: np.ndarray, *, seed: int) -> dict:
-    return evaluation.score(values, manifest.class_ids(rows), rows["group_id"].to_numpy(), seed=seed)
+def _scores(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    facts = manifest.class_ids(rows), rows["group_id"].to_numpy()
+    return {name: evaluation.score(values, *facts, seed=SEED) for name, values in predictions.items()}
 
 
 def _with_size(result: dict) -> dict:
     """Return macro F1 and each class's figures, each with the windows and groups that it rests on."""
-    size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
-    per_class = {
-        label: {name: figure | size for name, figure in figures.items()}
-        for label, figures in result["per_class"].items()
-    }
-    return {"macro_f1": result["macro_f1"] | size, "per_class": per_class}
+    size, per_class = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}, result["per_class"]
+    sized = {label: {name: found[name] | size for name in found} for label, found in per_class.items()}
+    return {"macro_f1": result["macro_f1"] | size, "per_class": sized}

@@ -21,7 +21,6 @@ from torch import nn
 from torch.nn import functional
 
 from lib import config, splits
-from lib.corpora import acquisition
 from lib.detector import (
     COMPONENT_RANGE,
     FUTURE_PATCHES,
@@ -35,7 +34,7 @@ from lib.detector import (
     levels_db,
 )
 from lib.events import EVENT_LABELS
-from lib.studies import mixtures
+from lib.studies import mixtures, soundscapes
 from lib.studies.mixtures import N_PATCHES, Material
 
 N_MIXTURES, PER_SEED = 4000, 2000
@@ -83,15 +82,8 @@ class Described:
 
 def material(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Material:
     """Return clips with their activity: marked by hand where somebody did, by level where nobody did."""
-    recordings = acquisition.clips()
-    hashes = dict(zip(recordings["clip_id"], recordings["sha256"], strict=True))
-    marked = dict(list(acquisition.cry_segments().groupby("sha256")))
-    activity = []
-    for row, clip in zip(rows.to_dict("records"), clips, strict=True):
-        name = row["clip_id"]  # of a recording that was cut into clips, with a number added
-        segments = marked.get(hashes.get(name) or hashes.get(name.rpartition("-")[0]))
-        times = None if segments is None else segments[["onset_seconds", "offset_seconds"]] - row["start_seconds"]
-        activity.append(mixtures.active_steps(clip, None if times is None else times.to_numpy()))
+    marked = soundscapes.cry_segments(rows)
+    activity = [mixtures.active_steps(clip, segments) for clip, segments in zip(clips, marked, strict=True)]
     return Material.of(rows, clips, activity)
 
 

@@ -6,7 +6,8 @@ it cries and screams about as rare as in a home: `PREVALENCE` of the time. A cli
 kind has few clips, its background is sparser than `SHARES` asks for. Everything follows from the seed.
 
 Reference events are measured, not taken from a clip's borders: a stretch is active where its level is within
-`ACTIVE_DB` of its loudest 10 ms, and stretches of one bout at most `MERGE_SECONDS` apart are one event. A bout is one
+`ACTIVE_DB` of its loudest 10 ms, and, in clips whose crying somebody has marked, where it is crying; stretches of one
+bout at most `MERGE_SECONDS` apart are one event. A bout is one
 scream, or pieces of cries of one infant. The signal-to-noise ratio of an event compares its active stretches with the
 background over the length of its bout, taken as `QUIETEST_DB` where the background is fainter.
 """
@@ -21,6 +22,7 @@ import pandas as pd
 
 from lib import augment, waveforms
 from lib.config import SAMPLE_RATE_HZ
+from lib.corpora import acquisition
 from lib.events import EVENT_LABELS, Event
 from lib.waveforms import amplitude
 
@@ -87,7 +89,8 @@ class _Bout:
     group_id: str
     clip_ids: tuple[str, ...]
     snr_db: float
-    active: np.ndarray  # bool, one each 10 ms
+    active: np.ndarray  # bool, one each 10 ms: what its level is measured on
+    wanted: np.ndarray  # bool, one each 10 ms: what is to be found
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class _Clips:
     rows: pd.DataFrame
     waveforms: Sequence[np.ndarray]
     snr_turns: Mapping[str, Iterator[float]]  # of each label
+    segments: Sequence[np.ndarray | None]  # of each row, see `cry_segments`
 
     def groups(self, label: str) -> list[np.ndarray]:
         """Return the row numbers of each group of a label."""
@@ -189,10 +193,28 @@ def active_stretches(active: np.ndarray) -> list[tuple[float, float]]:
 
 def trimmed(waveform: np.ndarray) -> np.ndarray:
     """Return a waveform from its first to its last active 10 ms; what is silent throughout as it is."""
+    return waveform[_sounding(waveform)]
+
+
+def _sounding(waveform: np.ndarray) -> slice:
     frames = np.flatnonzero(active_frames(waveform))
     if not len(frames):
-        return waveform
-    return waveform[frames[0] * ACTIVE_FRAME_SAMPLES : (frames[-1] + 1) * ACTIVE_FRAME_SAMPLES]
+        return slice(0, len(waveform))
+    return slice(frames[0] * ACTIVE_FRAME_SAMPLES, min((frames[-1] + 1) * ACTIVE_FRAME_SAMPLES, len(waveform)))
+
+
+def cry_segments(rows: pd.DataFrame) -> list[np.ndarray | None]:
+    """Return onsets and offsets (n, 2) in seconds of the crying in each clip; None where nobody marked them."""
+    recordings = acquisition.clips()
+    hashes = dict(zip(recordings["clip_id"], recordings["sha256"], strict=True))
+    marked = dict(list(acquisition.cry_segments().groupby("sha256")))
+    found: list[np.ndarray | None] = []
+    for row in rows.to_dict("records"):
+        name = row["clip_id"]  # of a recording that was cut into clips, with a number added
+        segments = marked.get(hashes.get(name) or hashes.get(name.rpartition("-")[0]))
+        times = None if segments is None else segments[["onset_seconds", "offset_seconds"]] - row["start_seconds"]
+        found.append(None if times is None else times.to_numpy(float))
+    return found
 
 
 def faded(waveform: np.ndarray, seconds: float = FADE_SECONDS) -> np.ndarray:
@@ -226,7 +248,7 @@ def _held(rows: pd.DataFrame, clips: Sequence[np.ndarray], seed: int) -> _Clips:
     if len(rows) != len(clips):
         raise ValueError(f"{len(rows)} rows for {len(clips)} waveforms")
     turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
-    return _Clips(rows.reset_index(drop=True), clips, turns)
+    return _Clips(rows.reset_index(drop=True), clips, turns, cry_segments(rows))
 
 
 def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
@@ -295,7 +317,7 @@ def _soundscape(
         Reference(Event(start / SAMPLE_RATE_HZ + a, start / SAMPLE_RATE_HZ + b, bout.label), bout.snr_db,
                   bout.group_id, bout.clip_ids)
         for start, bout in placed
-        for a, b in active_stretches(bout.active)
+        for a, b in active_stretches(bout.wanted)
     ]  # fmt: skip
     clip_ids = tuple(sorted({held.rows["clip_id"][clip.row] for clip in background}))
     return Soundscape(name, kind, seconds, tuple(references), clip_ids, waveform)
@@ -321,19 +343,20 @@ def _draw_bouts(held: _Clips, rng: np.random.Generator, seconds: float, content:
 def _cry_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
     """Join pieces of one infant's cries, `seconds` in all; its clips come again where they do not last."""
     rows = rng.permutation(_draw_group(held, rng, "crying"))
-    parts: list[np.ndarray] = []
-    used: list[int] = []
-    left = round(seconds * SAMPLE_RATE_HZ)
+    parts, crying, used, left = [], [], [], round(seconds * SAMPLE_RATE_HZ)
     while left >= FEWEST_SECONDS * SAMPLE_RATE_HZ:
         row = rows[len(used) % len(rows)]
-        piece = trimmed(held.waveforms[row])
-        if len(piece) > left:
-            piece = augment.random_crop(piece, left, rng)
+        place = _sounding(held.waveforms[row])
+        if place.stop - place.start > left:
+            start = place.start + int(rng.integers(place.stop - place.start - left + 1))
+            place = slice(start, start + left)
+        piece = held.waveforms[row][place]
         pause = np.zeros(round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE_HZ), dtype=np.float32)
         parts += [faded(waveforms.equalise_level(piece)), pause]
+        crying += [_crying_samples(held, row)[place], pause > 0]
         used.append(row)
         left -= len(piece) + len(pause)
-    return _bout(np.concatenate(parts[:-1]), held, used)
+    return _bout(np.concatenate(parts[:-1]), held, used, np.concatenate(crying[:-1]))
 
 
 def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
@@ -349,10 +372,22 @@ def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarra
     return groups[rng.integers(len(groups))]
 
 
-def _bout(waveform: np.ndarray, held: _Clips, rows: Sequence[int]) -> _Bout:
+def _bout(waveform: np.ndarray, held: _Clips, rows: Sequence[int], wanted: np.ndarray | None = None) -> _Bout:
     label, group_id = held.rows.loc[rows[0], ["label", "group_id"]]
     clip_ids = tuple(dict.fromkeys(held.rows["clip_id"][row] for row in rows))
-    return _Bout(waveform, label, group_id, clip_ids, next(held.snr_turns[label]), active_frames(waveform))
+    active = active_frames(waveform)
+    to_find = active if wanted is None else active & wanted[::ACTIVE_FRAME_SAMPLES]
+    return _Bout(waveform, label, group_id, clip_ids, next(held.snr_turns[label]), active, to_find)
+
+
+def _crying_samples(held: _Clips, row: int) -> np.ndarray:
+    """Tell for each sample of a clip whether it is crying: where somebody marked it, everywhere in other clips."""
+    crying, segments = np.ones(len(held.waveforms[row]), dtype=bool), held.segments[row]
+    if segments is not None:
+        crying[:] = False
+        for onset, offset in np.maximum(segments * SAMPLE_RATE_HZ, 0).astype(int):
+            crying[onset:offset] = True
+    return crying
 
 
 def _place(lengths: Sequence[int], n_samples: int, rng: np.random.Generator, apart_seconds: float) -> list[int]:

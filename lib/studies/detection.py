@@ -59,13 +59,12 @@ class Scored:
 
 def score(made: Iterable[Soundscape], detector: Detector) -> list[Scored]:
     """Run the detector that is served over soundscapes, one at a time."""
-    return [_score_one(scape, detector) for scape in made]
-
-
-def _score_one(scape: Soundscape, detector: Detector) -> Scored:
-    detection = detector.detect(scape.waveform())
-    what = scape.name, scape.background, scape.seconds, scape.references, scape.background_clip_ids
-    return Scored(*what, detection.frames, tuple(detection.events))
+    scored = []
+    for scape in made:
+        detection = detector.detect(scape.waveform())
+        what = scape.name, scape.background, scape.seconds, scape.references, scape.background_clip_ids
+        scored.append(Scored(*what, detection.frames, tuple(detection.events)))
+    return scored
 
 
 def at(scored: Sequence[Scored], settings: EventSettings) -> list[Scored]:
@@ -118,14 +117,9 @@ def references(scored: Sequence[Scored]) -> pd.DataFrame:
             found = scape.found(item.event.label)
             overlapping = _overlaps(found, [item.event]) if found else np.zeros(0, dtype=bool)
             rows.append({
-                "soundscape": scape.name,
-                "background": scape.background,
-                "label": item.event.label,
-                "onset_seconds": item.event.onset_seconds,
-                "offset_seconds": item.event.offset_seconds,
-                "snr_db": item.snr_db,
-                "group_id": item.group_id,
-                "clip_ids": " ".join(item.clip_ids),
+                "soundscape": scape.name, "background": scape.background, "label": item.event.label,
+                "onset_seconds": item.event.onset_seconds, "offset_seconds": item.event.offset_seconds,
+                "snr_db": item.snr_db, "group_id": item.group_id, "clip_ids": " ".join(item.clip_ids),
                 "is_found": bool(overlapping.any()),
                 "is_whole": any(_share(item.event, event) >= WHOLE_SHARE for event in found),
                 "delay_seconds": _delay(item.event, [e for e, near in zip(found, overlapping, strict=True) if near]),
@@ -137,16 +131,10 @@ def headline(scored: Sequence[Scored], *, seed: int = 0) -> dict[str, dict]:
     """Return by label recall from `CLEAR_DB` on, recall of all, false alarms per hour and event F1.
 
     Intervals of recall are over groups. Those of F1 and false alarms are over soundscapes, each of which holds many
-    groups that come again in others: they say how much other soundscapes of the same voices would differ.
-
-    Returns
-    -------
-    dict of label to dict
-        Every figure is value, low, high, n_events, n_groups (false alarms: n_events is alarms, n_groups clips of the
-        background).
+    groups that come again in others: they say how much other soundscapes of the same voices would differ. Every figure
+    is value, low, high, n_events, n_groups (false alarms: n_events is alarms, n_groups clips of the background).
     """
     table = references(scored)
-    n_clips = len({name for scape in scored for name in scape.background_clip_ids})
     result = {}
     for label in EVENT_LABELS:
         mine = table[table["label"] == label] if len(table) else table
@@ -154,7 +142,7 @@ def headline(scored: Sequence[Scored], *, seed: int = 0) -> dict[str, dict]:
         counts = {"n_events": len(mine), "n_groups": int(mine["group_id"].nunique()) if len(mine) else 0}
         result[label] = {
             "false_alarms_per_hour": evaluation.bootstrap(alarms, ratio, seed=seed)
-            | {"n_events": int(alarms[:, 0].sum()), "n_groups": n_clips},
+            | {"n_events": int(alarms[:, 0].sum()), "n_groups": n_background_clips(scored)},
             "event_f1": evaluation.bootstrap(events, event_f1, seed=seed) | counts,
         }
         if len(mine):
@@ -182,12 +170,11 @@ def alarm_table(scored: Sequence[Scored], *, seed: int = 0) -> pd.DataFrame:
     rows = []
     for background in dict.fromkeys(scape.background for scape in scored):
         here = [scape for scape in scored if scape.background == background]
-        n_clips = len({name for scape in here for name in scape.background_clip_ids})
         for label in EVENT_LABELS:
             counts = alarm_counts(here, label)
             what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio, seed=seed)
             n_alarms, hours = counts.sum(axis=0)
-            rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_clips, "hours": float(hours)})
+            rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_background_clips(here), "hours": float(hours)})
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
 
 
@@ -212,10 +199,7 @@ def curve(scored: Sequence[Scored], settings: EventSettings) -> pd.DataFrame:
 def example(scored: Sequence[Scored]) -> pd.DataFrame:
     """Return `EXAMPLE_SECONDS` that hold the most reference events: frames, reference events and those found.
 
-    Returns
-    -------
-    DataFrame
-        soundscape, kind ("frame", "reference" or "found"), label, onset_seconds, offset_seconds, probability.
+    Columns: soundscape, kind ("frame", "reference", "found"), label, onset_seconds, offset_seconds, probability.
     """
     windows = [(place, item.event.onset_seconds - 10) for place, s in enumerate(scored) for item in s.references]
     place, start = max(windows, key=lambda window: _richness(scored[window[0]], window[1]))
@@ -272,8 +256,13 @@ def description(scored: Sequence[Scored]) -> Mapping[str, object]:
         "prevalence": float(seconds / (hours * 3600)),
         "n_events": table.groupby("label").size().to_dict() if len(table) else {},
         "n_groups": table.groupby("label")["group_id"].nunique().to_dict() if len(table) else {},
-        "n_background_clips": len({name for scape in scored for name in scape.background_clip_ids}),
+        "n_background_clips": n_background_clips(scored),
     }
+
+
+def n_background_clips(scored: Sequence[Scored]) -> int:
+    """Return how many clips are in the backgrounds."""
+    return len({name for scape in scored for name in scape.background_clip_ids})
 
 
 def _delay(reference: Event, overlapping: Sequence[Event]) -> float:

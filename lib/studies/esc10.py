@@ -66,59 +66,39 @@ class Name:
 def read_name(path: str) -> Name | None:
     """Read ``<fold>-<Freesound number>-<take>[-<class>].wav``, with the class by number or by folder.
 
-    Returns
-    -------
-    Name or None
-        None for a file that is not named so, or whose folder is no class of ESC-50.
+    Return None for a file that is not named so, or whose folder is no class of ESC-50.
     """
     *folders, file = path.split("/")
     match = _FILE.fullmatch(file)
     if not match:
         return None
     if match[4] is not None:
-        number = int(match[4])
-        return Name(int(match[1]), match[2], CLASSES[number]) if number < len(CLASSES) else None
-    folder = _FOLDER.fullmatch(folders[-1].strip() if folders else "")
-    name = folder[1].lower() if folder else ""
-    name = _FOLDERS.get(name, name)
+        name = dict(enumerate(CLASSES)).get(int(match[4]), "")
+    else:
+        folder = _FOLDER.fullmatch(folders[-1].strip() if folders else "")
+        name = folder[1].lower() if folder else ""
+        name = _FOLDERS.get(name, name)
     return Name(int(match[1]), match[2], name) if name in CLASSES else None
 
 
 def clips(rows: pd.DataFrame, recordings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the ESC-50 clips among rows of a manifest.
+    """Return the ESC-50 clips among manifest rows of all splits: place in them, clip_id, class_name, fold, group_id.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Manifest rows of all splits: the folds are ESC-50's own, whatever our split.
-    recordings : DataFrame, optional
-        Index with clip_id and the path published under: `acquisition.clips` by default.
-
-    Returns
-    -------
-    DataFrame
-        place (position in `rows`), clip_id, class_name, fold and group_id, sorted by place.
+    The folds are ESC-50's own. `recordings` has clip_id and the path published under (`acquisition.clips`).
     """
     paths = (acquisition.clips() if recordings is None else recordings).set_index("clip_id")["path"].to_dict()
     found = []
     for place, row in enumerate(rows.to_dict("records")):
-        name = read_name(str(paths.get(row["clip_id"], row.get("path", ""))))
-        if name:
-            facts = {"class_name": name.class_name, "fold": name.fold, "group_id": row["group_id"]}
-            found.append({"place": place, "clip_id": row["clip_id"]} | facts)
+        if name := read_name(str(paths.get(row["clip_id"], row.get("path", "")))):
+            found.append((place, row["clip_id"], name.class_name, name.fold, row["group_id"]))
     return pd.DataFrame(found, columns=["place", "clip_id", "class_name", "fold", "group_id"])
 
 
 def choose_classes(found: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
     """Return which ten classes there is audio for: ESC-10's own, else the ten animals, else those with most clips.
 
-    A class counts where it has `MIN_CLIPS` clips or more in `MIN_FOLDS` folds or more.
-
-    Returns
-    -------
-    tuple of str and tuple of str
-        "ESC-10", "ESC-50 animals" or "ESC-50, the ten classes with most clips", and the classes' names. There are none
-        where fewer than ten classes count.
+    A class counts where it has `MIN_CLIPS` clips or more in `MIN_FOLDS` folds or more. Where fewer than ten count, the
+    name comes without classes.
     """
     classes = found.groupby("class_name").agg(n=("fold", "size"), n_folds=("fold", "nunique"))
     enough = classes[(classes["n"] >= MIN_CLIPS) & (classes["n_folds"] >= MIN_FOLDS)]
@@ -133,16 +113,7 @@ def choose_classes(found: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
 def cross_validate(embeddings: np.ndarray, class_names: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return the class given to each clip by a logistic regression that was fitted on the other folds.
 
-    Parameters
-    ----------
-    embeddings : ndarray, (n_clips, n_features)
-        Of a frozen network.
-    class_names : ndarray of str, (n_clips,)
-    folds : ndarray of int, (n_clips,)
-
-    Returns
-    -------
-    ndarray of str, (n_clips,)
+    Embeddings are (n_clips, n_features); class names, folds and what is returned are (n_clips,).
     """
     predictions = np.empty(len(class_names), dtype=object)
     for fold in np.unique(folds):
@@ -173,16 +144,7 @@ def classify(
 ) -> Result:
     """Return the example's accuracy, whole and by class, over ESC-50's own five folds.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Manifest rows of all splits.
-    embeddings : ndarray, (n_rows, n_features)
-        One row per clip, the mean over its patches of a frozen YAMNet's embeddings.
-    recordings : DataFrame, optional
-        As in `clips`.
-    n_bootstrap, seed : int
-        Resamples of groups (Freesound recordings).
+    Embeddings (n_rows, n_features) are means over the patches of each clip; groups are Freesound recordings.
 
     Returns
     -------
@@ -209,11 +171,8 @@ def classify(
     table = _by_class(right, classes, n_bootstrap=n_bootstrap, seed=seed)
     folds = right.groupby("fold").agg(accuracy=("right", "mean"), n_clips=("right", "size")).reset_index()
     counts = right["class_name"].value_counts()
-    figures: dict[str, Any] = {
-        "which": which,
-        "classes": list(classes),
-        "accuracy": _accuracy(right, n_bootstrap, seed),
-    }
+    accuracy = _accuracy(right, n_bootstrap, seed)
+    figures: dict[str, Any] = {"which": which, "classes": list(classes), "accuracy": accuracy}
     figures |= {"n_animals": len(set(classes) & set(HEITTOLA_CLASSES)), "heittola_accuracy": HEITTOLA_ACCURACY}
     figures |= {"fewest_clips": int(counts.min()), "most_clips": int(counts.max()), "published_clips": PUBLISHED_CLIPS}
     return Result(figures, {"esc10": table, "esc10_folds": folds})

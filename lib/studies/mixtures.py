@@ -52,26 +52,15 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Material:
-    """Clips to make mixtures from.
+    """Clips to make mixtures from."""
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Manifest rows: label, subtype, source, group_id.
-    clips : sequence of ndarray, each (n_samples,)
-    activity : sequence of ndarray, each (n_steps,)
-        For each 10 ms of a clip whether its sound is there, see `active_steps`.
-    chances : mapping
-        Label, corpus group or "all" to rows and the chance of each; the last two are of normal clips.
-    group_chances : ndarray
-        Chance of each corpus group's normal clips, in the order of their names in `chances`.
-    """
-
-    rows: pd.DataFrame
-    clips: Sequence[np.ndarray]
-    activity: Sequence[np.ndarray]
-    chances: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    group_chances: Mapping[str, float]
+    rows: pd.DataFrame  # of the manifest: label, subtype, source, group_id
+    clips: Sequence[np.ndarray]  # each (n_samples,)
+    activity: Sequence[np.ndarray]  # each (n_steps,): for each 10 ms whether the sound is there, see `active_steps`
+    chances: Mapping[
+        str, tuple[np.ndarray, np.ndarray]
+    ]  # label, or of normal clips corpus group or "all": rows, chances
+    group_chances: Mapping[str, float]  # of each corpus group's normal clips
 
     @classmethod
     def of(cls, rows: pd.DataFrame, clips: Sequence[np.ndarray], activity: Sequence[np.ndarray]) -> Material:
@@ -93,13 +82,9 @@ class Material:
 
 
 def active_steps(waveform: np.ndarray, segments: np.ndarray | None = None) -> np.ndarray:
-    """Tell for each 10 ms of a clip whether its sound is there.
+    """Tell for each 10 ms of a clip (n_samples,) whether its sound is there.
 
-    Parameters
-    ----------
-    waveform : ndarray, (n_samples,)
-    segments : ndarray, (n, 2), optional
-        Onsets and offsets in seconds where somebody has marked them; else the level decides.
+    Segments (n, 2) are onsets and offsets in seconds where somebody has marked them; else the level decides.
     """
     n_steps = -(-len(waveform) // ACTIVE_FRAME_SAMPLES)
     if segments is not None:
@@ -124,7 +109,7 @@ def mixture(material: Material, rng: np.random.Generator) -> Mixture:
     for _ in range(n_events):
         row = _add_event(material, mixed, active, gate, rng)
         used += [] if row is None else [row]
-    mixed = _recorded(mixed, rng)
+    mixed = augment.recorded(mixed, rng) if rng.random() < 0.5 else mixed  # microphones, converters, codecs
     if kind == "silence" and n_events:
         mixed = np.where(gate, mixed, 0).astype(np.float32)
     mixed = waveforms.within_full_scale(mixed * np.float32(waveforms.amplitude(rng.uniform(-15, 8))))
@@ -178,7 +163,8 @@ def _add_clips(mixed: np.ndarray, material: Material, name: str, rng: np.random.
     start = round(rng.uniform(0, 3) * SAMPLE_RATE_HZ) if rng.random() < 0.5 else 0
     while start < len(mixed):
         row = material.draw(name, rng)
-        clip = _at_most(material.clips[row], round(LONGEST_SECONDS * SAMPLE_RATE_HZ), rng)
+        clip, longest = material.clips[row], round(LONGEST_SECONDS * SAMPLE_RATE_HZ)
+        clip = augment.random_crop(clip, longest, rng) if len(clip) > longest else clip
         clip = faded(_low_passed(clip, rng, 0.15))
         gain = waveforms.amplitude(level_db + rng.uniform(-6, 6)) / _active_level(clip, active_steps(clip))
         stop = min(start + len(clip), len(mixed))
@@ -246,17 +232,8 @@ def _event_level(background_power: float, rng: np.random.Generator) -> float:
     return max(waveforms.amplitude(rng.uniform(*ALONE_DB)), float(np.sqrt(background_power)) * 10 ** (-3 / 20))
 
 
-def _recorded(mixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pass half of the mixtures through what microphones, converters and codecs do."""
-    return augment.recorded(mixed, rng) if rng.random() < 0.5 else mixed
-
-
 def _low_passed(clip: np.ndarray, rng: np.random.Generator, chance: float) -> np.ndarray:
     return augment.low_pass(clip, cutoff_hz=rng.uniform(2000, 7000)) if rng.random() < chance else clip
-
-
-def _at_most(clip: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    return augment.random_crop(clip, n_samples, rng) if len(clip) > n_samples else clip
 
 
 def _active_level(clip: np.ndarray, steps: np.ndarray) -> float:

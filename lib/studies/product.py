@@ -13,6 +13,7 @@ removes fewer false alarms than a higher threshold of the detector does, so ther
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -67,46 +68,31 @@ class Clips:
         places = np.flatnonzero(wanted)
         return Clips(self.rows.iloc[places], [self.waveforms[place] for place in places])
 
-    @property
-    def groups(self) -> np.ndarray:
-        """The corpus group of each clip."""
-        return splits.corpus_group(self.rows["source"]).to_numpy()
-
 
 def run(inputs: Inputs) -> Result:
-    """Train and measure on the clips of a build."""
-    return measure(Clips(inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)))
-
-
-def measure(clips: Clips, *, models_dir: Path = config.MODELS_DIR, out_dir: Path = config.STUDIES_DIR) -> Result:
-    """Train, choose, measure; write models/detector and product.json.
-
-    Parameters
-    ----------
-    clips : Clips
-        All splits.
-    models_dir, out_dir : Path
-    """
+    """Train, choose and measure on the clips of all splits; write models/detector and product.json."""
+    clips = Clips(inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS))
     embed = bench.cached(frozen_yamnet(), CACHE_DIR / "embeddings")
     chosen_on = clips.where((clips.rows["split"] != "test").to_numpy())
     described, audioset = _described(chosen_on, embed)
     networks = detector_training.leave_one_out(described, audioset)
-    unseen = {
-        name: Detector(embed, network, DetectorSettings(operating_point.START)) for name, network in networks.items()
-    }
-    scored, alone = _score_left_out(chosen_on, unseen)
+    start = DetectorSettings(operating_point.START)
+    unseen = {name: Detector(embed, network, start) for name, network in networks.items()}
+    made = bench.left_out(chosen_on.rows, chosen_on.waveforms)
+    scored = [scape for name, scapes in made.items() for scape in detection.score(scapes, unseen[name])]
+    alone = list(_detected(chosen_on, unseen, bench.single_clips))
     frames = [found.frames for _, found in alone]
     labels = [chosen_on.rows["label"].iloc[trial.row] for trial, _ in alone]
     settings, tries = operating_point.choose(scored, frames, labels)
     log.info("settings %s", settings)
     whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
-    save(whole, settings, models_dir)
-    shipped = Detector.load(models_dir, embed=embed)
+    save(whole, settings, config.MODELS_DIR)
+    shipped = Detector.load(config.MODELS_DIR, embed=embed)
     unseen = {name: replace(detector, settings=DetectorSettings(settings)) for name, detector in unseen.items()}
     figures, tables = _figures(clips, shipped, unseen, detection.at(scored, settings))
     tables |= {"detector_settings": tries, "detector_tried": pd.read_csv(TRIED_PATH)}
     tables |= {"detector_cascade": pd.read_csv(CASCADE_PATH)}
-    update_product(figures, out_dir)
+    update_product(figures, config.STUDIES_DIR)
     return Result(figures, tables)
 
 
@@ -142,28 +128,13 @@ def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described,
     return detector_training.load_described(path), audioset
 
 
-def _score_left_out(
-    clips: Clips, unseen: dict[str, Detector]
-) -> tuple[list[detection.Scored], list[tuple[Trial, Detection]]]:
-    """Score soundscapes and single clips of each corpus group by the detector trained without it."""
-    made = bench.left_out(clips.rows, clips.waveforms)
-    scored = [scape for name, scapes in made.items() for scape in detection.score(scapes, unseen[name])]
-    return scored, list(_by_group(clips, unseen, bench.single_clips))
-
-
-def _by_group(
-    clips: Clips, unseen: dict[str, Detector], trials: Callable[..., Iterator[Trial]]
+def _detected(
+    clips: Clips, detectors: Detector | dict[str, Detector], trials: Callable[..., Iterator[Trial]]
 ) -> Iterator[tuple[Trial, Detection]]:
-    """Yield the trials of all clips, each with what the detector trained without its corpus group makes of it."""
-    groups = clips.groups
+    """Yield trials with what a detector, or of several the one trained without their corpus group, makes of them."""
+    groups = splits.corpus_group(clips.rows["source"]).to_numpy()
     for trial in trials(clips.rows, clips.waveforms):
-        yield trial, unseen[groups[trial.row]].detect(trial.waveform)
-
-
-def _by_one(
-    clips: Clips, detector: Detector, trials: Callable[..., Iterator[Trial]]
-) -> Iterator[tuple[Trial, Detection]]:
-    for trial in trials(clips.rows, clips.waveforms):
+        detector = detectors if isinstance(detectors, Detector) else detectors[groups[trial.row]]
         yield trial, detector.detect(trial.waveform)
 
 
@@ -175,10 +146,10 @@ def _figures(
     log.info("ten hours of test groups are scored")
     free = detection.score(bench.cry_free(test.rows, test.waveforms), shipped)
     lasting = detection.score(bench.sustained(test.rows, test.waveforms), shipped)
-    rooms = alarm_rates(clips, list(_by_group(clips, unseen, bench.in_a_room)))
+    rooms = alarm_rates(clips, list(_detected(clips, unseen, bench.in_a_room)))
     files = {
-        "test": file_labels(test, list(_by_one(test, shipped, bench.single_clips))),
-        "left_out": file_labels(clips, list(_by_group(clips, unseen, bench.single_clips))),
+        "test": file_labels(test, list(_detected(test, shipped, bench.single_clips))),
+        "left_out": file_labels(clips, list(_detected(clips, unseen, bench.single_clips))),
     }
     figures = {
         "windows": {"screams_1s": _screams(clips, test, shipped, unseen)},
@@ -212,15 +183,11 @@ def _figures(
 def _screams(clips: Clips, test: Clips, shipped: Detector, unseen: dict[str, Detector]) -> dict:
     result = {}
     for seconds in bench.WINDOW_SECONDS:
-
-        def windows(rows: pd.DataFrame, sounds: Sequence[np.ndarray], length: float = seconds) -> Iterator[Trial]:
-            return bench.screams(rows, sounds, length)
-
-        scored = {
-            "test": (test, _by_one(test, shipped, windows)),
-            "left_out": (clips, _by_group(clips, unseen, windows)),
+        windows = functools.partial(bench.screams, seconds=seconds)
+        result[str(seconds)] = {
+            "test": recall(test, list(_detected(test, shipped, windows))),
+            "left_out": recall(clips, list(_detected(clips, unseen, windows))),
         }
-        result[str(seconds)] = {name: recall(of, list(pairs)) for name, (of, pairs) in scored.items()}
     return result
 
 
@@ -262,10 +229,8 @@ def file_labels(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> tuple
 
 
 def _share(clips: Clips, rows: Sequence[int], found: np.ndarray) -> dict:
-    table = pd.DataFrame({"group_id": clips.rows["group_id"].iloc[list(rows)].to_numpy(), "found": found})
-    by_group = table.groupby("group_id")["found"].agg(["sum", "size"]).to_numpy(float)
-    figure = evaluation.bootstrap(by_group, detection.ratio)
-    return figure | {"n_clips": len(table), "n_groups": len(by_group)}
+    figure = detection.share(clips.rows.iloc[list(rows)].assign(found=found), "found")
+    return {("n_clips" if name == "n_events" else name): value for name, value in figure.items()}
 
 
 def _cry_free(scored: Sequence[detection.Scored]) -> dict:
@@ -275,10 +240,10 @@ def _cry_free(scored: Sequence[detection.Scored]) -> dict:
         here = [scape for scape in scored if scape.background == background]
         counts = np.asarray(sum(detection.alarm_counts(here, label) for label in EVENT_LABELS))
         counts[:, 1] /= len(EVENT_LABELS)
-        names = {name for scape in here for name in scape.background_clip_ids}
         rate = evaluation.bootstrap(counts, detection.ratio)
-        n = {"n_events": int(counts[:, 0].sum()), "n_clips": len(names), "n_groups": len(here)}
-        result[background] = {"hours": float(counts[:, 1].sum()), "false_alarms_per_hour": rate | n}
+        n = {"n_events": int(counts[:, 0].sum()), "n_clips": detection.n_background_clips(here)}
+        rate |= n | {"n_groups": len(here)}
+        result[background] = {"hours": float(counts[:, 1].sum()), "false_alarms_per_hour": rate}
     return result
 
 

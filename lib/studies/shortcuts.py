@@ -11,7 +11,7 @@ corpora was the recorder's. What the networks lose without a cue is in `lib.stud
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -54,11 +54,8 @@ def run(inputs: Inputs) -> Result:
     """Score classifiers that are given one cue alone: table shortcuts, as `audit`."""
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
     drawn = windows.draw(rows, dict(zip(rows["clip_id"], waveforms, strict=True)), seed=SEED)[1]
-    measured = (
-        measure_recordings(rows, inputs.recordings),
-        measure_all(waveforms),
-        measure_all([prepare(window) for window in drawn]),
-    )
+    windowed = measure_all([prepare(window) for window in drawn])
+    measured = measure_recordings(rows, inputs.recordings), measure_all(waveforms), windowed
     audited = audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)
     figures = {
         "chance": CHANCE,
@@ -70,20 +67,9 @@ def run(inputs: Inputs) -> Result:
 
 
 def audit(
-    rows: pd.DataFrame,
-    stages: Mapping[str, pd.DataFrame],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
+    rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """Score classifiers that are given one cue alone, or all of them.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        label, group_id and source of each clip.
-    stages : mapping of str to DataFrame
-        Stage (of `STAGES`) to `MEASURES` of each clip, in the rows' order.
+    """Score classifiers that are given one cue alone, or all of them: by stage `MEASURES` of each of the rows.
 
     Returns
     -------
@@ -97,7 +83,11 @@ def audit(
         If a stage lacks a measure, has another number of clips, or a value that is not finite.
     """
     for stage, measures in stages.items():
-        _check_measures(measures, stage=stage, n_clips=len(rows))
+        lacking = [name for name in MEASURES if name not in measures]
+        if lacking or len(measures) != len(rows):
+            raise ValueError(f"{stage}: {len(measures)} rows for {len(rows)} clips, lacking {lacking}.")
+        if not np.isfinite(measures[list(MEASURES)].to_numpy(float)).all():
+            raise ValueError(f"{stage}: a measure is NaN or infinite.")
     class_ids = manifest.class_ids(rows)
     groups = rows["group_id"].to_numpy()
     size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
@@ -135,21 +125,8 @@ def measure_recordings(
 ) -> pd.DataFrame:
     """Decode the recordings that clips were cut from, each at its own rate, and measure them as published.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        clip_id of each clip.
-    raw : DataFrame
-        The raw manifest: clip_id and path of each recording.
-    data_dir : Path
-        Where the raw manifest's paths begin.
-    n_workers : int
-        Processes; 1 works in this one.
-
-    Returns
-    -------
-    DataFrame
-        `MEASURES` of each clip's recording, in the rows' order.
+    `raw` is the raw manifest, its paths begin at `data_dir`. Returns `MEASURES` of each clip's recording, in the rows'
+    order.
 
     Raises
     ------
@@ -167,7 +144,12 @@ def measure_recordings(
     if missing:
         raise ValueError(f"{len(missing)} recording(s) are not in the raw manifest, first {missing[0]!r}.")
     names = sorted(set(owners))
-    measured = _in_processes(_measure_file, [data_dir / paths[name] for name in names], n_workers=n_workers)
+    files = [data_dir / paths[name] for name in names]
+    if n_workers == 1:
+        measured = [_measure_file(file) for file in files]
+    else:  # spawned, not forked: the parent is a notebook kernel full of threads
+        with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            measured = list(pool.map(_measure_file, files, chunksize=16))
     return pd.DataFrame(measured, index=names).loc[owners].reset_index(drop=True)
 
 
@@ -209,14 +191,6 @@ def _folds(rows: pd.DataFrame, class_ids: np.ndarray, *, seed: int) -> dict[str,
     return dict(zip(SCHEMES, (by_group, left_out), strict=True))
 
 
-def _check_measures(measures: pd.DataFrame, *, stage: str, n_clips: int) -> None:
-    lacking = [name for name in MEASURES if name not in measures]
-    if lacking or len(measures) != n_clips:
-        raise ValueError(f"{stage}: {len(measures)} rows for {n_clips} clips, lacking {lacking}.")
-    if not np.isfinite(measures[list(MEASURES)].to_numpy(float)).all():
-        raise ValueError(f"{stage}: a measure is NaN or infinite.")
-
-
 def _edge(waveform: np.ndarray, sample_rate_hz: float) -> float:
     """Return the highest frequency in hertz whose mean power is within `EDGE_DB` of the peak; 0 for silence."""
     frequencies_hz, power = signal.welch(waveform, sample_rate_hz, nperseg=min(N_FFT, len(waveform)))
@@ -229,39 +203,26 @@ def _measure_file(path: Path) -> dict[str, float]:
     return measure(audio.load(path, sample_rate_hz=rate_hz), rate_hz)
 
 
-def _in_processes(work: Callable, tasks: Sequence, *, n_workers: int) -> list:
-    if n_workers == 1:
-        return [work(task) for task in tasks]
-    # Spawned, not forked: the parent is a notebook kernel full of threads.
-    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(work, tasks, chunksize=16))
-
-
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw what each cue alone predicts, once per scheme."""
     figures = {}
     for scheme, part in tables["shortcuts"].groupby("scheme", sort=False):
         figure, ax = plots.subplots(height_inches=0.42 * part["cue"].nunique() + 1.0)
-        draw_cues(ax, part)
+        _draw_cues(ax, part)
         ax.set_title(scheme, loc="left", pad=22)
         figures[f"shortcuts_{scheme.replace(' ', '_')}"] = figure
     return figures
 
 
-def draw_cues(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_cues(ax: Axes, table: pd.DataFrame) -> None:
     """Draw one scheme of `audit`: balanced accuracy by cue and stage, and chance."""
     cues, stages = (list(dict.fromkeys(table[name])) for name in ("cue", "stage"))
     height = 0.8 / len(stages)
     for number, stage in enumerate(stages):
         rows = table[table["stage"] == stage]
         places = np.array([cues.index(cue) for cue in rows["cue"]]) + (number - (len(stages) - 1) / 2) * height
-        look = {
-            "color": plots.SERIES_COLOURS[number],
-            "hatch": STAGE_HATCHES[number],
-            "edgecolor": "white",
-            "linewidth": 0,
-        }
-        ax.barh(places, rows["balanced_accuracy"], height=height * 0.9, label=stage, **look)
+        look = {"color": plots.SERIES_COLOURS[number], "hatch": STAGE_HATCHES[number], "edgecolor": "white"}
+        ax.barh(places, rows["balanced_accuracy"], height=height * 0.9, label=stage, linewidth=0, **look)
         for place, (_, row) in zip(places, rows.iterrows(), strict=True):
             ax.plot(row[["balanced_accuracy_low", "balanced_accuracy_high"]], [place, place], color="black", lw=1)
     ax.axvline(CHANCE, color="black", linewidth=1, linestyle="--", label="chance")

@@ -109,11 +109,6 @@ class _Clips:
     snr_turns: Mapping[str, Iterator[float]]  # of each label
     segments: Sequence[np.ndarray | None]  # of each row, see `cry_segments`
 
-    def groups(self, label: str) -> list[np.ndarray]:
-        """Return the row numbers of each group of a label."""
-        chosen = self.rows[(self.rows["label"] == label).to_numpy()]
-        return [part.index.to_numpy() for _, part in chosen.groupby("group_id")]
-
 
 def soundscapes(
     rows: pd.DataFrame,
@@ -128,35 +123,29 @@ def soundscapes(
 ) -> Iterator[Soundscape]:
     """Plan soundscapes one after the other; each makes its samples only when asked.
 
+    Kinds of background, and the signal-to-noise ratios of each label, take turns.
+
     Parameters
     ----------
-    rows : DataFrame
-        Manifest rows of clips that the detector in question was not trained on.
-    clips : sequence of ndarray, each (n_samples,)
-        Their waveforms, in order.
+    rows, clips : DataFrame, and sequence of ndarray, each (n_samples,)
+        Manifest rows and waveforms of clips that the detector in question was not trained on.
     name : str
         Start of the soundscapes' names.
-    n_soundscapes : int
-    seconds : float
-        Length of each.
     content : str
         "events": cries and screams, as rare as in a home; "sustained": one cry of `SUSTAINED_SECONDS` in each;
         "nothing": backgrounds alone.
     kinds : sequence of str
-        Backgrounds, of `SUBTYPES`; they take turns. Those with fewer than `FEWEST_CLIPS` clips are left out.
-    seed : int
-
-    Yields
-    ------
-    Soundscape
-        The signal-to-noise ratios of each label take turns too.
+        Of `SUBTYPES`. Those with fewer than `FEWEST_CLIPS` clips are left out.
 
     Raises
     ------
     ValueError
         If there is no waveform for each row, no clip to put in, or no kind of background left.
     """
-    held = _held(rows, clips, seed)
+    if len(rows) != len(clips):
+        raise ValueError(f"{len(rows)} rows for {len(clips)} waveforms")
+    snr_turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
+    held = _Clips(rows.reset_index(drop=True), clips, snr_turns, cry_segments(rows))
     kinds = [kind for kind in kinds if not SUBTYPES[kind] or _of_kind(held.rows, kind).sum() >= FEWEST_CLIPS]
     if not kinds:
         raise ValueError("no kind of background has enough clips.")
@@ -229,7 +218,7 @@ def faded(waveform: np.ndarray, seconds: float = FADE_SECONDS) -> np.ndarray:
 
 def at_level(waveform: np.ndarray, level_db: float) -> np.ndarray:
     """Bring the active stretches of a waveform to a level in dBFS; silence stays silent."""
-    power = mean_power(waveform[_sample_mask(active_frames(waveform), len(waveform))])
+    power = _active_power(waveform, active_frames(waveform))
     return waveform * np.float32(amplitude(level_db) / np.sqrt(power)) if power > 0 else waveform
 
 
@@ -242,13 +231,6 @@ def room_noise(n_samples: int, rng: np.random.Generator, level_db: float) -> np.
 def mean_power(waveform: np.ndarray) -> float:
     """Return the mean square of a waveform, 0 for an empty one."""
     return float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
-
-
-def _held(rows: pd.DataFrame, clips: Sequence[np.ndarray], seed: int) -> _Clips:
-    if len(rows) != len(clips):
-        raise ValueError(f"{len(rows)} rows for {len(clips)} waveforms")
-    turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
-    return _Clips(rows.reset_index(drop=True), clips, turns, cry_segments(rows))
 
 
 def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
@@ -313,12 +295,10 @@ def _soundscape(
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
         return waveforms.within_full_scale(mixed)
 
-    references = [
-        Reference(Event(start / SAMPLE_RATE_HZ + a, start / SAMPLE_RATE_HZ + b, bout.label), bout.snr_db,
-                  bout.group_id, bout.clip_ids)
-        for start, bout in placed
-        for a, b in active_stretches(bout.wanted)
-    ]  # fmt: skip
+    references = []
+    for start, bout in placed:
+        at, facts = start / SAMPLE_RATE_HZ, (bout.snr_db, bout.group_id, bout.clip_ids)
+        references += [Reference(Event(at + a, at + b, bout.label), *facts) for a, b in active_stretches(bout.wanted)]
     clip_ids = tuple(sorted({held.rows["clip_id"][clip.row] for clip in background}))
     return Soundscape(name, kind, seconds, tuple(references), clip_ids, waveform)
 
@@ -366,7 +346,8 @@ def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bou
 
 
 def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarray:
-    groups = held.groups(label)
+    chosen = held.rows[(held.rows["label"] == label).to_numpy()]
+    groups = [part.index.to_numpy() for _, part in chosen.groupby("group_id")]
     if not groups:
         raise ValueError(f"there is no clip of {label} to put into a soundscape.")
     return groups[rng.integers(len(groups))]
@@ -403,9 +384,9 @@ def _place(lengths: Sequence[int], n_samples: int, rng: np.random.Generator, apa
 def _add_bout(background: np.ndarray, bout: _Bout) -> None:
     """Add a bout to the stretch of the background (a view) that it covers."""
     background_power = max(mean_power(background), amplitude(QUIETEST_DB) ** 2)
-    power = mean_power(bout.waveform[_sample_mask(bout.active, len(bout.waveform))])
+    power = _active_power(bout.waveform, bout.active)
     background += bout.waveform * np.float32(np.sqrt(background_power / power) * amplitude(bout.snr_db))
 
 
-def _sample_mask(active: np.ndarray, n_samples: int) -> np.ndarray:
-    return np.repeat(active, ACTIVE_FRAME_SAMPLES)[:n_samples]
+def _active_power(waveform: np.ndarray, active: np.ndarray) -> float:
+    return mean_power(waveform[np.repeat(active, ACTIVE_FRAME_SAMPLES)[: len(waveform)]])

@@ -251,12 +251,7 @@ def _take_over_old_events(state: shared.StreamState) -> None:
     tracker.n_events, tracker.n_changes, tracker.seconds = old.n_events, old.n_changes, state.seconds
     state.silent_number = old.silent_number
     if old.label:
-        tracker.open[old.label] = OpenEvent(
-            old.onset_seconds,
-            old.offset_seconds,
-            old.peak_probability,
-            number=old.number,
-            is_changed=False,
-            is_sustained=old.sustained,
-            unknown_seconds=max(0.0, state.seconds - old.offset_seconds),
-        )
+        event = OpenEvent(old.onset_seconds, old.offset_seconds, old.peak_probability, number=old.number)
+        event.is_changed, event.is_sustained = False, old.sustained
+        event.unknown_seconds = max(0.0, state.seconds - old.offset_seconds)
+        tracker.open[old.label] = event

@@ -55,15 +55,9 @@ def new_stream_id() -> str:
 
 
 class StreamSender:
-    """Delivers chunks at least once; the workflow stores them exactly once.
+    """Delivers the chunks of a new stream, or of one to continue, at least once; the workflow stores them exactly once.
 
-    Parameters
-    ----------
-    client : Client
-    stream_id : str
-        Of a new stream, or of one to continue.
-    settings : StreamSettings
-        Used if the stream is new.
+    `settings` are used if the stream is new.
     """
 
     def __init__(self, client: Client, stream_id: str, *, settings: shared.StreamSettings | None = None) -> None:
@@ -131,9 +125,8 @@ class StreamSender:
                 )
             )
         except WorkflowAlreadyStartedError:
-            raise StreamClosedError(
-                f"{self.stream_id} has ended and its results are stored: start a new one."
-            ) from None
+            message = f"{self.stream_id} has ended and its results are stored: start a new one."
+            raise StreamClosedError(message) from None
 
     async def _confirm(self) -> None:
         """Drop what the workflow has, send again what it should have by now; one query serves all who wait for it."""

@@ -84,16 +84,9 @@ def generate(subtype: str, traits: Traits, rng: np.random.Generator, *, seconds:
 def write_corpus(
     directory: Path, *, n_groups_per_class: int = 24, clips_per_group: int = 2, seed: int = 7
 ) -> pd.DataFrame:
-    """Write the corpus as PCM16 WAV files and return its raw manifest.
+    """Write the corpus as PCM16 WAV files <label>/<clip_id>.wav and return its raw manifest.
 
-    Parameters
-    ----------
-    directory : Path
-        Target, `config.RAW_DIR / "synthetic"` in a build; files are <label>/<clip_id>.wav in it.
-    n_groups_per_class, clips_per_group : int
-        A group is one speaker or place and has one subtype.
-    seed : int
-        The same seed writes the same bytes.
+    A group is one speaker or place and has one subtype. The same seed writes the same bytes.
 
     Returns
     -------
@@ -157,21 +150,15 @@ def _deal_conditions(n_groups: int, n_clips: int, *, seed: int, order: np.random
 def _record(subtype: str, traits: Traits, condition: dict, rng: np.random.Generator) -> np.ndarray:
     """Put a sound into its place: echo, background, bandwidth, level, rate."""
     dry = generate(subtype, traits, rng, seconds=condition["seconds"])
-    wet = _unit_rms(_echo(dry, traits.room_seconds, rng))
+    n_tail = _n(traits.room_seconds)
+    tail = rng.standard_normal(n_tail) * 10 ** (-3 * np.arange(n_tail) / n_tail)  # 60 dB over its length
+    wet = _unit_rms(dry + 0.3 * signal.fftconvolve(dry, tail / np.linalg.norm(tail))[: len(dry)])
     background = _coloured_noise(len(wet), traits.colour, rng) + rng.standard_normal(len(wet))
     sos = signal.butter(8, condition["cut_off_hz"], fs=_RATE_HZ, output="sos")
     wet, background = (_unit_rms(signal.sosfilt(sos, part)) for part in (wet, background))
     mixed = _unit_rms(wet + 10 ** (-condition["snr_db"] / 20) * background)
-    mixed = waveforms.resample(
-        (10 ** (condition["level_db"] / 20) * mixed).astype(np.float32), _RATE_HZ, int(condition["sample_rate_hz"])
-    )
-    return np.clip(mixed, -1, 1)
-
-
-def _echo(dry: np.ndarray, room_seconds: float, rng: np.random.Generator) -> np.ndarray:
-    n_tail = round(room_seconds * _RATE_HZ)
-    tail = rng.standard_normal(n_tail) * 10 ** (-3 * np.arange(n_tail) / n_tail)  # 60 dB over its length
-    return dry + 0.3 * signal.fftconvolve(dry, tail / np.linalg.norm(tail))[: len(dry)]
+    mixed = (10 ** (condition["level_db"] / 20) * mixed).astype(np.float32)
+    return np.clip(waveforms.resample(mixed, _RATE_HZ, int(condition["sample_rate_hz"])), -1, 1)
 
 
 def _sequence(

@@ -274,10 +274,8 @@ def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) 
 
 def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed: int) -> Pair:
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
-    pairs = []
-    for repeat in range(seed, seed + n_repeats):
-        _, folds = _both_folds(samples, repeat)
-        pairs.append(_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat))
+    by_group = {repeat: _both_folds(samples, repeat)[1] for repeat in range(seed, seed + n_repeats)}
+    pairs = [_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat) for repeat, folds in by_group.items()]
     return _pair(samples, pairs)
 
 

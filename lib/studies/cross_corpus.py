@@ -27,7 +27,6 @@ from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, interval_of
 
 ALL = "all"  # in column source: the whole corpus group; in column corpus_group too: every clip of the table
-MEASURES = ("macro F1", "recall", "false alarms")
 COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
 RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `shares.rate`
 PROBABILITIES = list(config.CLASS_NAMES)

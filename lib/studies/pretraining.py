@@ -85,16 +85,10 @@ class Distillation(nn.Module):
 
 
 def standardise(frame: pd.DataFrame, waveforms: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> Sound:
-    """Return what to learn from: sources and groups count nearly alike, labels not at all.
+    """Return what to learn from: sources and groups (of `frame`) count nearly alike, labels not at all.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Rows with source and group_id.
-    waveforms : sequence of ndarray (n_samples,)
-        From `tile`, so that crop and teacher are given the same sound.
-    embeddings : sequence of ndarray (n_patches, 1047)
-        The teacher's, of the same waveforms; standardised here.
+    Waveforms (n_samples,) are from `tile`, so that crop and teacher are given the same sound; embeddings
+    (n_patches, 1047) are the teacher's, standardised here.
     """
     weights = augment.balanced_weights(frame.assign(label="sound"))
     units = np.concatenate(embeddings)
@@ -111,25 +105,15 @@ def tile(waveform: np.ndarray) -> np.ndarray:
 
 
 def change_speed(waveform: np.ndarray, *, ratio: float) -> np.ndarray:
-    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length with them.
-
-    Returns
-    -------
-    ndarray, (about n_samples / ratio,)
-    """
+    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length (n_samples / ratio) too."""
     return within_full_scale(audio.resample(waveform, config.SAMPLE_RATE_HZ, round(config.SAMPLE_RATE_HZ / ratio)))
 
 
 def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list[np.ndarray]:
-    """Return `n_copies` copies of every clip, in the clips' order each time: faster or slower, half of them mixed.
+    """Return `n_copies` copies of every whole clip, in the clips' order each time: other speeds, half of them mixed.
 
     A teacher that predicts more sound than there are recordings keeps the student from learning these by heart
     (Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent").
-
-    Parameters
-    ----------
-    waveforms : sequence of ndarray (n_samples,)
-        Whole clips.
     """
     rng, made = np.random.default_rng(seed), []
     for waveform in list(waveforms) * n_copies:
@@ -155,21 +139,15 @@ def pretrain(
     """Train, and yield the network with step, loss, validation loss and seconds every `report_steps`.
 
     The seed decides everything, as long as nobody draws from the global generators of numpy and torch between yields.
-
-    Parameters
-    ----------
-    sound, validation : Sound
-        Of groups that do not overlap; validation crops are fixed and not changed.
-    start : Wav2Vec2Model, optional
-        A network of an earlier run, to go on from; it stays as it is.
+    Groups of `sound` and `validation` do not overlap; validation crops are fixed and not changed. `start` is a network
+    of an earlier run, to go on from; it stays as it is.
     """
     set_seed(seed)
     objective = Distillation().to(wav2vec2.device())
     if start is not None:
         objective.backbone.load_state_dict(start.state_dict())
-    optimizer = torch.optim.AdamW(
-        compact_wav2vec2.parameter_groups(objective, weight_decay=0.01), lr=learning_rate, betas=(0.9, 0.98)
-    )
+    weights = compact_wav2vec2.parameter_groups(objective, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimizer, n_steps // 20, n_steps)
     began, losses = time.monotonic(), []
     for step in range(n_steps):
@@ -184,11 +162,8 @@ def pretrain(
         optimizer.zero_grad()
         losses.append(loss.item())
         if (step + 1) % report_steps == 0 or step + 1 == n_steps:
-            row = {
-                "step": step + 1,
-                "loss": float(np.mean(losses)),
-                "validation_loss": _validate(objective, validation),
-            }
+            row = {"step": step + 1, "loss": float(np.mean(losses))}
+            row["validation_loss"] = _validate(objective, validation)
             yield objective.backbone, row | {"seconds": round(time.monotonic() - began, 1)}
             losses = []
 
@@ -240,9 +215,8 @@ def load_sound(split: str, *, n_copies: int = 0, seed: int = 7) -> tuple[Sound, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: write half-precision weights, the loss curve and what they were made from."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.studies.pretraining", description="Pretrain the compact Wav2Vec2."
-    )
+    what = "Pretrain the compact Wav2Vec2."
+    parser = argparse.ArgumentParser(prog="python -m lib.studies.pretraining", description=what)
     parser.add_argument("--steps", type=int, default=8000, help="batches (default: 8000, 35 minutes on two cores)")
     parser.add_argument("--batch-size", type=int, default=8, help="crops of 2.9 s")
     parser.add_argument("--copies", type=int, default=5, help="augmented copies of each clip, for the teacher too (5)")

@@ -323,7 +323,8 @@ def _draw_bouts(held: _Clips, rng: np.random.Generator, seconds: float, content:
 def _cry_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
     """Join pieces of one infant's cries, `seconds` in all; its clips come again where they do not last."""
     rows = rng.permutation(_draw_group(held, rng, "crying"))
-    parts, crying, used, left = [], [], [], round(seconds * SAMPLE_RATE_HZ)
+    used: list[int] = []
+    parts, crying, left = [], [], round(seconds * SAMPLE_RATE_HZ)
     while left >= FEWEST_SECONDS * SAMPLE_RATE_HZ:
         row = rows[len(used) % len(rows)]
         place = _sounding(held.waveforms[row])

@@ -207,12 +207,9 @@ def run(inputs: Inputs) -> Result:
 def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> Result:
     """Return calibration before and after temperature scaling, and what abstaining does.
 
-    Parameters
-    ----------
-    given : mapping of split to (rows, mapping of model to ndarray (n_clips, 3))
-        "validation", which everything is chosen on, and the splits it is shown on: "test", "left_out". Rows have label
-        and group_id. A model without probabilities for a split is left out there.
-    n_bootstrap, seed : int
+    Given, by split, are rows (label, group_id) and by model probabilities (n_clips, 3): of "validation", which
+    everything is chosen on, and of the splits it is shown on, "test" and "left_out". A model without probabilities for
+    a split is left out there.
 
     Returns
     -------

@@ -56,11 +56,8 @@ def run(inputs: Inputs) -> Result:
 def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
     """Score every model on every corpus group left out, on each source within it, and on all of them together.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
-        probabilities and model.
+    Predictions have one row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
+    probabilities and model.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What noise, rooms, codecs, telephones, level and clipping cost: macro F1 by condition of `lib.noise`.
+"""What noise, rooms, codecs, telephones, level and clipping cost: macro F1 by condition of `lib.studies.noise`.
 
 Noise and babble are drawn several times per clip, because one draw decides as much as ten decibels.
 """

@@ -84,7 +84,7 @@ def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         true = apply_temperature(probabilities, float(np.exp(log_temperature)))[rows]
-        return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
+        return float(-np.log(np.clip(true, np.finfo(float).eps, 1.0)).mean())  # as scikit-learn's log_loss
 
     found = optimize.minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return round(float(np.exp(found.x)), 4)

@@ -112,23 +112,6 @@ def process_all(
     return _drop_duplicates(_tabulate(recordings, outcomes))
 
 
-def attrition_by_source(attrition: pd.DataFrame) -> pd.DataFrame:
-    """Count recordings listed, decodable and kept, and the clips made of them, by source and in total."""
-    counts = pd.DataFrame(
-        {
-            "source": attrition["source"],
-            "listed": 1,
-            "decodable": (attrition["outcome"] != "not decodable").astype(int),
-            "kept": (attrition["n_clips"] > 0).astype(int),
-            "segments": attrition["n_segments"],
-            "clips": attrition["n_clips"],
-        }
-    )
-    table = counts.groupby("source").sum()
-    table.loc["all"] = table.sum()
-    return table
-
-
 def process_waveform(waveform: np.ndarray, options: Options) -> np.ndarray:
     """Turn one segment (n_samples,) as recorded into what the networks are given: `waveforms.prepare`."""
     if options.reduce_noise:

@@ -122,21 +122,6 @@ CONDITIONS: Mapping[str, Levels] = MappingProxyType(
 
 
 # The noise that notebooks 03 and 04 validate in, and the studies of unseen corpora.
-NOISE_CONDITIONS = tuple(f"noise, {level}" for level in ("10 dB", "0 dB"))
-
-
-def in_noise(rows: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> dict[str, Sequence[np.ndarray]]:
-    """Return clips as recorded and in one draw of noise, by condition: "as recorded", then `NOISE_CONDITIONS`.
-
-    Parameters
-    ----------
-    rows, waveforms
-        As in `degraded`.
-    """
-    levels = dict(CONDITIONS["noise"])
-    changes = {name: levels[name.removeprefix("noise, ")] for name in NOISE_CONDITIONS}
-    noisy = {name: degraded(rows, waveforms, change, kind="noise") for name, change in changes.items()}
-    return {CLEAN[0]: waveforms} | noisy
 
 
 def conditions(speech: Sequence[np.ndarray] | None = None) -> dict[str, Levels]:

@@ -144,13 +144,3 @@ def test_an_equalised_gain_leaves_nothing_but_its_clipping(sound):
     assert np.abs(noise.degraded(rows, [sound], up, kind="gain")[0] - plain).max() > 0.02
     raw = noise.degraded(rows, [sound], down, kind="gain", equalise=False)[0]
     assert power(raw) == pytest.approx(power(sound) / 100, rel=1e-4)
-
-
-def test_clips_come_as_recorded_and_in_noise_at_two_ratios(sound):
-    rows, clips = rows_of(2), [sound, sound]
-    heard = noise.in_noise(rows, clips)
-    assert list(heard) == ["as recorded", "noise, 10 dB", "noise, 0 dB"] and heard["as recorded"] is clips
-    same = noise.degraded(rows, clips, dict(noise.CONDITIONS["noise"])["0 dB"], kind="noise")
-    np.testing.assert_array_equal(heard["noise, 0 dB"], same)
-    far = [np.abs(heard[name][0] - clips[0]).mean() for name in noise.NOISE_CONDITIONS]
-    assert 0 < far[0] < far[1]

@@ -6,8 +6,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 for folder in (
@@ -94,3 +99,38 @@ def tone() -> Callable[..., np.ndarray]:
         return (amplitude * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium without a window, or a skip; closed after each file, for its event loop blocks asyncio."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs Chromium: sudo apt-get install -y chromium")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page_at(chromium: Browser) -> Callable[..., AbstractContextManager[Page]]:
+    """A factory: with page_at(url, width=390, scheme="dark") as page. Fails on script errors and outside requests."""
+
+    @contextmanager
+    def open_page(url: str, *, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+        page = chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        asked, errors = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto(url)
+        yield page
+        assert not errors
+        own = (url.partition("#")[0].rpartition("/")[0], "data:", "blob:")
+        assert not [address for address in asked if not address.startswith(own)]
+        page.close()
+
+    return open_page

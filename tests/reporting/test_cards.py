@@ -12,6 +12,7 @@ import pytest
 from lib import config, manifest
 from lib.reporting import cards, data_card, results
 from lib.reporting.steps import BuildError
+from lib.studies import benchmark
 from tests.reporting import reports
 
 GOLDEN_DIR = Path(__file__).parent / "golden"
@@ -125,8 +126,11 @@ def test_the_card_of_the_pretrained_network():
 
 @pytest.mark.parametrize("product", [True, False], ids=["product", "clips"])
 def test_readmes_table_shows_the_products_figures_first(tmp_path, product):
-    start, end = cards.README_MARKS
-    text = cards.readme(f"before\n{start}\nold\n{end}\nafter\n", reports.write(tmp_path / "r", product=product))
+    marked = "\n".join(f"before\n{start}\nold\n{end}" for start, end in (cards.README_MARKS, cards.SPEED_MARKS))
+    report = reports.write(tmp_path / "r", product=product)
+    if product:
+        benchmark.write(report.folder / benchmark.FILE_NAME, [benchmark.Row("Memory", "MB", 1380.0, 401.5, limit=450)])
+    text = cards.readme(f"{marked}\nafter\n", report)
     golden.check(GOLDEN_DIR / f"README_{'product' if product else 'clips'}.md", text)
     with pytest.raises(BuildError, match="marks"):
         cards.readme("no marks", results.read(tmp_path))

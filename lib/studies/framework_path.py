@@ -1,0 +1,37 @@
+"""The frameworks' own path, TensorFlow and PyTorch eager, with the shipped weights: the benchmark's baseline.
+
+`python -m lib.studies.framework_path FILE` does what `python -m lib.inference FILE` does, as a whole process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from lib import config, ensemble
+from lib.detector import Detector, frozen_yamnet
+from lib.inference import Classifier, as_text
+
+
+def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
+    """Load both networks with the frameworks that trained them, the ensemble rule and the detector."""
+    from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
+
+    keras_model = yamnet.load(models_dir / config.RELEASED_DIRS["yamnet"])
+    torch_model = wav2vec2.load(models_dir / config.RELEASED_DIRS["wav2vec2"])
+    predictors = {"yamnet": partial(yamnet.predict, keras_model), "wav2vec2": partial(wav2vec2.predict, torch_model)}
+    detector = Detector.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
+    return Classifier(predictors, ensemble.load_rule(models_dir / config.RULE_FILE), {}, detector)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Classify one recording and print what `lib.inference` prints."""
+    (path,) = sys.argv[1:] if arguments is None else arguments
+    sys.stdout.write(as_text(load().predict_file(path)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,144 @@
+"""`python -m temporal_workflow.load`: how many streams this machine holds, and how long a chunk takes.
+
+Starts a service of its own in a temporary folder, sends made-up streams to it at the pace of live sound, and prints one
+JSON object: latency from sending to the stored result, its growth, history bytes and seconds per chunk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import audio, config
+from temporal_workflow import shared
+from temporal_workflow.sender import StreamSender, new_stream_id
+from temporal_workflow.serve import LocalService
+from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, leave
+from temporal_workflow.store import ChunkStore, uri_of
+
+N_SOUNDS = 64  # different chunks; streams and sequences share them
+SILENCE_RUN = 10  # chunks of silence come together, as at night
+NOISE_LEVEL = 0.05
+
+
+class Sounds:
+    """Chunks of noise and of digital silence, encoded before the clock starts: microphones are other machines."""
+
+    def __init__(self, *, chunk_seconds: float, silence: float, seed: int = 7) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._chunk_seconds, self._silence = chunk_seconds, silence
+        self._sounding = [self._encode(NOISE_LEVEL) for _ in range(N_SOUNDS)]
+        self._silent = self._encode(0.0)
+
+    def _encode(self, level: float) -> bytes:
+        n_samples = round((self._chunk_seconds + shared.CONTEXT_SECONDS) * config.SAMPLE_RATE_HZ)
+        return audio.encode_flac((level * self._rng.standard_normal(n_samples).clip(-4, 4)).astype(np.float32))
+
+    def put(self, store: ChunkStore, stream_id: str, sequence: int) -> shared.ChunkReference:
+        """Store a chunk of a stream, with its context, and return its reference."""
+        silent = sequence // SILENCE_RUN % 10 < round(10 * self._silence)
+        content = self._silent if silent else self._sounding[hash((stream_id, sequence)) % N_SOUNDS]
+        sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
+        rate_hz = config.SAMPLE_RATE_HZ
+        return shared.ChunkReference(
+            sequence=sequence,
+            uri=uri_of(sha256),
+            sha256=sha256,
+            n_samples=round(self._chunk_seconds * rate_hz),
+            sample_rate_hz=rate_hz,
+            start_seconds=shared.CONTEXT_SECONDS + sequence * self._chunk_seconds,
+            sent_seconds=round(time.time(), 3),
+            n_context_samples=round(shared.CONTEXT_SECONDS * rate_hz),
+        )
+
+
+async def _send(service: LocalService, sounds: Sounds, *, n_chunks: int, pace_seconds: float, wait: float) -> str:
+    """Send one stream: a chunk every `pace_seconds` after `wait`; as fast as it is taken where that is 0."""
+    sender, store = StreamSender(await service.client(), new_stream_id()), ChunkStore(service.settings.chunks_dir)
+    started = time.monotonic() + wait
+    for sequence in range(n_chunks):
+        await asyncio.sleep(max(0.0, started + sequence * pace_seconds - time.monotonic()))
+        await sender.send(sounds.put(store, sender.stream_id, sequence))
+    await sender.finish(n_chunks)
+    await sender.result()
+    return sender.stream_id
+
+
+async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Send `chosen.streams` streams side by side, evenly spread in time; return what it cost."""
+    sounds = Sounds(chunk_seconds=chosen.chunk_seconds, silence=chosen.silence)
+    pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
+    started = time.monotonic()
+    waits = [number * pace / chosen.streams for number in range(chosen.streams)]
+    streams = [_send(service, sounds, n_chunks=chosen.chunks, pace_seconds=pace, wait=wait) for wait in waits]
+    stream_ids = await asyncio.gather(*streams)
+    seconds, rows = time.monotonic() - started, service.results.chunks()
+    return {
+        "n_streams": chosen.streams,
+        "n_chunks": len(rows),
+        "n_classified": sum(row["status"] == shared.CLASSIFIED for row in rows),
+        "seconds": round(seconds, 2),
+        "history_bytes_per_chunk": round(await _history_bytes(service, stream_ids[0]) / chosen.chunks),
+        **_latencies(rows),
+    }
+
+
+def _latencies(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return p50 and p95 of the seconds from sending to the stored result, and the medians of ten parts in order."""
+    sent = np.array([row["sent_at"].replace(tzinfo=UTC).timestamp() for row in rows])
+    stored = np.array([row["stored_at"].replace(tzinfo=UTC).timestamp() for row in rows])
+    order = np.argsort(sent)
+    lags, times = (stored - sent)[order], np.sort(stored)
+    parts = np.array_split(lags, min(10, len(lags)))
+    return {
+        "p50_seconds": round(float(np.percentile(lags, 50)), 4),
+        "p95_seconds": round(float(np.percentile(lags, 95)), 4),
+        "p50_by_tenth": [round(float(np.median(part)), 4) for part in parts],
+        "chunk_seconds_by_tenth": [
+            round(float(np.ptp(part) / max(len(part) - 1, 1)), 5) for part in np.array_split(times, len(parts))
+        ],
+    }
+
+
+async def _history_bytes(service: LocalService, stream_id: str) -> int:
+    """Return the size of the histories of all runs of a stream."""
+    client, total = await service.client(), 0
+    async for run in client.list_workflows(f'WorkflowId = "{stream_id}"'):
+        history = await client.get_workflow_handle(stream_id, run_id=run.run_id).fetch_history()
+        total += sum(event.ByteSize() for event in history.events)
+    return total
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m temporal_workflow.load", description=__doc__)
+    parser.add_argument("--streams", type=int, default=1, help="side by side (default 1)")
+    parser.add_argument("--chunks", type=int, default=30, help="per stream (default 30)")
+    parser.add_argument("--chunk-seconds", type=float, default=10.0)
+    parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
+    parser.add_argument("--silence", type=float, default=0.0, help="share of the chunks that are digital silence")
+    parser.add_argument("--workers", type=int, default=1, help="inference workers")
+    parser.add_argument("--stand-in", action="store_true", help="classify by pitch: what the service alone costs")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder:
+        settings = Settings.below(Path(folder))
+        settings = replace(settings, classifier=PITCH_CLASSIFIER if chosen.stand_in else REAL_CLASSIFIER)
+        with LocalService(settings, n_workers=chosen.workers) as service:
+            found = asyncio.run(measure(service, chosen))
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -137,6 +137,7 @@ def measure_inside(module: str, n_runs: int) -> dict[str, Any]:
 
 
 def load_classifier(module: str) -> Any:
+    """Load the product's classifier, or the frameworks' one."""
     if module == FRAMEWORKS:
         from lib.studies import framework_path
 
@@ -219,10 +220,10 @@ def whole_day(sizes: Sizes) -> Iterator[Row]:
         short = _write(sizes.folder, "short.wav", sound(600 * sizes.hours, silence=silence))
         path = _write(sizes.folder, "hours.wav", sound(3600 * sizes.hours, silence=silence))
         slow, ours = run_process(FRAMEWORKS, short)[1] * 6, run_process(PRODUCT, path)[1]
-        minutes = [seconds / sizes.hours * 24 / 60 for seconds in (slow, ours)]
+        to_minutes = 24 / 60 / sizes.hours
         figure = f"A recording of 24 hours to events, {'90 % silence' if silence else 'all sound'}"
         note = f"scaled from {sizes.hours:g} h (baseline: a sixth of that)"
-        yield Row(figure, "minutes", *minutes, least_ratio=3, limit=limit, note=note)
+        yield Row(figure, "minutes", slow * to_minutes, ours * to_minutes, least_ratio=3, limit=limit, note=note)
 
 
 def cached_sweep(sizes: Sizes) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib import config, ensemble
 from lib.detector import Detector, frozen_yamnet
-from lib.inference import Classifier, as_text
+from lib.inference import Classifier, Predictor, as_text
 
 
 def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
@@ -21,7 +21,10 @@ def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
 
     keras_model = yamnet.load(models_dir / config.RELEASED_DIRS["yamnet"])
     torch_model = wav2vec2.load(models_dir / config.RELEASED_DIRS["wav2vec2"])
-    predictors = {"yamnet": partial(yamnet.predict, keras_model), "wav2vec2": partial(wav2vec2.predict, torch_model)}
+    predictors: dict[str, Predictor] = {
+        "yamnet": partial(yamnet.predict, keras_model),
+        "wav2vec2": partial(wav2vec2.predict, torch_model),
+    }
     detector = Detector.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
     return Classifier(predictors, ensemble.load_rule(models_dir / config.RULE_FILE), {}, detector)
 

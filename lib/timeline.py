@@ -1,0 +1,269 @@
+"""A recording of hours as one page to look at and listen to: `python -m lib.timeline night.m4a`; its events as tables.
+
+The page holds the stream detector's frames, the level, the events and their sound, and asks for nothing from anywhere.
+The recording is decoded twice, in blocks: once for the detector, once to cut the sound of its events. What stays in
+memory is some bytes for each frame of 0.48 s and the encoded sound, so a day needs little more than an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import av
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from lib import audio, config
+from lib.detector import HOP_SECONDS, Detector, levels_db
+from lib.events import EVENT_LABELS, Event
+
+EXIT_BAD_INPUT = 2
+PAD_SECONDS = 2.0  # before and after an event, in its player
+LONGEST_PLAYER_SECONDS = 60.0  # of a longer event, its start
+ALL_PLAYERS_SECONDS = 3600.0  # in one page, strongest events first: 19 MB
+MP3_BITS_PER_SECOND = 32_000
+PROBABILITY_STEPS, LEVEL_STEPS_PER_DB, LOWEST_DB = 250, 2, -100.0  # a byte for each
+TEMPLATES_DIR = config.PROJECT_DIR / "lib" / "reporting" / "templates"  # with the style sheet that all pages share
+
+RAVEN_HEADER = (
+    "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)", "Annotation",
+    "Score",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What is in a recording: frames (n_frames, 2) as `EVENT_LABELS`, their levels (n_frames,) in dBFS, and events."""
+
+    path: Path
+    seconds: float
+    frames: np.ndarray
+    levels_db: np.ndarray
+    events: list[Event]
+    remarks: list[str]
+
+
+def follow(path: Path, detector: Detector, *, on_seconds: Callable[[float], object] = lambda _: None) -> Timeline:
+    """Run the detector over a recording of any length; `on_seconds` is told of each stretch that is done.
+
+    Raises
+    ------
+    lib.audio.AudioError
+        If the recording cannot be read.
+    """
+    stream, lengths, levels = audio.stream(path), list[int](), list[np.ndarray]()
+
+    def blocks() -> Iterator[np.ndarray]:
+        for block in stream:
+            lengths.append(len(block))
+            yield block
+            on_seconds(len(block) / config.SAMPLE_RATE_HZ)
+
+    found = detector.detect(_measured(blocks(), levels))
+    seconds = sum(lengths) / config.SAMPLE_RATE_HZ
+    return Timeline(path, seconds, found.frames, np.concatenate(levels), found.events, list(stream.remarks))
+
+
+def _measured(blocks: Iterable[np.ndarray], levels: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Pass blocks on, and note the level of each frame."""
+    held = np.empty(0, dtype=np.float32)
+    for block in blocks:
+        held = np.concatenate([held, block])
+        n_whole = len(held) // config.PATCH_HOP_SAMPLES * config.PATCH_HOP_SAMPLES
+        levels.append(levels_db(held[:n_whole].reshape(-1, config.PATCH_HOP_SAMPLES)))
+        held = held[n_whole:]
+        yield block
+    levels.append(levels_db(held[None]) if len(held) else np.empty(0))
+
+
+def players(timeline: Timeline) -> dict[int, tuple[float, bytes]]:
+    """Return the sound of events, by place in `timeline.events`: where it starts in the recording, and MP3.
+
+    It is brought to one level, so that faint events are audible.
+    """
+    spans: dict[int, tuple[float, float]] = {}
+    n_left = ALL_PLAYERS_SECONDS
+    for place in sorted(range(len(timeline.events)), key=lambda place: -timeline.events[place].peak_probability):
+        event = timeline.events[place]
+        start = max(0.0, event.onset_seconds - PAD_SECONDS)
+        stop = min(event.offset_seconds + PAD_SECONDS, start + LONGEST_PLAYER_SECONDS, timeline.seconds)
+        if stop - start <= n_left:
+            spans[place], n_left = (start, stop), n_left - (stop - start)
+    places = sorted(spans, key=lambda place: spans[place])
+    pieces = cut(audio.stream(timeline.path) if places else [], [spans[place] for place in places])
+    return {
+        place: (spans[place][0], encode_mp3(audio.equalise_level(piece)))
+        for place, piece in zip(places, pieces, strict=True)
+    }
+
+
+def cut(blocks: Iterable[np.ndarray], spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray]:
+    """Yield the samples of spans (start, stop) in seconds, sorted by start; no more is held than the longest span."""
+    bounds = [(round(start * config.SAMPLE_RATE_HZ), round(stop * config.SAMPLE_RATE_HZ)) for start, stop in spans]
+    held, first = np.empty(0, dtype=np.float32), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while bounds and bounds[0][1] <= first + len(held):
+            start, stop = bounds.pop(0)
+            yield held[start - first : stop - first]
+        if not bounds:
+            return
+        n_useless = min(max(bounds[0][0] - first, 0), len(held))
+        held, first = held[n_useless:], first + n_useless
+
+
+def encode_mp3(waveform: np.ndarray) -> bytes:
+    """Return a 16 kHz waveform (n_samples,) as MP3, which every browser plays: 4 kB per second."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp3") as file:
+        stream = file.add_stream("libmp3lame", rate=config.SAMPLE_RATE_HZ, layout="mono")
+        stream.bit_rate = MP3_BITS_PER_SECOND
+        frame = av.AudioFrame.from_ndarray(waveform[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = config.SAMPLE_RATE_HZ
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return buffer.getvalue()
+
+
+def html(timeline: Timeline, detector: Detector, *, started_at: datetime | None = None) -> str:
+    """Return the page: self-contained, it may ask for nothing from anywhere.
+
+    `started_at` is when the recording began; the page then shows the time of day.
+    """
+    sound = players(timeline)
+    events = [asdict(event) for event in timeline.events]
+    for place, (start, mp3) in sound.items():
+        events[place] |= {"audio": base64.b64encode(mp3).decode(), "audio_seconds": start}
+    settings = detector.settings
+    data = {
+        "seconds": timeline.seconds, "hop": HOP_SECONDS, "labels": EVENT_LABELS,
+        "on": settings.events.on, "events": events, "lowest_db": LOWEST_DB,
+        "started_at": started_at and started_at.isoformat(),
+        **{label: _bytes(timeline.frames[:, i] * PROBABILITY_STEPS) for i, label in enumerate(EVENT_LABELS)},
+        "level": _bytes((timeline.levels_db - LOWEST_DB) * LEVEL_STEPS_PER_DB),
+    }  # fmt: skip
+    tables = {f"{timeline.path.name}{ending}": make(timeline.events) for ending, make in TABLES.items()}
+    loader = jinja2.FileSystemLoader(TEMPLATES_DIR)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("timeline.html.j2").render(
+        name=timeline.path.name,
+        remarks=timeline.remarks,
+        counts={label: [e for e in timeline.events if e.label == label] for label in EVENT_LABELS},
+        n_without_player=len(events) - len(sound),
+        settings=settings,
+        style=(TEMPLATES_DIR / "style.css").read_text(encoding="utf-8"),
+        tables={name: base64.b64encode(text.encode()).decode() for name, text in tables.items()},
+        data=data,
+        steps={"probability": PROBABILITY_STEPS, "db": LEVEL_STEPS_PER_DB},
+    )
+
+
+def _bytes(values: np.ndarray) -> str:
+    return base64.b64encode(np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()).decode()
+
+
+def as_csv(events: Sequence[Event]) -> str:
+    """Return events as CSV: onset_seconds, offset_seconds, label, peak_probability."""
+    rows = [(*_times(event), event.label, f"{event.peak_probability:.3f}") for event in events]
+    return _table([("onset_seconds", "offset_seconds", "label", "peak_probability"), *rows], delimiter=",")
+
+
+def as_audacity(events: Sequence[Event]) -> str:
+    """Return events as a label track of Audacity (File > Import > Labels): onset, offset, label; no header."""
+    return _table([(*_times(e), f"{e.label} {e.peak_probability:.2f}") for e in events], delimiter="\t")
+
+
+def as_raven(events: Sequence[Event]) -> str:
+    """Return events as a selection table of Raven (File > Open Selection Table), over all frequencies that are used."""
+    highest_hz = config.SAMPLE_RATE_HZ // 2
+    rows = [
+        (number, "Spectrogram 1", 1, *_times(e), 0, highest_hz, e.label, f"{e.peak_probability:.3f}")
+        for number, e in enumerate(events, start=1)
+    ]
+    return _table([RAVEN_HEADER, *rows], delimiter="\t")
+
+
+TABLES: dict[str, Callable[[Sequence[Event]], str]] = {  # by what a file's name ends with
+    ".csv": as_csv,
+    ".audacity.txt": as_audacity,
+    ".raven.txt": as_raven,
+}
+
+
+def _times(event: Event) -> tuple[str, str]:
+    return f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}"
+
+
+def _table(rows: Iterable[Sequence[object]], *, delimiter: str) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 2 if any input was bad or no trained detector is there."""
+    chosen = _parser().parse_args(arguments)
+    paths, skipped = audio.expand(chosen.paths)
+    faults = [] if paths else ["no audio files there"]
+    for line in skipped:
+        sys.stderr.write(f"skipped: {line}\n")
+    try:
+        detector = Detector.load(chosen.models)
+        for path in paths:
+            faults += _write(path, detector, chosen)
+    except (FileNotFoundError, ValueError) as error:
+        faults.append(str(error))
+    for fault in faults:
+        sys.stderr.write(f"error: {fault}\n")
+    return EXIT_BAD_INPUT if faults else 0
+
+
+def _write(path: Path, detector: Detector, chosen: argparse.Namespace) -> list[str]:
+    """Write what is asked for of one recording, and name it on standard output; return what is wrong with it."""
+    try:
+        seconds = audio.inspect(path).duration_seconds
+        with tqdm(total=round(seconds), unit="s", unit_scale=True, desc=audio.printable(path.name)) as bar:
+            timeline = follow(path, detector, on_seconds=lambda done: bar.update(min(done, bar.total - bar.n)))
+        for written in _files(timeline, detector, chosen):
+            sys.stdout.write(f"{written}\n")
+    except (audio.AudioError, OSError) as error:
+        return [str(error)]
+    return []
+
+
+def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace) -> list[Path]:
+    files: dict[Path, str] = {}
+    if not chosen.no_page:
+        folder = chosen.out or timeline.path.parent
+        files[folder / f"{timeline.path.name}.html"] = html(timeline, detector, started_at=chosen.started_at)
+    if chosen.export:
+        files |= {chosen.export / f"{timeline.path.name}{end}": make(timeline.events) for end, make in TABLES.items()}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(files)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib.timeline", description=__doc__)
+    parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="recordings, or folders of recordings")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where pages go (default: beside each recording)")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write CSV, Audacity labels and Raven selections")
+    parser.add_argument("--no-page", action="store_true", help="write no page")
+    parser.add_argument(
+        "--started-at", type=datetime.fromisoformat, metavar="TIME", help="when it began, such as 2026-11-28T21:30"
+    )
+    parser.add_argument("--models", type=Path, default=config.MODELS_DIR, help="folder of the trained models")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

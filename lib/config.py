@@ -14,6 +14,8 @@ CLASS_ID = {name: class_id for class_id, name in enumerate(CLASS_NAMES)}
 SAMPLE_RATE_HZ = 16_000  # what YAMNet and Wav2Vec2 were both trained on
 MIN_SEGMENT_SECONDS = 5.0
 MAX_SEGMENT_SECONDS = 15.0
+LEVEL_FLOOR_DB = -90.0  # about one step of 16 bit: what is fainter is no sound
+STILL_DB = 0.05  # a level that moves less does not move; that of white noise moves by 0.2 dB
 PATCH_SAMPLES = 15_600  # YAMNet's input: 96 frames of 25 ms every 10 ms, 0.975 s
 PATCH_HOP_SAMPLES = 7_680  # 0.48 s: one patch, and one frame of a stream, starts this long after the one before
 

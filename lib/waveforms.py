@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ
+from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ
 from lib.decoding.errors import EmptyAudio, InvalidWaveform, NonFiniteAudio, TooShort
 
 MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortest scream used here lasts 0.3 s
@@ -20,6 +20,7 @@ MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortes
 MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, N_MELS = 400, 160, 64
 FLOOR_DB = -80.0  # below the loudest bin of the clip
 ACTIVE_FRAME_MS = 25
+FULL_SCALE = 0.999
 ACTIVE_BELOW_PEAK_DB = 40.0  # frames further below the loudest frame are pauses and do not set the level
 
 
@@ -141,6 +142,21 @@ def bandwidth_hz(waveform: np.ndarray, sample_rate_hz: float) -> float:
 def amplitude(level_db: float) -> float:
     """Return the amplitude of a level in dB relative to full scale."""
     return 10 ** (level_db / 20)
+
+
+def level_range_db(waveform: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and highest level of the half seconds of a waveform (n_samples,), without their offset.
+
+    In dBFS, at least -90; within `config.STILL_DB` of each other where nothing moves: silence, a constant, a hum.
+    """
+    parts = np.array_split(waveform.astype(np.float64), max(1, len(waveform) // (SAMPLE_RATE_HZ // 2)))
+    levels = [10 * math.log10(max(part.var(), 10 ** (LEVEL_FLOOR_DB / 10))) for part in parts]
+    return round(min(levels), 3), round(max(levels), 3)
+
+
+def clipped_share(waveform: np.ndarray) -> float:
+    """Return the share of the samples of a waveform (n_samples,) that are at full scale."""
+    return round(float(np.mean(np.abs(waveform) >= FULL_SCALE)), 4)
 
 
 def within_full_scale(waveform: np.ndarray) -> np.ndarray:

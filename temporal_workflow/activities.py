@@ -160,8 +160,9 @@ class InferenceActivities:
     @activity.defn(name="preprocess")
     @observed
     def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
-        """Verify the hash, decode, bring to 16 kHz mono, check; store the result if it is not the chunk itself."""
+        """Verify the hash, decode, bring to 16 kHz mono, check, measure; store the result if it is not the chunk."""
         from lib import audio, config
+        from lib.waveforms import clipped_share, level_range_db
         from temporal_workflow.chunks import put_waveform
 
         chunk = given.chunk
@@ -169,17 +170,19 @@ class InferenceActivities:
         waveform = audio.load(path, max_seconds=config.MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1)
         _check_length(len(waveform), chunk, sample_rate_hz=config.SAMPLE_RATE_HZ)
         info = audio.inspect(path)
+        own = waveform[round(chunk.n_context_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz) :]
+        health = shared.ChunkHealth(*level_range_db(own), clipped_share(own))
         if info.sample_rate_hz == config.SAMPLE_RATE_HZ and info.channels == 1:
-            return shared.PreprocessResult(chunk)
+            return shared.PreprocessResult(chunk, health)
         prepared = put_waveform(
             self._chunks,
             waveform,
             stream_id=given.stream_id,
             sequence=chunk.sequence,
             start_seconds=chunk.start_seconds,
-            n_context_samples=round(chunk.n_context_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz),
+            n_context_samples=len(waveform) - len(own),
         )
-        return shared.PreprocessResult(replace(prepared, sent_seconds=chunk.sent_seconds))
+        return shared.PreprocessResult(replace(prepared, sent_seconds=chunk.sent_seconds), health)
 
     @activity.defn(name="classify")
     @observed

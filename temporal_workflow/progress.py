@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lib.config import LEVEL_FLOOR_DB, STILL_DB
 from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
 from temporal_workflow import shared
+
+SAME_SECONDS = 0.01  # times that are no further apart are the same
 
 
 class StreamProgress:
     """Accepts chunks in any order, any number of times; applies their outcomes once and in order.
 
-    `state` is what earlier runs left; it is changed in place.
+    `state` is what earlier runs left; it is changed in place. `reports_health`: not where an older run is replayed.
     """
 
-    def __init__(self, settings: shared.StreamSettings, state: shared.StreamState) -> None:
+    def __init__(
+        self, settings: shared.StreamSettings, state: shared.StreamState, *, reports_health: bool = True
+    ) -> None:
         self.settings = settings
         self.state = state
+        self._reports_health = reports_health
         _take_over_old_events(state)
         self.tracker = EventTracker(self._event_settings(), state.tracker)
         self.in_flight: set[int] = set()
@@ -71,7 +77,7 @@ class StreamProgress:
             state.n_classified += 1
             state.n_by_label[outcome.label] = state.n_by_label.get(outcome.label, 0) + 1
         if not outcome.late:
-            state.waiting.append(replace(outcome, sha256="", reason="", model_version="", members={}))
+            state.waiting.append(shared.WaitingOutcome.of(outcome))
             self._apply(now)
 
     def use_settings(self, settings: EventSettings, version: str) -> None:
@@ -91,7 +97,7 @@ class StreamProgress:
             number=state.silent_number,
             change=state.tracker.n_changes,
             kind="SILENT" if is_silent else "RESUMED",
-            label="sender silent",
+            label=shared.SENDER_SILENT,
             onset_seconds=state.seconds,
             offset_seconds=state.seconds,
             peak_probability=0.0,
@@ -100,9 +106,10 @@ class StreamProgress:
         state.outbox.append(change)
 
     def end_events(self) -> None:
-        """End the stream: its last frames, then the events that are open."""
+        """End the stream: its last frames, then the events and the problems that are open."""
         self._apply_tail()
         self._note(self.tracker.finish())
+        self._end_problems()
 
     def take_changes(self) -> list[EventChange]:
         """Return the oldest event changes not stored yet, at most one message full."""
@@ -151,6 +158,7 @@ class StreamProgress:
             label=state.label,
             seconds=state.seconds,
             remarks=state.remarks,
+            problem_seconds={problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
         )
 
     def status(self) -> shared.StreamStatus:
@@ -167,6 +175,8 @@ class StreamProgress:
             lag_seconds=state.lag_seconds,
             silent=state.silent,
             n_runs=state.n_runs,
+            problems=list(state.problems.values()),
+            level_db=state.level_db,
         )
 
     def _name_of_state(self) -> str:
@@ -187,13 +197,14 @@ class StreamProgress:
             state.waiting.remove(outcome)
             state.seen.remove(outcome.sequence)
             state.next_sequence += 1
+            self._watch_health(outcome)
             self._note(self.tracker.advance(self._spans(outcome)))
             state.last_label = outcome.label or state.last_label
             state.last_sent_seconds = outcome.sent_seconds
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
             state.seconds = max(state.seconds, outcome.stop_seconds)
 
-    def _spans(self, outcome: shared.ChunkOutcome) -> list[Span]:
+    def _spans(self, outcome: shared.WaitingOutcome) -> list[Span]:
         """Return the chunk's frames that are final and new; without frames, the whole chunk."""
         state, frames = self.state, outcome.frames
         if frames is None:
@@ -219,6 +230,60 @@ class StreamProgress:
         for event in ended(changes):
             if event.peak_probability > self.state.peak_probability:
                 self.state.peak_probability, self.state.label = event.peak_probability, event.label
+
+    def _watch_health(self, outcome: shared.WaitingOutcome) -> None:
+        """Raise and end problems by the next chunk in order."""
+        start, stop, state = outcome.start_seconds, outcome.stop_seconds, self.state
+        lost = start - state.seconds > SAME_SECONDS
+        self._set_problem(shared.SOUND_LOST, is_on=lost, since=state.seconds, until=start)
+        state.unclassified_seconds += stop - start if outcome.status == shared.REJECTED else -state.unclassified_seconds
+        failing = state.unclassified_seconds >= self.settings.unclassified_seconds - SAME_SECONDS
+        self._set_problem(shared.UNCLASSIFIED, is_on=failing, since=stop - state.unclassified_seconds, until=stop)
+        if outcome.health is not None:
+            self._watch_level(outcome.health, since=start, until=stop)
+
+    def _watch_level(self, health: shared.ChunkHealth, *, since: float, until: float) -> None:
+        state, problems = self.state, health.problems()
+        low, high, seconds = state.still or (health.low_db, health.high_db, 0.0)
+        low, high = min(low, health.low_db), max(high, health.high_db)
+        if high - low > STILL_DB:
+            low, high, seconds = health.low_db, health.high_db, 0.0
+        state.still = [low, high, seconds + until - since] if shared.NO_SIGNAL in problems else []
+        state.level_db = health.high_db
+        still_seconds = state.still[2] if state.still else 0.0
+        is_still = still_seconds >= self.settings.still_seconds - SAME_SECONDS
+        self._set_problem(shared.NO_SIGNAL, is_on=is_still, since=until - still_seconds, until=until)
+        self._set_problem(shared.CLIPPING, is_on=shared.CLIPPING in problems, since=since, until=until)
+
+    def _set_problem(self, problem: str, *, is_on: bool, since: float, until: float) -> None:
+        """Raise a problem, go on with it or end it, and count its seconds."""
+        state, known = self.state, self.state.problems.get(problem)
+        if not self._reports_health or not (is_on or known):
+            return
+        if known is None:
+            state.tracker.n_events += 1
+            known = EventChange(state.tracker.n_events, 0, "HEALTH", problem, round(since, 6), since, 0.0, False)
+            self._tell(replace(known, offset_seconds=until))
+        elif not is_on:
+            self._tell(replace(state.problems.pop(problem), kind="RESUMED"))
+            return
+        seconds = state.problem_seconds.get(problem, 0.0) + until - known.offset_seconds
+        state.problem_seconds[problem] = seconds
+        state.problems[problem] = replace(known, offset_seconds=until)
+
+    def _end_problems(self) -> None:
+        """End the stream's problems; a whole stream of silence is no signal, however short."""
+        state = self.state
+        if state.still and state.still[1] <= LEVEL_FLOOR_DB and state.still[2] >= state.seconds - SAME_SECONDS:
+            self._set_problem(shared.NO_SIGNAL, is_on=True, since=0.0, until=state.seconds)
+        for known in state.problems.values():
+            self._tell(replace(known, kind="RESUMED"))
+        state.problems.clear()
+
+    def _tell(self, change: EventChange) -> None:
+        self.state.tracker.n_changes += 1
+        offset_seconds = round(change.offset_seconds, 6)
+        self.state.outbox.append(replace(change, change=self.state.tracker.n_changes, offset_seconds=offset_seconds))
 
     def _event_settings(self) -> EventSettings:
         return self.settings.events or self.state.event_settings or shared.CHUNK_EVENTS

@@ -19,7 +19,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.config import CLASS_NAMES
 from temporal_workflow import shared
 
-SCHEMA_VERSION = 2  # 2: members and frames of chunks
+SCHEMA_VERSION = 3  # 2: members and frames of chunks; 3: level and problems
+NEW_COLUMNS = {
+    1: {"members": "JSON", "frames": "JSON"},
+    2: {"level_db": "FLOAT", "problems": "TEXT"},
+}  # after a version
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
 _METADATA = sa.MetaData()
@@ -30,7 +34,7 @@ STREAMS = sa.Table(
     sa.Column("stream_id", sa.String(80), primary_key=True),
     sa.Column("kind", sa.String(10), nullable=False),
     sa.Column("name", sa.Text, nullable=False),
-    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
     sa.Column("summary", sa.JSON, nullable=False),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
 )
@@ -50,6 +54,8 @@ CHUNKS = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
     sa.Column("members", sa.JSON),
     sa.Column("frames", sa.JSON(none_as_null=True)),  # see shared.FrameProbabilities
+    sa.Column("level_db", sa.Float),  # of its loudest half second, dBFS
+    sa.Column("problems", sa.Text),  # see shared.ChunkHealth; empty: none
     sa.Column("sent_at", sa.DateTime(timezone=True)),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("n_writes", sa.Integer, nullable=False),  # over 1: a worker was killed between writing and reporting
@@ -132,9 +138,12 @@ class ResultsTable:
     def _store_outcome(
         self, connection: sa.Connection, stream_id: str, outcome: shared.ChunkOutcome, *, now: datetime
     ) -> None:
-        values = {name: value for name, value in vars(outcome).items() if name not in ("probabilities", "sent_seconds")}
+        left_out = ("probabilities", "sent_seconds", "health")
+        values = {name: value for name, value in vars(outcome).items() if name not in left_out}
         values |= dict(zip(CLASS_NAMES, outcome.probabilities, strict=False))
         values["frames"] = outcome.frames and asdict(outcome.frames)
+        values["level_db"] = outcome.health and outcome.health.high_db
+        values["problems"] = outcome.health and ", ".join(outcome.health.problems())
         values["sent_at"] = datetime.fromtimestamp(outcome.sent_seconds, UTC) if outcome.sent_seconds else None
         statement = self._insert(CHUNKS).values(stream_id=stream_id, stored_at=now, n_writes=1, **values)
         connection.execute(
@@ -156,10 +165,8 @@ class ResultsTable:
             found = connection.execute(sa.select(SCHEMA.c.version)).scalar()
             if found is None:
                 connection.execute(SCHEMA.insert().values(version=SCHEMA_VERSION))
-            if found == 1:
-                for name in ("members", "frames"):
-                    connection.execute(sa.text(f"ALTER TABLE chunks ADD COLUMN {name} JSON"))
-                connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))
+            if found in NEW_COLUMNS:
+                _migrate(connection, found)
                 found = SCHEMA_VERSION
         if found not in (None, SCHEMA_VERSION):
             raise SchemaError(
@@ -222,6 +229,16 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     """Let several processes write in turn, and lose nothing on power loss."""
     for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _migrate(connection: sa.Connection, found: int) -> None:
+    """Bring the tables of an earlier version to this one."""
+    for version in range(found, SCHEMA_VERSION):
+        for name, kind in NEW_COLUMNS[version].items():
+            connection.execute(sa.text(f"ALTER TABLE chunks ADD COLUMN {name} {kind}"))
+    if connection.dialect.name == "postgresql":  # SQLite does not hold to lengths
+        connection.execute(sa.text("ALTER TABLE streams ALTER COLUMN state TYPE VARCHAR(20)"))
+    connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))
 
 
 def _lock_schema(connection: sa.Connection) -> None:

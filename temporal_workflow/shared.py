@@ -6,9 +6,10 @@ Pure Python only: Temporal's sandbox imports this module, and the orchestration 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 
+from lib.config import STILL_DB
 from lib.events import EventChange, EventSettings, EventState
 
 ORCHESTRATION_QUEUE = "cry-scream-orchestration"  # workflows and the results table: no machine learning import
@@ -16,6 +17,14 @@ INFERENCE_QUEUE = "cry-scream-inference"  # decoding and the ensemble
 
 CLASSIFIED = "classified"
 REJECTED = "rejected"
+# What can be wrong with a stream: labels of changes of kind HEALTH; RESUMED ends each, with the stream at the latest.
+NO_SIGNAL = "no signal"  # zeros, a constant, or a level that does not move: nothing that a microphone in a room sends
+CLIPPING = "clipping"
+SOUND_LOST = "sound lost"  # a gap in the stream: overflow, an interrupted source, chunks that never came
+UNCLASSIFIED = "nothing classified"  # every chunk is rejected, or none is done
+SENDER_SILENT = "sender silent"  # no chunk for longer than expected; of kind SILENT
+ALERT_KINDS = ("START", "SUSTAINED", "END", "SILENT", "HEALTH", "RESUMED")  # what someone may be told about
+CLIPPED_SHARE = 0.001  # of a chunk's samples at full scale
 WHOLE_RECORDING = -1  # sequence under which a file stands in the chunk store
 
 CONTEXT_SECONDS = 5.0  # of the stream before a chunk that travels in its file: what the detector's frames look back on
@@ -84,10 +93,25 @@ class PreprocessInput:
 
 
 @dataclass(frozen=True)
+class ChunkHealth:
+    """What a chunk's samples tell about the microphone or line that they came through."""
+
+    low_db: float  # lowest and highest level of its half seconds in dBFS, without offset, at least -90
+    high_db: float
+    clipped_share: float  # of its samples
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the chunk by itself."""
+        is_still, is_clipped = self.high_db - self.low_db <= STILL_DB, self.clipped_share > CLIPPED_SHARE
+        return [NO_SIGNAL] * is_still + [CLIPPING] * is_clipped
+
+
+@dataclass(frozen=True)
 class PreprocessResult:
     """The chunk as the classifier takes it: the same one if it was 16 kHz mono already."""
 
     chunk: ChunkReference
+    health: ChunkHealth | None = None
 
 
 @dataclass(frozen=True)
@@ -149,13 +173,35 @@ class ChunkOutcome:
     late: bool = False
     members: dict[str, list[float]] = field(default_factory=dict)
     frames: FrameProbabilities | None = None
+    health: ChunkHealth | None = None
+
+
+@dataclass(frozen=True)
+class WaitingOutcome:
+    """What is left to apply of an outcome that waits for an earlier chunk."""
+
+    sequence: int
+    start_seconds: float
+    stop_seconds: float
+    sent_seconds: float
+    status: str
+    label: str = ""
+    probabilities: list[float] = field(default_factory=list)
+    frames: FrameProbabilities | None = None
+    health: ChunkHealth | None = None
+
+    @classmethod
+    def of(cls, outcome: ChunkOutcome) -> WaitingOutcome:
+        """Return what an outcome tells the stream; with frames its probabilities do not count."""
+        found = {f.name: getattr(outcome, f.name) for f in fields(cls)}
+        return cls(**found | ({} if outcome.frames is None else {"probabilities": []}))
 
 
 @dataclass(frozen=True)
 class StreamSummary:
     """What a stream or file holds so far; also the result of both workflows."""
 
-    state: str  # running, silent, finished, abandoned
+    state: str  # running, silent, finished, interrupted, abandoned
     kind: str  # stream or file
     name: str
     n_chunks: int
@@ -171,6 +217,7 @@ class StreamSummary:
     seconds: float  # end of the last chunk that was applied in order
     remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
     label: str = "normal"  # of the strongest event that has ended
+    problem_seconds: dict[str, float] = field(default_factory=dict)  # of the stream, by problem
 
 
 @dataclass(frozen=True)
@@ -228,7 +275,7 @@ class StreamState:
     seen: list[int] = field(default_factory=list)  # accepted sequences from next_sequence on
     missing: list[list[int]] = field(default_factory=list)  # [first, last] ranges declared missing
     pending: list[ChunkReference] = field(default_factory=list)
-    waiting: list[ChunkOutcome] = field(default_factory=list)  # classified, waiting for an earlier chunk
+    waiting: list[WaitingOutcome] = field(default_factory=list)  # classified, waiting for an earlier chunk
     outbox: list[EventChange] = field(default_factory=list)
     tracker: EventState = field(default_factory=EventState)
     events: OldEventState | None = None
@@ -253,6 +300,12 @@ class StreamState:
     end: int = -1  # number of chunks the sender announced; -1 while it still sends
     silent: bool = False
     abandoned: bool = False
+    interrupted: str = ""  # why the sender stopped before the stream's end
+    problems: dict[str, EventChange] = field(default_factory=dict)  # open ones, as they were raised
+    problem_seconds: dict[str, float] = field(default_factory=dict)
+    still: list[float] = field(default_factory=list)  # lowest and highest level, seconds of a level that does not move
+    unclassified_seconds: float = 0.0  # since the last classified chunk
+    level_db: float | None = None
     remarks: list[str] = field(default_factory=list)
 
 
@@ -265,6 +318,8 @@ class StreamSettings:
     events: EventSettings | None = None  # default: the detector's
     gap_seconds: float = 30.0
     silent_seconds: float = 60.0
+    still_seconds: float = 20.0  # a level that does not move for so long is no signal
+    unclassified_seconds: float = 30.0
     abandon_seconds: float = 86_400.0
     chunks_per_run: int = CHUNKS_PER_RUN
     window: int = WINDOW
@@ -292,6 +347,8 @@ class StreamStatus:
     lag_seconds: float  # from sending to result, of the newest chunk applied
     silent: bool
     n_runs: int
+    problems: list[EventChange] = field(default_factory=list)  # open ones, of kind HEALTH or SILENT
+    level_db: float | None = None  # highest of the newest chunk applied
 
 
 @dataclass(frozen=True)

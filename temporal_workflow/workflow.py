@@ -184,7 +184,8 @@ class ChunkPipeline:
     """What both workflows share: progress, a bounded number of chunks in flight, and the store at the end of each."""
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState | None) -> None:
-        self.progress = StreamProgress(settings, state or shared.StreamState())
+        reports_health = workflow.patched("health")
+        self.progress = StreamProgress(settings, state or shared.StreamState(), reports_health=reports_health)
         self._settings = settings
         self._n_started = 0
 
@@ -252,7 +253,7 @@ class ChunkPipeline:
         if result.settings is not None:
             self.progress.use_settings(result.settings, result.settings_version)
         found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, **found)
+        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, health=prepared.health, **found)
         return shared.StoreInput(stream_id, outcome, audio=sorted({chunk.sha256, prepared.chunk.sha256}))
 
 

@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
 from lib.config import CLASS_NAMES
+from lib.events import EVENT_LABELS
 from temporal_workflow import shared
 from temporal_workflow.codec import data_converter
 from temporal_workflow.pitch_classifier import PitchDetector
@@ -59,9 +60,8 @@ def _wrong_events(results: ResultsTable, stream_id: str, rows: list[dict]) -> in
             progress.state.seen = [row["sequence"]]
             progress.record(_outcome(row), now=0.0)
     progress.end_events()
-    changes = progress.state.outbox
-    expected = [_key(vars(change)) for change in changes]
-    found = [_key(row) for row in results.changes(stream_id) if row["kind"] not in ("SILENT", "RESUMED")]
+    expected = [_key(vars(change)) for change in progress.state.outbox if change.label in EVENT_LABELS]
+    found = [_key(row) for row in results.changes(stream_id) if row["label"] in EVENT_LABELS]
     return sum((Counter(expected) - Counter(found)).values()) + sum((Counter(found) - Counter(expected)).values())
 
 

@@ -46,8 +46,9 @@ class Service(LocalService):
 
 
 def tone(frequency_hz: float, seconds: float = CHUNK_SECONDS) -> np.ndarray:
+    """A tone whose level moves a little, as a room's does."""
     times = np.arange(round(seconds * config.SAMPLE_RATE_HZ)) / config.SAMPLE_RATE_HZ
-    return (0.3 * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
+    return ((0.3 + 0.05 * np.sin(times)) * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
 
 
 def random_labels(n_chunks: int, *, seed: int) -> list[str]:

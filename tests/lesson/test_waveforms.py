@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib import waveforms
+from lib import config, waveforms
 
 
 def test_a_tone_is_brightest_at_its_own_mel(tone):
@@ -27,3 +27,31 @@ def test_one_sample_is_enough_and_none_is_refused():
     for waveform in (np.zeros(0, np.float32), np.zeros((2, 100), np.float32)):
         with pytest.raises(ValueError, match="shape"):
             waveforms.log_mel(waveform)
+
+
+RNG = np.random.default_rng(7)
+TIMES = np.arange(10 * 16_000) / 16_000
+
+
+@pytest.mark.parametrize(
+    ("waveform", "moves"),
+    [
+        (np.zeros(160_000), False),
+        (np.full(160_000, 0.3), False),
+        (RNG.integers(-1, 2, 160_000) / 32_768, False),  # dither
+        (0.1 * np.sin(2 * np.pi * 50 * TIMES), False),  # hum
+        (RNG.normal(0, 1e-3, 160_000), True),  # the steadiest sound of a room
+        (np.where(TIMES < 9, 0.0, np.sin(3000 * TIMES)), True),
+        (np.zeros(100), False),
+    ],
+)
+def test_a_level_moves_in_a_room_alone(waveform, moves):
+    low, high = waveforms.level_range_db(waveform.astype(np.float32))
+    assert (high - low > config.STILL_DB) == moves
+    assert config.LEVEL_FLOOR_DB <= low <= high <= 0
+
+
+def test_clipped_share_counts_samples_at_full_scale():
+    waveform = np.clip(2 * np.sin(TIMES), -1, 1).astype(np.float32)
+    assert waveforms.clipped_share(waveform) == pytest.approx(2 / 3, abs=0.05)
+    assert waveforms.clipped_share(waveform * np.float32(0.9)) == 0

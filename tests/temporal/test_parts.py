@@ -117,7 +117,8 @@ def test_worst_state_fits_in_one_message() -> None:
     longest = shared.FrameProbabilities.pack([(1.0, 1.0)] * 36, first_frame=999_999, n_final=33)  # 15 s
     progress.use_settings(shared.CHUNK_EVENTS, "0123456789ab")
     for chunk in [_chunk(sequence) for sequence in range(1, shared.MAX_AHEAD)]:
-        progress.record(dataclasses.replace(_outcome(chunk), frames=longest), now=0.0)
+        health = shared.ChunkHealth(-89.99, -89.99, 0.1234)
+        progress.record(dataclasses.replace(_outcome(chunk), frames=longest, health=health), now=0.0)
     progress.state.tail = longest
     progress.state.pending = []
     asyncio.run(converter.encode([shared.MonitorStreamInput(progress.settings, progress.state)]))  # waiting
@@ -154,6 +155,48 @@ def test_silent_sender_is_named_finished_is_final() -> None:
     assert progress.summary("stream").state == "finished"
     assert progress.is_finished()
     assert progress.state.lag_seconds == 2.0
+
+
+STILL, CLIPPED = shared.ChunkHealth(-90.0, -90.0, 0.0), shared.ChunkHealth(-40.0, -3.0, 0.01)
+
+
+def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
+    """By chunks of 10 s: sound, zeros, clipping, rejected ones, and one that is 7 s later than it should be."""
+    progress, told = _progress(), []
+    found = [None, STILL, STILL, STILL, CLIPPED, "bad", "bad", "bad", CLIPPED]
+    for sequence, health in enumerate(found):
+        progress.accept(dataclasses.replace(_chunk(sequence), start_seconds=10.0 * sequence + 7 * (sequence == 8)))
+        outcome = _outcome(progress.start_next(), "normal")
+        rejected = {"status": shared.REJECTED, "probabilities": []}
+        changes = rejected if health == "bad" else {"health": health}
+        progress.record(dataclasses.replace(outcome, **changes), now=0.0)
+        progress = StreamProgress(progress.settings, _through_json(progress.state))  # another run
+        told += progress.take_changes()
+    assert [change.label for change in progress.status().problems] == ["clipping", "sound lost"]
+    progress.end_events()
+    told += progress.take_changes()
+    assert [(change.kind, change.label, change.onset_seconds, change.offset_seconds) for change in told] == [
+        ("HEALTH", "no signal", 10.0, 30.0),
+        ("RESUMED", "no signal", 10.0, 40.0),
+        ("HEALTH", "clipping", 40.0, 50.0),
+        ("HEALTH", "nothing classified", 50.0, 80.0),
+        ("HEALTH", "sound lost", 80.0, 87.0),
+        ("RESUMED", "nothing classified", 50.0, 80.0),
+        ("RESUMED", "clipping", 40.0, 97.0),
+        ("RESUMED", "sound lost", 80.0, 87.0),
+    ]
+    assert len({change.change for change in told}) == len(told)
+    seconds = {"no signal": 30.0, "clipping": 57.0, "nothing classified": 30.0, "sound lost": 7.0}
+    assert progress.summary("stream").problem_seconds == seconds
+
+
+@pytest.mark.parametrize(("health", "expected"), [(STILL, 5.0), (shared.ChunkHealth(-20.0, -20.0, 0.0), None)])
+def test_a_short_stream_of_silence_is_no_signal_a_short_tone_is_not(health, expected) -> None:
+    progress = _progress()
+    progress.accept(dataclasses.replace(_chunk(0), n_samples=80_000))
+    progress.record(dataclasses.replace(_outcome(progress.start_next(), "normal"), health=health), now=0.0)
+    progress.end_events()
+    assert progress.summary("stream").problem_seconds.get("no signal") == expected
 
 
 def test_an_event_that_version_0_1_left_open_goes_on() -> None:
@@ -245,17 +288,22 @@ def test_results_are_stored_once(tmp_path: Path) -> None:
     assert not results.has("s", 1)
 
 
-def test_results_of_the_first_schema_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "missing"), [(1, ["members", "frames", "level_db", "problems"]), (2, ["level_db", "problems"])]
+)
+def test_results_of_earlier_schemas_are_kept(tmp_path: Path, version, missing) -> None:
     url = f"sqlite:///{tmp_path / 'r.sqlite'}"
     results = ResultsTable(url)
     results.store(shared.StoreInput("s", outcome=_outcome(_chunk(0))))
     with results.engine.begin() as connection:
-        for name in ("members", "frames"):
+        for name in (*missing, "level_db", "problems"):
             connection.exec_driver_sql(f"ALTER TABLE chunks DROP COLUMN {name}")
-        connection.execute(SCHEMA.update().values(version=1))
+        connection.execute(SCHEMA.update().values(version=version))
     results = ResultsTable(url)
-    results.store(shared.StoreInput("s", outcome=_outcome(_chunk(1))))
-    assert [(row["label"], row["members"]) for row in results.chunks("s")] == [("crying", None), ("crying", {})]
+    health = shared.ChunkHealth(-90.0, -90.0, 0.5)
+    results.store(shared.StoreInput("s", outcome=dataclasses.replace(_outcome(_chunk(1)), health=health)))
+    found = [(row["label"], row["level_db"], row["problems"]) for row in results.chunks("s")]
+    assert found == [("crying", None, None), ("crying", -90.0, "no signal, clipping")]
 
 
 def test_other_schema_is_refused(tmp_path: Path) -> None:

@@ -236,11 +236,13 @@ def test_gap_late_chunk_and_silent_sender(service: Service) -> None:
     summary = asyncio.run(send())
     assert (summary.n_late, summary.n_missing, summary.n_classified) == (1, 1, 7)
     assert [row["sequence"] for row in service.results.chunks(stream_id) if row["late"]] == [3]
-    kinds = [row["kind"] for row in service.results.changes(stream_id)]
-    alarms = [kind for kind in kinds if kind in ("SILENT", "RESUMED")]
-    assert alarms == ["SILENT", "RESUMED"] * (len(alarms) // 2)
-    assert alarms
-    assert [kind for kind in kinds if kind not in ("UPDATE", *alarms)] == ["START", "SUSTAINED", "END"]
+    kinds: dict[str, list[str]] = {}
+    for row in service.results.changes(stream_id):
+        kinds.setdefault(row["label"], []).append(row["kind"])
+    assert kinds["sender silent"] == ["SILENT", "RESUMED"] * (len(kinds["sender silent"]) // 2)
+    assert kinds["sound lost"] == ["HEALTH", "RESUMED"]
+    assert [kind for kind in kinds["crying"] if kind != "UPDATE"] == ["START", "SUSTAINED", "END"]
+    assert summary.problem_seconds == {"sound lost": 10.0}
 
 
 def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:

@@ -1,7 +1,8 @@
 """Trains the detector, chooses its settings, and measures it: `./run_all.sh studies product`.
 
-Writes models/detector, build/studies/product.json and tables/detector_*.csv. Needs the processed clips of notebook 02
-and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept embeddings make a second run short.
+Writes models/detector, and in build/studies product.json, curves.json, listening.json and tables/detector_*.csv. Needs
+the processed clips of notebook 02 and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept
+embeddings make a second run short.
 
 Every figure is of the detector in models/detector, run by `Detector.detect`; those of left-out corpora are of networks
 trained in the same way without that corpus, with the same settings.
@@ -19,6 +20,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,12 @@ from lib.detector import (
     frozen_yamnet,
 )
 from lib.events import EVENT_LABELS, EventSettings
-from lib.studies import bench, detection, detector_training, operating_point
+from lib.studies import bench, curves, detection, detector_training, listening, operating_point
 from lib.studies.bench import Trial
 from lib.studies.inputs import Inputs
 from lib.studies.long_recordings import draw
 from lib.studies.result import Result, plain
+from lib.studies.soundscapes import Soundscape
 
 CACHE_DIR = config.STUDIES_DIR / "cache"
 # Networks compared on corpora left out, before the settings were chosen: macro F1 of single clips in faint room noise,
@@ -55,6 +58,7 @@ TRIED_PATH, CASCADE_PATH = (Path(__file__).with_name(f"detector_{name}.csv") for
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
 log = logging.getLogger(__name__)
+Hours = Mapping[str, list[detection.Scored]]  # of "test" and "left_out"
 
 
 class Clips:
@@ -67,6 +71,9 @@ class Clips:
         """Return the clips of some rows (n_clips,) of bool."""
         places = np.flatnonzero(wanted)
         return Clips(self.rows.iloc[places], [self.waveforms[place] for place in places])
+
+
+Singles = Mapping[str, tuple[Clips, list[tuple[Trial, Detection]]]]  # single clips, of "test" and "left_out"
 
 
 def run(inputs: Inputs) -> Result:
@@ -89,7 +96,16 @@ def run(inputs: Inputs) -> Result:
     save(whole, settings, config.MODELS_DIR)
     shipped = Detector.load(config.MODELS_DIR, embed=embed)
     unseen = {name: replace(detector, settings=DetectorSettings(settings)) for name, detector in unseen.items()}
-    figures, tables = _figures(clips, shipped, unseen, detection.at(scored, settings))
+    test = clips.where((clips.rows["split"] == "test").to_numpy())
+    scapes = {"test": list(bench.test_hours(test.rows, test.waveforms)), "left_out": list(chain(*made.values()))}
+    hours = {"test": detection.score(scapes["test"], shipped), "left_out": detection.at(scored, settings)}
+    log.info("ten hours of test groups are scored")
+    singles = {
+        "test": (test, list(_detected(test, shipped, bench.single_clips))),
+        "left_out": (clips, list(_detected(clips, unseen, bench.single_clips))),
+    }
+    figures, tables = _figures(clips, shipped, unseen, hours=hours, singles=singles)
+    _write_for_pages(clips, scapes, hours=hours, singles=singles)
     tables |= {"detector_settings": tries, "detector_tried": pd.read_csv(TRIED_PATH)}
     tables |= {"detector_cascade": pd.read_csv(CASCADE_PATH)}
     update_product(figures, config.STUDIES_DIR)
@@ -138,27 +154,36 @@ def _detected(
         yield trial, detector.detect(trial.waveform)
 
 
+def _write_for_pages(
+    clips: Clips, scapes: Mapping[str, Sequence[Soundscape]], *, hours: Hours, singles: Singles
+) -> None:
+    """Write what the report's threshold chooser moves along, and what its listening page plays."""
+    written = json.loads((config.MODELS_DIR / "detector" / SETTINGS_FILE).read_text(encoding="utf-8"))
+    curves.write(config.STUDIES_DIR / curves.FILE_NAME, hours, written)
+    recordings = []
+    for name, (some, pairs) in singles.items():
+        rows = some.rows.to_dict("records")
+        recordings += [listening.of_clip(f"{name}_clip", rows[t.row], t.waveform, found) for t, found in pairs]
+        both = zip(scapes[name], hours[name], strict=True)
+        recordings += [listening.of_soundscape(f"{name}_soundscape", made, scored) for made, scored in both]
+    listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, clips.rows, written["version"])
+
+
 def _figures(
-    clips: Clips, shipped: Detector, unseen: dict[str, Detector], left_out: list[detection.Scored]
+    clips: Clips, shipped: Detector, unseen: dict[str, Detector], *, hours: Hours, singles: Singles
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
-    test = clips.where((clips.rows["split"] == "test").to_numpy())
-    hours = detection.score(bench.test_hours(test.rows, test.waveforms), shipped)
-    log.info("ten hours of test groups are scored")
+    test = singles["test"][0]
     free = detection.score(bench.cry_free(test.rows, test.waveforms), shipped)
     lasting = detection.score(bench.sustained(test.rows, test.waveforms), shipped)
     rooms = alarm_rates(clips, list(_detected(clips, unseen, bench.in_a_room)))
-    files = {
-        "test": file_labels(test, list(_detected(test, shipped, bench.single_clips))),
-        "left_out": file_labels(clips, list(_detected(clips, unseen, bench.single_clips))),
-    }
+    files = {name: file_labels(*some) for name, some in singles.items()}
     figures = {
         "windows": {"screams_1s": _screams(clips, test, shipped, unseen)},
         "alarms_by_kind": {row.pop("kind"): row for row in rooms.to_dict("records")},
         "long_recordings": {
-            "test": detection.headline(hours),
-            "left_out": detection.headline(left_out),
-            "delay_seconds": detection.delay_figures(hours),
-            "what": {"test": detection.description(hours), "left_out": detection.description(left_out)},
+            **{name: detection.headline(scored) for name, scored in hours.items()},
+            "delay_seconds": detection.delay_figures(hours["test"]),
+            "what": {name: detection.description(scored) for name, scored in hours.items()},
         },
         "cry_free": _cry_free(free),
         "sustained": detection.sustained_figures(lasting, shipped.settings.events),
@@ -168,10 +193,10 @@ def _figures(
     tables = {
         "detector_alarms_by_kind": rooms,
         "detector_cry_free": detection.alarm_table(free),
-        "detector_timeline": detection.example(hours),
+        "detector_timeline": detection.example(hours["test"]),
         **{f"detector_files_{name}": table for name, (_, table) in files.items()},
     }
-    for name, scored in {"test": hours, "left_out": left_out}.items():
+    for name, scored in hours.items():
         tables[f"detector_curve_{name}"] = detection.curve(scored, shipped.settings.events)
         tables[f"detector_alarms_{name}"] = detection.alarm_table(scored)
         tables[f"detector_references_{name}"] = detection.references(scored)

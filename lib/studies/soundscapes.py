@@ -79,6 +79,7 @@ class Soundscape:
     seconds: float
     references: tuple[Reference, ...]
     background_clip_ids: tuple[str, ...]
+    sounding: tuple[tuple[str, float, float], ...]  # each clip in it, from and to which second (of a bout: the bout's)
     waveform: Callable[[], np.ndarray]
 
 
@@ -295,12 +296,21 @@ def _soundscape(
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
         return waveforms.within_full_scale(mixed)
 
-    references = []
+    references, sounding = [], [_sounding_at(held, clip) for clip in background]
     for start, bout in placed:
+        sounding += [(name, *_seconds(start, bout.waveform)) for name in bout.clip_ids]
         at, facts = start / SAMPLE_RATE_HZ, (bout.snr_db, bout.group_id, bout.clip_ids)
         references += [Reference(Event(at + a, at + b, bout.label), *facts) for a, b in active_stretches(bout.wanted)]
     clip_ids = tuple(sorted({held.rows["clip_id"][clip.row] for clip in background}))
-    return Soundscape(name, kind, seconds, tuple(references), clip_ids, waveform)
+    return Soundscape(name, kind, seconds, tuple(references), clip_ids, tuple(sounding), waveform)
+
+
+def _sounding_at(held: _Clips, clip: _Placed) -> tuple[str, float, float]:
+    return held.rows["clip_id"][clip.row], *_seconds(clip.start, held.waveforms[clip.row])
+
+
+def _seconds(start: int, waveform: np.ndarray) -> tuple[float, float]:
+    return start / SAMPLE_RATE_HZ, (start + len(waveform)) / SAMPLE_RATE_HZ
 
 
 def _draw_bouts(held: _Clips, rng: np.random.Generator, seconds: float, content: str) -> list[_Bout]:

@@ -232,9 +232,9 @@ def _index() -> tuple[dict[str, str], dict[str, dict]]:
 def _address_of(clip_id: str, source: str) -> str:
     """Return where a clip's recording is on the web: its file where the source keeps single files."""
     paths, sources = _index()
-    path = paths.get(clip_id) or paths.get(clip_id.rpartition("-")[0])
+    path = paths.get(clip_id) or paths.get(clip_id.rpartition("-")[0], "")
     found = sources.get(source, {"kind": "", "url": ""})
-    is_file = path is not None and found["kind"] == "files"
+    is_file = bool(path) and found["kind"] == "files"
     return f"{found['url']}/blob/{found['commit']}/{quote(path)}" if is_file else found["url"]
 
 

@@ -20,7 +20,7 @@ usage() {
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
 ./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, calibration, noise, ...
-./run_all.sh release           copy the models of the full build into models/ and write their cards
+./run_all.sh release           export the full build's networks, copy its models into models/, write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
 ./run_all.sh benchmark [ARGS]  speed, memory and size beside a plain way of doing the same (half an hour, idle machine)
 ./run_all.sh fuzz [ARGS]       feed damaged audio to the decoder
@@ -30,6 +30,7 @@ usage() {
 AUDIO_MIRROR=DIR       read recordings from a folder laid out <owner>/<repo>/<commit>/<path> instead of the network
 TFHUB_CACHE_DIR=DIR    TensorFlow Hub's cache, for YAMNet without a network
 AUDIO_OUTPUT_DIR=DIR   put data/, build/ and reports/ elsewhere
+AUDIO_THREADS=N        threads of one network that serves; workers: cores / slots unless set
 AUDIO_OFFLINE=1        open no connection: mirror, what is there already, or generated audio
 TEXT
 }
@@ -53,7 +54,7 @@ find_python() {
   done
 }
 
-wanted_stamp() { cat "$ROOT/requirements.txt" "$ROOT/environment.yml" | sha256sum | cut -d' ' -f1; }
+wanted_stamp() { cat "$ROOT"/requirements*.txt "$ROOT/environment.yml" | sha256sum | cut -d' ' -f1; }
 
 is_set_up() {
   [[ -x "$PYTHON" && -f "$STAMP" && ! -e "$UNFINISHED" && "$(<"$STAMP")" == "$(wanted_stamp)" ]]
@@ -131,7 +132,7 @@ install_with_pip() {
 with_sound_library() {
   ! "$PYTHON" -c 'import _soundfile_data' >/dev/null 2>&1 || return 0
   say "soundfile came without libsndfile: pip takes its build for this platform."
-  install_with_pip --quiet --force-reinstall --no-deps "$@" "$(grep -o '^soundfile==[^ #]*' "$ROOT/requirements.txt")"
+  install_with_pip --quiet --force-reinstall --no-deps "$@" "$(grep -oh '^soundfile==[^ #]*' "$ROOT"/requirements*.txt)"
   "$PYTHON" -c 'import soundfile' || fail "soundfile finds no libsndfile. Next: sudo apt-get install -y libsndfile1"
 }
 

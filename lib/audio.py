@@ -23,7 +23,7 @@ from lib.config import SAMPLE_RATE_HZ
 from lib.decoding.channels import mono_blocks, to_mono  # noqa: F401 - to_mono is for others
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
-from lib.decoding.errors import InvalidWaveform, TooShort, printable
+from lib.decoding.errors import InvalidWaveform, MissingAudio, TooShort, printable
 from lib.waveforms import (  # noqa: F401 - what others need of it is found here
     MIN_SECONDS,
     bandwidth_hz,
@@ -166,18 +166,27 @@ def inspect(path: str | os.PathLike[str]) -> AudioInfo:
 def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
     """Find the recordings that paths of files and folders mean.
 
-    Files are taken as they are, whatever their names; of folders, all files below with a suffix of sound or film.
+    Files are taken as they are, whatever their names; of folders, all files below with a suffix of sound or film, but
+    for what is hidden.
 
     Returns
     -------
     (list of Path, list of str)
         The files in order, those of a folder sorted; and for each other file of the folders, or a folder without
         recordings, a line with its path and why.
+
+    Raises
+    ------
+    MissingAudio
+        If a path is empty: it would mean the current folder.
     """
     files: list[Path] = []
     skipped: list[str] = []
-    for path in map(Path, paths):
-        inside = sorted(each for each in path.rglob("*") if not each.is_dir()) if path.is_dir() else None
+    for given in paths:
+        if not os.fspath(given):
+            raise MissingAudio("the path is empty")
+        path = Path(given)
+        inside = sorted(each for each in path.rglob("*") if not _is_left_out(each, path)) if path.is_dir() else None
         chosen = [path] if inside is None else [each for each in inside if not _why_skipped(each)]
         files += chosen
         skipped += [f"{printable(each)}: {why}" for each in inside or () if (why := _why_skipped(each))]
@@ -186,9 +195,11 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[st
     return files, skipped
 
 
+def _is_left_out(path: Path, folder: Path) -> bool:
+    return path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def _why_skipped(path: Path) -> str:
-    if path.name.startswith("."):
-        return "a hidden file"
     return "" if path.suffix.lower() in AUDIO_SUFFIXES else "not the name of a sound file"
 
 

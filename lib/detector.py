@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -137,15 +136,17 @@ class Detector:
     def load(cls, models_dir: Path = config.MODELS_DIR, *, embed: Embed | None = None) -> Detector:
         """Load the detector of a folder of models; MissingCheckpointError where there is none.
 
-        `embed` is frozen YAMNet; default: that of `lib.yamnet`, which imports TensorFlow.
+        `embed` is frozen YAMNet; default: that of the same folder, on ONNX Runtime.
         """
         from safetensors.numpy import load_file
+
+        from lib.onnx_networks import Yamnet
 
         folder = Path(models_dir) / "detector"
         network = FrameNetwork(load_file(config.require_file(folder / WEIGHTS_FILE)))
         written = json.loads(config.require_file(folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         settings = DetectorSettings(EventSettings(**written["events"]), written["version"])
-        return cls(embed or frozen_yamnet(), network, settings)
+        return cls(embed or Yamnet(models_dir).embed, network, settings)
 
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
@@ -246,22 +247,3 @@ def embed_with_gate(patches: np.ndarray, embed: Embed, *, silence: np.ndarray) -
     if sounding.any():
         embeddings[sounding] = embed(patches[sounding])
     return embeddings
-
-
-def frozen_yamnet(backbone: Any = None) -> Embed:
-    """Return `backbone` (Keras; default: `yamnet.load_base`'s) as patches (n, 15600) to embeddings (n, 1024)."""
-    if backbone is None:
-        from lib import yamnet  # here: TensorFlow takes seconds to import
-
-        backbone = yamnet.load_base().backbone
-
-    def embed(patches: np.ndarray) -> np.ndarray:
-        blocks = [patches[start : start + PATCHES_PER_BATCH] for start in range(0, len(patches), PATCHES_PER_BATCH)]
-        return np.concatenate([_at_least_two(backbone.predict_on_batch, block) for block in blocks])
-
-    return embed
-
-
-def _at_least_two(predict: Embed, patches: np.ndarray) -> np.ndarray:
-    """Predict a lone patch twice: a batch of one is computed by other kernels, whose last bits differ."""
-    return predict(patches) if len(patches) > 1 else predict(np.repeat(patches, 2, axis=0))[:1]

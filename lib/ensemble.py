@@ -1,4 +1,4 @@
-"""Combining the networks: average, weighted, vote, calibrated average, meta-classifier; numpy and scikit-learn."""
+"""Combining the networks: average, weighted, vote, calibrated average, meta-classifier; numpy, but for fitting."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import optimize
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 
 from lib import config
 
@@ -80,6 +77,8 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
     """Return the temperature with the smallest log-loss on clips that the network was not trained on."""
+    from scipy import optimize
+
     rows = np.arange(len(class_ids)), np.asarray(class_ids)
 
     def loss(log_temperature: float) -> float:
@@ -130,6 +129,8 @@ def fit_rule(name: str, probabilities: Probabilities, class_ids: np.ndarray) -> 
     elif name == "calibrated":
         rule["temperatures"] = [fit_temperature(rows, class_ids) for rows in stack(probabilities)]
     elif name == "meta":
+        from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(C=META_C, class_weight="balanced", max_iter=2000)
         model.fit(meta_features(probabilities), class_ids)
         if len(model.classes_) != N_CLASSES:
@@ -179,6 +180,8 @@ def load_rule(path: Path) -> Rule:
 
 def _best_weights(probabilities: Probabilities, class_ids: np.ndarray) -> list[float]:
     """Return the weights of two models with the highest macro F1; ties: nearest to equal."""
+    from sklearn.metrics import f1_score
+
     grid = sorted(np.linspace(0, 1, WEIGHT_STEPS + 1), key=lambda first: abs(first - 0.5))
     mixes = [weighted(probabilities, (first, 1 - first)).argmax(axis=1) for first in grid]
     scores = [f1_score(class_ids, predicted, average="macro", zero_division=0) for predicted in mixes]

@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.detector import Detector, frozen_yamnet
+from lib.detector import Detector
 from lib.events import Event
+from lib.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
@@ -86,26 +86,20 @@ class Classifier:
 
         Raises
         ------
-        lib.config.MissingCheckpointError, lib.config.ClassOrderError
-            If a network or the rule is not there, or lists the classes in another order.
+        lib.config.MissingCheckpointError, lib.config.ClassOrderError, lib.onnx_networks.StaleGraphError
+            If a network or the rule is not there, lists the classes in another order, or was exported earlier.
         """
         models_dir = Path(models_dir)
         rule_path = config.require_file(models_dir / config.RULE_FILE)
         rule = ensemble.load_rule(rule_path)
-        dirs = {name: _checkpoint_dir(models_dir, name) for name in rule["model_names"]}
-        from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
-
-        networks = {"yamnet": yamnet, "wav2vec2": wav2vec2}
-        loaded = {name: networks[name].load(path) for name, path in dirs.items()}
-        predictors: dict = {name: partial(networks[name].predict, model) for name, model in loaded.items()}
-        versions = {name: config.version_of(path / config.CHECKPOINT_FILES[name]) for name, path in dirs.items()}
-        versions["ensemble"] = config.version_of(rule_path)
+        yamnet, wav2vec2 = Yamnet(models_dir), Wav2Vec2(models_dir)
+        predictors: dict[str, Predictor] = {"yamnet": yamnet.predict, "wav2vec2": wav2vec2.predict}
+        versions = {"yamnet": yamnet.version, "wav2vec2": wav2vec2.version, "ensemble": config.version_of(rule_path)}
         place = next((place for place in (models_dir, config.MODELS_DIR) if (place / "detector").is_dir()), None)
-        embed = frozen_yamnet(yamnet.backbone_of(loaded["yamnet"]))
-        detector = None if place is None else Detector.load(place, embed=embed)
-        return cls(
-            predictors, rule, versions | ({} if detector is None else {"detector": detector.settings.version}), detector
-        )
+        if place is None:
+            return cls(predictors, rule, versions)
+        detector = Detector.load(place, embed=yamnet.embed)
+        return cls(predictors, rule, versions | {"detector": detector.settings.version}, detector)
 
     def predict(self, waveform: np.ndarray) -> Prediction:
         """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length; `predict_batch` of one."""
@@ -179,12 +173,6 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
     return (classifier or Classifier.load()).predict_file(path)
 
 
-def _checkpoint_dir(models_dir: Path, name: str) -> Path:
-    """Return where a network is: in models/, or just trained in build/<profile>/models."""
-    places = [models_dir / folder for folder in (f"{name}/released", f"{name}/grouped", config.RELEASED_DIRS[name])]
-    return next((place for place in places if place.is_dir()), places[-1])
-
-
 def _label(row: np.ndarray) -> str:
     return config.CLASS_NAMES[int(np.argmax(row))]
 
@@ -213,12 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--models", type=Path, default=config.MODELS_DIR, help="folder of the trained models")
     options = parser.parse_args(arguments)
-    paths, skipped = audio.expand(options.paths)
-    for line in skipped:
-        sys.stderr.write(f"skipped: {line}\n")
     try:
+        paths, skipped = audio.expand(options.paths)
+        sys.stderr.write("".join(f"skipped: {line}\n" for line in skipped))
         classifier = Classifier.load(options.models)
-    except (FileNotFoundError, ValueError) as error:  # config.ClassOrderError and broken JSON are of the second kind
+    except (FileNotFoundError, ValueError) as error:  # AudioError, ClassOrderError and broken JSON are of the second
         return _complain([str(error)])
     faults = [fault for path in paths if (fault := _classify(classifier, path, as_json=options.json))]
     if not paths:

@@ -18,7 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lib import config
-from lib.waveforms import as_waveform
+from lib.waveforms import normalise
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
 transformers.utils.logging.disable_progress_bar()
@@ -29,8 +29,6 @@ PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = config.CHECKPOINT_FILES["wav2vec2"]
 POOLINGS = "mean_maximum"  # of `pool`; names a folder of frozen_features' cache
 HUB_TIMEOUT_SECONDS = 5.0
-MIN_SAMPLES = 16_000  # shorter waveforms are repeated to 1 s: 40 times the receptive field, and room for time masks
-VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
 
 
 class ClipClassifier(Wav2Vec2PreTrainedModel):
@@ -126,20 +124,6 @@ def _available(name: str) -> bool:
 def padding_leaks(model: ClipClassifier | Wav2Vec2Model) -> bool:
     """Return whether padding changes valid frames: group norm (facebook/wav2vec2-base) averages over time."""
     return model.config.feat_extract_norm == "group"
-
-
-def normalise(waveform: np.ndarray) -> np.ndarray:
-    """Scale a waveform (n_samples,) to zero mean and unit variance, repeating it first if it is shorter than 1 s.
-
-    Raises
-    ------
-    ValueError
-        If the waveform is empty or not one-dimensional.
-    """
-    waveform = as_waveform(waveform)
-    if waveform.size < MIN_SAMPLES:
-        waveform = np.resize(waveform, MIN_SAMPLES)
-    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + VARIANCE_FLOOR)
 
 
 def collate(waveforms: Sequence[np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:

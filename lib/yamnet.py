@@ -12,9 +12,9 @@ import tensorflow as tf
 from scipy.special import logsumexp
 
 from lib import config, yamnet_backbone
-from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
+from lib.config import PATCH_SAMPLES
 from lib.frozen_features import CLIPS_PER_BLOCK
-from lib.waveforms import as_waveform
+from lib.waveforms import cut_patches
 from lib.yamnet_backbone import EMBEDDING_SIZE, N_FEATURES, BaseYamnet, copy, serializable
 
 MAX_PATCHES_PER_BATCH = 64
@@ -53,21 +53,6 @@ def split_features(pooled: np.ndarray, *, concatenate: Callable = np.concatenate
     parts = [pooled[:, start : start + N_FEATURES] for start in range(0, 3 * N_FEATURES, N_FEATURES)]
     embedding, scores = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
     return concatenate(embedding, axis=1), concatenate(scores, axis=1)
-
-
-def cut_patches(waveform: np.ndarray) -> np.ndarray:
-    """Cut a waveform (n_samples,) into YAMNet's patches (n_patches, 15600), without padding; refuse an empty one.
-
-    A waveform shorter than one patch is repeated until it fills one; a tail that no full hop covers gets one more
-    patch that ends with the waveform.
-    """
-    waveform = as_waveform(waveform)
-    if waveform.size < PATCH_SAMPLES:
-        return np.resize(waveform, (1, PATCH_SAMPLES))
-    starts = list(range(0, waveform.size - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES))
-    if starts[-1] + PATCH_SAMPLES < waveform.size:
-        starts.append(waveform.size - PATCH_SAMPLES)
-    return np.stack([waveform[start : start + PATCH_SAMPLES] for start in starts])
 
 
 def clip_batch(waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

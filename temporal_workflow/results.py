@@ -5,6 +5,7 @@ SQLite by default, PostgreSQL by URL (`postgresql+psycopg://user@host/database`)
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Iterator
@@ -203,17 +204,20 @@ def export(rows: list[dict[str, Any]], path: Path) -> None:
     Raises
     ------
     ValueError
-        If the ending is neither .csv nor .parquet.
+        If the ending is neither .csv nor .parquet, or pandas, which writes the latter, is not installed.
     """
-    import pandas as pd
-
-    frame = pd.DataFrame(
-        {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()} for row in rows
-    )
+    plain = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
     if path.suffix == ".csv":
-        frame.to_csv(path, index=False)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, dict.fromkeys(name for row in plain for name in row), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(plain)
     elif path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
+        try:
+            import pandas as pd  # here: serving does without
+        except ImportError:
+            raise ValueError(f"{path.name}: Parquet needs pandas and pyarrow; .csv needs nothing.") from None
+        pd.DataFrame(plain).to_parquet(path, index=False)
     else:
         raise ValueError(f"{path.name}: export writes .csv or .parquet.")
 

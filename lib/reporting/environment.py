@@ -63,10 +63,14 @@ class Banner:
 
 
 def requirements(path: Path = REQUIREMENTS_PATH) -> list[Requirement]:
-    """Read the distributions that requirements.txt lists, in its order."""
-    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [(match, line) for line in lines if (match := _REQUIREMENT.match(line))]
-    return [Requirement(match[1], match[2].strip(), line) for match, line in found]
+    """Read the distributions that requirements.txt lists, in its order, with those of the files that it includes."""
+    found = []
+    for line in (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()):
+        if line.startswith("-r "):
+            found += requirements(path.parent / line[3:].strip())
+        elif match := _REQUIREMENT.match(line):
+            found.append(Requirement(match[1], match[2].strip(), line))
+    return found
 
 
 def installed_version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Copies a full build's networks, rule and detector to models/, with cards: `python -m lib.reporting.release`."""
+"""Exports a full build's networks; copies them, rule and detector to models/ with cards: `lib.reporting.release`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def release(
     Raises
     ------
     ReleaseError
-        If something is missing, too large, or was trained on generated audio.
+        If something is missing, too large, cannot be exported, or was trained on generated audio.
     """
     for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
         if not path.is_file():
@@ -50,6 +50,7 @@ def release(
     }
     for name in LARGEST_MEGABYTES:
         _check(name, build_models_dir / name / "released")
+    _export(build_models_dir)
     if (build_models_dir / DETECTOR).is_dir():
         folders[build_models_dir / DETECTOR] = models_dir / DETECTOR
     for source, target in folders.items():
@@ -58,6 +59,16 @@ def release(
     written = [path for target in folders.values() for path in sorted(target.iterdir())]
     written.append(Path(shutil.copyfile(build_models_dir / config.RULE_FILE, models_dir / config.RULE_FILE)))
     return [*written, *cards.write_model_cards(results.read(report_dir), models_dir=models_dir, docs_dir=docs_dir)]
+
+
+def _export(build_models_dir: Path) -> None:
+    """Write the ONNX graphs beside the build's checkpoints, whatever was there."""
+    from lib.reporting import export  # here: onnx is needed by this command alone
+
+    try:
+        export.export(build_models_dir)
+    except export.ExportError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def _check(name: str, folder: Path) -> None:

@@ -40,9 +40,9 @@ from lib.detector import (
     DetectorSettings,
     Embed,
     FrameNetwork,
-    frozen_yamnet,
 )
 from lib.events import EVENT_LABELS, EventSettings
+from lib.onnx_networks import Yamnet
 from lib.studies import bench, curves, detection, detector_training, listening, operating_point
 from lib.studies.bench import Trial
 from lib.studies.inputs import Inputs
@@ -79,7 +79,7 @@ Singles = Mapping[str, tuple[Clips, list[tuple[Trial, Detection]]]]  # single cl
 def run(inputs: Inputs) -> Result:
     """Train, choose and measure on the clips of all splits; write models/detector and product.json."""
     clips = Clips(inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS))
-    embed = bench.cached(frozen_yamnet(), CACHE_DIR / "embeddings")
+    embed = bench.cached(Yamnet().embed, CACHE_DIR / "embeddings")
     chosen_on = clips.where((clips.rows["split"] != "test").to_numpy())
     described, audioset = _described(chosen_on, embed)
     networks = detector_training.leave_one_out(described, audioset)
@@ -140,7 +140,7 @@ def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described,
     audioset, path = detector_training.audioset_of(yamnet.load_base(), embed), CACHE_DIR / "mixtures.npz"
     if not path.is_file():
         material = detector_training.material(clips.rows, clips.waveforms)
-        detector_training.save_described(detector_training.describe(material, frozen_yamnet()), path)
+        detector_training.save_described(detector_training.describe(material, Yamnet().embed), path)
     return detector_training.load_described(path), audioset
 
 

@@ -171,12 +171,14 @@ def test_loud_floats_are_turned_down_from_where_they_occur(tmp_path):
 
 
 def test_a_folder_names_what_it_passes_over(tmp_path):
-    for name in ("b.wav", "a.MOV", "notes.txt", ".hidden.wav", "deeper/c.opus", "deeper/cover.jpg"):
+    for name in ("b.wav", "a.MOV", "notes.txt", ".hidden.wav", "deeper/c.opus", "deeper/cover.jpg", ".git/d.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "empty").mkdir()
     files, skipped = audio.expand([tmp_path, tmp_path / "notes.txt", tmp_path / "empty"])
     assert [path.name for path in files] == ["a.MOV", "b.wav", "c.opus", "notes.txt"]
     names = [line.split(": ")[0].rsplit("/", 1)[-1] for line in skipped]
-    assert names == [".hidden.wav", "cover.jpg", "notes.txt", "empty"]
+    assert names == ["cover.jpg", "notes.txt", "empty"]
     assert skipped[-1].endswith("no sound files in it")
+    with pytest.raises(audio.MissingAudio, match="empty"):  # it would mean the current folder
+        audio.expand([""])

@@ -10,7 +10,6 @@ import pytest
 from lib import audio, config, ensemble, inference
 from lib.detector import Detection
 from lib.events import Event
-from lib.studies import compact_wav2vec2
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
 CRYING, SCREAMING = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1])
@@ -151,6 +150,12 @@ def test_a_folder_goes_on_past_a_bad_file(loaded, cry_path, capsys):
     assert "skipped: " in streams.err and "notes.txt" in streams.err
 
 
+def test_an_empty_path_is_refused(loaded, capsys):
+    assert inference.main([""]) == 2
+    streams = capsys.readouterr()
+    assert (streams.err.count("\n"), streams.out) == (1, "")
+
+
 def test_a_folder_without_recordings_is_an_error(loaded, tmp_path, capsys):
     assert inference.main([str(tmp_path)]) == 2
     assert "no audio files" in capsys.readouterr().err
@@ -161,22 +166,3 @@ def test_a_clone_without_models_says_what_makes_them(tmp_path, cry_path, capsys)
         inference.Classifier.load(tmp_path)
     assert inference.main([str(cry_path), "--models", str(tmp_path)]) == 2
     assert "run_all.sh" in capsys.readouterr().err
-
-
-def test_trained_networks_of_a_build_load_and_predict(tmp_path, tone):
-    import keras
-
-    from lib import wav2vec2, yamnet, yamnet_backbone
-
-    head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
-    yamnet.save(yamnet.build_classifier(yamnet_backbone.build_backbone(), head), tmp_path / "yamnet/grouped", record={})
-    wav2vec2.save(compact_wav2vec2.initial_model(), tmp_path / "wav2vec2/grouped", record={})
-    ensemble.save_rule(tmp_path / "ensemble.json", RULE)
-    classifier = inference.Classifier.load(tmp_path)
-    predictions = classifier.predict_batch([tone(400, 2), tone(3_000, 0.3)])
-    assert all(sum(a.probabilities.values()) == pytest.approx(1, abs=1e-4) for a in predictions)
-    assert {"yamnet", "wav2vec2", "ensemble"} <= set(classifier.versions)
-    permuted = {**RULE, "class_names": ["normal", "crying", "screaming"]}
-    (tmp_path / "ensemble.json").write_text(json.dumps(permuted))
-    with pytest.raises(config.ClassOrderError):
-        inference.Classifier.load(tmp_path)

@@ -18,7 +18,8 @@ from lib.reporting import doctor, environment
 
 def test_requirements_are_parsed_with_names_and_pins(tmp_path):
     path = tmp_path / "requirements.txt"
-    path.write_text("# a comment\n\nnumpy==2.4.6  # why\npsycopg[binary]==3.3.9\nsetuptools<81\n", encoding="utf-8")
+    (tmp_path / "few.txt").write_text("numpy==2.4.6  # why\n", encoding="utf-8")
+    path.write_text("# a comment\n\n-r few.txt  # more\npsycopg[binary]==3.3.9\nsetuptools<81\n", encoding="utf-8")
     found = environment.requirements(path)
     assert [(item.name, item.specifier) for item in found] == [
         ("numpy", "==2.4.6"),

@@ -12,8 +12,9 @@ from tests.reporting import reports
 
 
 @pytest.fixture
-def build(tmp_path):
-    """Return the four folders of a release: build, report, models, docs."""
+def build(tmp_path, monkeypatch):
+    """Return the four folders of a release: build, report, models, docs; tests/lesson/test_onnx_networks.py exports."""
+    monkeypatch.setattr(release, "_export", lambda folder: (folder / "yamnet/released/head.onnx").touch())
     folders = {name: tmp_path / name for name in ("build", "report", "models", "docs")}
     for folder in folders.values():
         folder.mkdir()
@@ -40,6 +41,7 @@ def test_networks_rule_and_cards_are_written(build):
     written = run(build)
     assert all(path.is_file() for path in written)
     assert not stale.exists()
+    assert build["models"] / "yamnet" / "head.onnx" in written
     assert (build["models"] / "wav2vec2" / "labels.json").is_file()
     assert json.loads((build["models"] / "detector" / "settings.json").read_text()) == {"version": "d1"}
     assert {path.parent.name for path in written if path.name == "README.md"} == {

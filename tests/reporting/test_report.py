@@ -220,7 +220,8 @@ def test_shell_scripts_are_clean(name):
 
 
 def test_no_file_that_is_run_names_a_machine_path():
-    for name in ("run_all.sh", "environment.yml", "requirements.txt", "params/quick.yaml", "params/full.yaml"):
+    names = ("run_all.sh", "environment.yml", "requirements.txt", "requirements-serve.txt")
+    for name in (*names, "params/quick.yaml", "params/full.yaml"):
         text = (config.PROJECT_DIR / name).read_text(encoding="utf-8")
         assert "/home/" not in text and "/root/" not in text and "shared" not in text, name
 

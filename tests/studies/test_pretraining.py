@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
 import types
@@ -14,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 import lib
-from lib import config, manifest, wav2vec2, waveforms
+from lib import config, manifest, wav2vec2
 from lib.studies import compact_wav2vec2, pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
+from lib.waveforms import cut_patches
 
 LAST = 10**6  # a step so late that the quantiser has cooled down
 
@@ -30,21 +30,6 @@ def hop_and_field():
         field += (kernel - 1) * hop
         hop *= stride
     return hop, field
-
-
-@pytest.fixture(scope="module")
-def teacher_windows():
-    """`lib.yamnet.cut_patches` out of its own source, so that TensorFlow stays out of this file."""
-    tree = ast.parse((config.PROJECT_DIR / "lib" / "yamnet.py").read_text(encoding="utf-8"))
-    constants = [
-        node for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith(("SAMPLES", "FRAMES"))
-    ]  # fmt: skip
-    function = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "cut_patches"]
-    names = {"np": np, "as_waveform": waveforms.as_waveform}
-    names |= {"PATCH_SAMPLES": PATCH_SAMPLES, "PATCH_HOP_SAMPLES": PATCH_HOP_SAMPLES}
-    exec(compile(ast.Module(constants + function, []), "lib/yamnet.py", "exec"), names)
-    return names["cut_patches"]
 
 
 @pytest.fixture
@@ -89,9 +74,9 @@ def loss_of(objective, clips, targets):
 # Geometry
 
 
-def test_a_crop_holds_the_patches_it_should(teacher_windows, hop_and_field):
+def test_a_crop_holds_the_patches_it_should(hop_and_field):
     hop, field = hop_and_field
-    windows = teacher_windows(np.zeros(CROP_SAMPLES, np.float32))
+    windows = cut_patches(np.zeros(CROP_SAMPLES, np.float32))
     assert windows.shape == (CROP_PATCHES, PATCH_SAMPLES)
     assert hop == pretraining.FRAME_SAMPLES
     assert pretraining.PATCH_HOP_FRAMES * hop == PATCH_HOP_SAMPLES  # no drift
@@ -124,12 +109,12 @@ def test_a_short_waveform_is_repeated(rng, n_samples):
 
 
 @pytest.mark.parametrize("surplus", [0, 1, PATCH_HOP_SAMPLES - 1, PATCH_HOP_SAMPLES, 3 * PATCH_HOP_SAMPLES + 5])
-def test_a_long_waveform_loses_only_what_fills_no_patch(rng, teacher_windows, surplus):
+def test_a_long_waveform_loses_only_what_fills_no_patch(rng, surplus):
     waveform = noise(rng, CROP_SAMPLES + surplus)
     tiled = pretraining.tile(waveform)
     np.testing.assert_array_equal(tiled, waveform[: len(tiled)])
     assert 0 <= len(waveform) - len(tiled) < PATCH_HOP_SAMPLES
-    windows = teacher_windows(tiled)  # an irregular last patch would break the rule that patch n starts at n hops
+    windows = cut_patches(tiled)  # an irregular last patch would break the rule that patch n starts at n hops
     assert len(windows) == CROP_PATCHES + surplus // PATCH_HOP_SAMPLES
     for number, window in enumerate(windows):
         np.testing.assert_array_equal(window, tiled[number * PATCH_HOP_SAMPLES :][:PATCH_SAMPLES])
@@ -212,14 +197,14 @@ def test_a_changed_crop_stays_in_step_with_the_teacher(rng):
         assert min(lag_samples, 2 * CROP_SAMPLES - lag_samples) < 80  # 5 ms: a filter's delay, no shift
 
 
-def test_a_split_is_read_tiled_and_targets_by_the_teacher(monkeypatch, rng, teacher_windows):
+def test_a_split_is_read_tiled_and_targets_by_the_teacher(monkeypatch, rng):
     clips = [noise(rng, 400), noise(rng, CROP_SAMPLES + PATCH_HOP_SAMPLES + 3)]
     frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
     targets = []
 
     def embeddings(backbone, waveforms):
         targets.extend(waveforms)
-        return [teacher_windows(clip)[:, :4] for clip in waveforms]
+        return [cut_patches(clip)[:, :4] for clip in waveforms]
 
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
@@ -249,14 +234,14 @@ def test_copies_are_faster_or_slower_and_half_of_them_mixed(rng):
     assert pretraining.copies(clips, 0, seed=1) == []
 
 
-def test_the_teacher_is_given_the_copies_too(monkeypatch, rng, teacher_windows):
+def test_the_teacher_is_given_the_copies_too(monkeypatch, rng):
     clips = [noise(rng, CROP_SAMPLES), noise(rng, 2 * CROP_SAMPLES)]
     frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(
         CLIPS_PER_BLOCK=2,
         from_hub=lambda: teacher,
-        embeddings=lambda _, waveforms: [teacher_windows(clip)[:, :4] for clip in waveforms],
+        embeddings=lambda _, waveforms: [cut_patches(clip)[:, :4] for clip in waveforms],
     )
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(lib, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)

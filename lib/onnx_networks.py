@@ -1,0 +1,120 @@
+"""The trained networks as they run: ONNX Runtime and NumPy, without a training framework.
+
+`lib.reporting.export` writes their graphs beside the checkpoints; a test compares both with Keras and PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import config
+from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, cut_patches, normalise
+
+BACKBONE_FILE, HEAD_FILE = "backbone.onnx", "head.onnx"  # of YAMNet; the first stays the same while it is frozen
+GRAPH_FILES = {"yamnet": (BACKBONE_FILE, HEAD_FILE), "wav2vec2": ("model.onnx",)}
+THREADS_VARIABLE = "AUDIO_THREADS"  # of one network at work; default: as many as there are cores
+SOURCE_KEY = "checkpoint"  # in a graph's metadata: version of the weights that it was exported from
+EMBEDDING_SIZE = 1024
+FFT_SAMPLES = 512
+PATCHES_PER_RUN = 16  # bounds memory
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_FRAME_SAMPLES) / MEL_FRAME_SAMPLES)).astype(np.float32)
+
+
+class StaleGraphError(ValueError):
+    """A graph was exported from other weights than those beside it."""
+
+
+class Yamnet:
+    """YAMNet of a folder of models: embeddings of patches, and probabilities of waveforms.
+
+    Raises
+    ------
+    lib.config.MissingCheckpointError, lib.config.ClassOrderError, StaleGraphError
+        If the weights or their graphs are not there, list the classes in another order, or do not belong together.
+    """
+
+    def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
+        folder, self.version = _checked(models_dir, "yamnet")
+        self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
+
+    def embed(self, patches: np.ndarray) -> np.ndarray:
+        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours."""
+        return self._features(patches)[:, :EMBEDDING_SIZE]
+
+    def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Return probabilities (n_clips, 3) in CLASS_NAMES order."""
+        return _rows([_run(self._head, self._features(cut_patches(waveform))) for waveform in waveforms])
+
+    def _features(self, patches: np.ndarray) -> np.ndarray:
+        starts = range(0, len(patches), PATCHES_PER_RUN)
+        return np.concatenate([_run(self._backbone, spectra(patches[at : at + PATCHES_PER_RUN])) for at in starts])
+
+
+class Wav2Vec2:
+    """Wav2Vec2 of a folder of models, errors as `Yamnet`; waveforms are given one by one, so none is ever padded."""
+
+    def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
+        folder, self.version = _checked(models_dir, "wav2vec2")
+        self._network = _session(folder / GRAPH_FILES["wav2vec2"][0], self.version)
+
+    def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Return probabilities (n_clips, 3) in CLASS_NAMES order."""
+        return _rows([_run(self._network, normalise(waveform)[None]) for waveform in waveforms])
+
+
+def folder_of(models_dir: Path, name: str) -> Path:
+    """Return where a network is: in models/, or just trained in build/<profile>/models."""
+    places = [Path(models_dir) / place for place in (f"{name}/released", f"{name}/grouped", config.RELEASED_DIRS[name])]
+    return next((place for place in places if place.is_dir()), places[-1])
+
+
+def spectra(patches: np.ndarray) -> np.ndarray:
+    """Return the magnitudes (n, 96, 257) of the frames of patches (n, 15600), from which the graph makes log-mels."""
+    frames = np.lib.stride_tricks.sliding_window_view(patches, MEL_FRAME_SAMPLES, axis=1)[:, ::MEL_HOP_SAMPLES]
+    return np.abs(np.fft.rfft(frames * _HANN, FFT_SAMPLES))
+
+
+def n_threads() -> int:
+    """Return how many threads one network may use: AUDIO_THREADS, or as many as there are cores."""
+    return int(os.environ.get(THREADS_VARIABLE) or len(os.sched_getaffinity(0)))
+
+
+def _checked(models_dir: Path, name: str) -> tuple[Path, str]:
+    """Return a network's folder and the version of its weights."""
+    folder = folder_of(models_dir, name)
+    weights = config.require_checkpoint(folder, name)
+    for file in GRAPH_FILES[name]:
+        if not (folder / file).is_file():
+            raise config.MissingCheckpointError(
+                f"{folder / file} is missing: `python -m lib.reporting.export {models_dir}` makes it."
+            )
+    return folder, config.version_of(weights)
+
+
+def _session(path: Path, version: str) -> Any:
+    import onnxruntime  # here: what only reads this module's names does without
+
+    onnxruntime.set_default_logger_severity(3)  # errors
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = n_threads(), 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    source = session.get_modelmeta().custom_metadata_map.get(SOURCE_KEY, version)
+    if source != version:
+        raise StaleGraphError(
+            f"{path} was exported from weights {source}, beside it are {version}: "
+            "`python -m lib.reporting.export` with the folder of models makes it again."
+        )
+    return session
+
+
+def _run(session: Any, given: np.ndarray) -> np.ndarray:
+    return session.run(None, {session.get_inputs()[0].name: given})[0]
+
+
+def _rows(rows: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(rows) if rows else np.empty((0, len(config.CLASS_NAMES)), dtype=np.float32)

@@ -1,0 +1,270 @@
+"""Exports trained networks to ONNX, on which serving runs: `python -m lib.reporting.export models`.
+
+YAMNet's backbone becomes a plain graph of convolutions with the batch norms folded into them, the same bytes as long
+as it is frozen; its head a small graph of its own. Of Wav2Vec2 only the graph is written: its weights stay where they
+are, in model.safetensors, which the graph names as its external data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lib import config, onnx_networks
+
+if TYPE_CHECKING:
+    import keras
+
+    from lib.wav2vec2 import ClipClassifier
+
+OPSET, IR_VERSION = 17, 8
+SPECTRA, FEATURES = "spectra", "features"
+EXAMPLE_SAMPLES = 48_000  # for tracing; any length runs
+
+
+class ExportError(ValueError):
+    """A network holds a layer that is not known here, or its graph does not fit its weights."""
+
+
+class _Graph:
+    """An ONNX graph that grows layer by layer from a Keras network."""
+
+    def __init__(self, known: dict[int, str]) -> None:
+        self.names = known  # of values, by id of the Keras tensor
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node; return the name of what it computes."""
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, values: Any) -> str:
+        """Add weights, or indices where they are integers; return their name."""
+        values = np.asarray(values)
+        name = f"w{len(self.weights)}"
+        self.weights[name] = values.astype(np.int64 if values.dtype.kind == "i" else np.float32)
+        return name
+
+    def value(self, tensor: Any) -> str:
+        """Return the name of a Keras tensor's value, adding what computes it."""
+        if id(tensor) not in self.names:
+            layer, node_index, _ = tensor._keras_history
+            node = layer._inbound_nodes[node_index]
+            convert = LAYERS.get(type(layer).__name__)
+            if convert is None:
+                raise ExportError(f"{layer.name} is a {type(layer).__name__}: teach lib.reporting.export to write one.")
+            computed = convert(self, layer, *map(self.value, node.input_tensors))
+            names = [computed] if isinstance(computed, str) else computed
+            self.names |= zip(map(id, node.output_tensors), names, strict=True)
+        return self.names[id(tensor)]
+
+    def model(self, result: str, *, given: str, shape: tuple, metadata: dict[str, str]) -> bytes:
+        """Return the file that computes `result` of one input `given` of a shape."""
+        inputs = [helper.make_tensor_value_info(given, TensorProto.FLOAT, shape)]
+        outputs = [helper.make_tensor_value_info(result, TensorProto.FLOAT, (None, None))]
+        weights = [numpy_helper.from_array(values, name) for name, values in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "network", inputs, outputs, weights)
+        return _serialized(graph, metadata)
+
+
+def _serialized(graph: onnx.GraphProto, metadata: dict[str, str]) -> bytes:
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="cry-scream-detector")
+    helper.set_model_props(model, metadata)
+    return model.SerializeToString(deterministic=True)
+
+
+def _log_mel(graph: _Graph, layer: Any, spectra: str) -> str:
+    from lib.yamnet_backbone import LOG_OFFSET
+
+    mel = graph.add("MatMul", spectra, graph.constant(layer.mel_matrix.numpy()))
+    return graph.add("Log", graph.add("Add", mel, graph.constant(np.float32(LOG_OFFSET))))
+
+
+def _patch(graph: _Graph, layer: Any, values: str) -> str:
+    height, width, n_channels = layer.target_shape
+    return graph.add("Reshape", values, graph.constant([-1, n_channels, height, width]))  # channels first from here on
+
+
+def _convolution(graph: _Graph, layer: Any, values: str) -> str:
+    kernel = layer.kernel.numpy()  # (height, width, n_in, n_out); depthwise (height, width, n_in, 1)
+    depthwise = type(layer).__name__ == "DepthwiseConv2D"
+    weights = graph.constant(kernel.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1)))
+    group = kernel.shape[2] if depthwise else 1
+    return graph.add("Conv", values, weights, strides=layer.strides, group=group, auto_pad="SAME_UPPER")
+
+
+def _batch_norm(graph: _Graph, layer: Any, values: str) -> str:
+    """Fold a batch norm without scale into the convolution before it."""
+    convolution = graph.nodes[int(values[1:])]
+    scale = 1 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
+    kernel = graph.weights[convolution.input[1]]
+    graph.weights[convolution.input[1]] = (kernel * scale[:, None, None, None]).astype(np.float32)
+    convolution.input.append(graph.constant(layer.beta.numpy() - layer.moving_mean.numpy() * scale))
+    return values
+
+
+def _pool(graph: _Graph, _layer: Any, features: str, _clip_index: str) -> str:
+    """Pool the patches of one clip by mean, maximum and log-mean-exp, as `lib.yamnet.PoolByClip`."""
+    mean, maximum = (graph.add(f"Reduce{kind}", features, axes=[0], keepdims=1) for kind in ("Mean", "Max"))
+    below = graph.add("Exp", graph.add("Sub", features, maximum))
+    between = graph.add("Log", graph.add("ReduceMean", below, axes=[0], keepdims=1))
+    return graph.add("Concat", mean, maximum, graph.add("Add", maximum, between), axis=1)
+
+
+def _split(graph: _Graph, _layer: Any, pooled: str) -> list[str]:
+    """Gather the columns that `lib.yamnet.split_features` separates."""
+    from lib.yamnet import N_FEATURES, split_features
+
+    columns = split_features(np.arange(3 * N_FEATURES)[None])
+    return [graph.add("Gather", pooled, graph.constant(part[0]), axis=1) for part in columns]
+
+
+def _dense(graph: _Graph, layer: Any, values: str) -> str:
+    weights = (graph.constant(part.numpy()) for part in (layer.kernel, layer.bias))
+    result, activation = graph.add("Gemm", values, *weights), layer.activation.__name__
+    if activation not in ("linear", "softmax"):
+        raise ExportError(f"{layer.name} has the activation {activation}: teach lib.reporting.export to write it.")
+    return result if activation == "linear" else graph.add("Softmax", result, axis=1)
+
+
+def _network(graph: _Graph, layer: Any, *given: str) -> list[str]:
+    """Add the layers of a network inside a network; YAMNet's backbone has a graph of its own."""
+    if layer.name == "yamnet":
+        return [FEATURES]
+    graph.names |= zip(map(id, layer.inputs), given, strict=True)
+    return [graph.value(tensor) for tensor in layer.outputs]
+
+
+LAYERS: dict[str, Callable[..., str | list[str]]] = {
+    "InputLayer": lambda _, layer: layer.name,
+    "Functional": _network,
+    "Sequential": _network,
+    "PatchLogMel": _log_mel,
+    "Reshape": _patch,
+    "Conv2D": _convolution,
+    "DepthwiseConv2D": _convolution,
+    "BatchNormalization": _batch_norm,
+    "ReLU": lambda graph, _, values: graph.add("Relu", values),
+    "GlobalAveragePooling2D": lambda graph, _, values: graph.add("ReduceMean", values, axes=[2, 3], keepdims=0),
+    "Concatenate": lambda graph, _, *values: graph.add("Concat", *values, axis=1),
+    "Average": lambda graph, _, *values: graph.add("Mean", *values),
+    "PoolByClip": _pool,
+    "SplitFeatures": _split,
+    "Dense": _dense,
+}
+
+
+def yamnet_graphs(classifier: keras.Model, *, version: str) -> dict[str, bytes]:
+    """Return YAMNet's two graphs by file name.
+
+    The backbone takes `lib.onnx_networks.spectra` (n, 96, 257) and returns features (n, n_features); the head takes the
+    features of one clip's patches and returns probabilities (1, 3).
+    """
+    network = classifier.get_layer("yamnet")
+    n_features, n_frames = network.output.shape[1], network.get_layer("log_mel").output.shape[1]
+    backbone, head = _Graph({id(network.inputs[0]): SPECTRA}), _Graph({})
+    found = backbone.value(network.outputs[0]), head.value(classifier.outputs[0])
+    shape = (None, n_frames, onnx_networks.FFT_SAMPLES // 2 + 1)
+    return {
+        onnx_networks.BACKBONE_FILE: backbone.model(found[0], given=SPECTRA, shape=shape, metadata={}),
+        onnx_networks.HEAD_FILE: head.model(
+            found[1], given=FEATURES, shape=(None, n_features), metadata={onnx_networks.SOURCE_KEY: version}
+        ),
+    }
+
+
+def wav2vec2_graph(model: ClipClassifier, weights_path: Path, *, version: str) -> bytes:
+    """Return Wav2Vec2's graph: what `lib.waveforms.normalise` returns (1, n_samples) to probabilities (1, 3).
+
+    Raises
+    ------
+    ExportError
+        If a weight of the graph is not in the file, or not the same there.
+    """
+    import torch
+
+    class Network(torch.nn.Module):
+        def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+            frames = self.model.wav2vec2(waveform).last_hidden_state
+            pooled = torch.cat([frames.mean(dim=1), frames.amax(dim=1)], dim=1)
+            return torch.softmax(self.model.classifier(pooled), dim=1)
+
+    network = Network()
+    network.model = model  # its weights are named model.* in the graph
+    written, options = io.BytesIO(), {"input_names": ["waveform"], "output_names": ["probabilities"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the old one, and that lengths are not traced
+        torch.onnx.export(
+            network.eval(), (torch.zeros(1, EXAMPLE_SAMPLES),), written, dynamo=False, opset_version=OPSET,
+            do_constant_folding=False, dynamic_axes={"waveform": {1: "n_samples"}}, **options,
+        )  # fmt: skip
+    graph = onnx.load_from_string(written.getvalue()).graph
+    _refer_to(weights_path, graph)
+    return _serialized(graph, {onnx_networks.SOURCE_KEY: version})
+
+
+def _refer_to(weights_path: Path, graph: onnx.GraphProto) -> None:
+    """Replace the weights in a graph by their places in a safetensors file."""
+    content = weights_path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")  # the format: length of the header, header, data
+    places = json.loads(content[8:start])
+    for tensor in graph.initializer:
+        place = places.get(tensor.name.removeprefix("model."), {"data_offsets": (0, 0)})
+        first, last = (start + offset for offset in place["data_offsets"])
+        if content[first:last] != tensor.raw_data:
+            raise ExportError(f"{tensor.name} of the graph is not in {weights_path}.")
+        onnx.external_data_helper.set_external_data(tensor, weights_path.name, offset=first, length=last - first)
+        tensor.ClearField("raw_data")
+
+
+def export(models_dir: Path) -> list[Path]:
+    """Write the graphs of a folder of models beside its checkpoints and return their paths.
+
+    Raises
+    ------
+    ExportError, lib.config.MissingCheckpointError, lib.config.ClassOrderError
+    """
+    from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
+
+    folders = {name: onnx_networks.folder_of(models_dir, name) for name in onnx_networks.GRAPH_FILES}
+    weights = {name: config.require_checkpoint(folder, name) for name, folder in folders.items()}
+    versions = {name: config.version_of(path) for name, path in weights.items()}
+    files = yamnet_graphs(yamnet.load(folders["yamnet"]), version=versions["yamnet"])
+    found = {folders["yamnet"] / file: content for file, content in files.items()}
+    model = wav2vec2.load(folders["wav2vec2"]).cpu()
+    found[folders["wav2vec2"] / onnx_networks.GRAPH_FILES["wav2vec2"][0]] = wav2vec2_graph(
+        model, weights["wav2vec2"], version=versions["wav2vec2"]
+    )
+    for path, content in found.items():
+        path.write_bytes(content)
+    return list(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 1 if something is missing."""
+    parser = argparse.ArgumentParser(prog="python -m lib.reporting.export", description=__doc__)
+    parser.add_argument("models_dir", nargs="?", type=Path, default=config.MODELS_DIR, help="folder of models")
+    try:
+        written = export(parser.parse_args(arguments).models_dir)
+    except (FileNotFoundError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write("".join(f"{path}\n" for path in written))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""The networks that serve are those that were trained: ONNX against Keras and PyTorch, alone, in batches, in builds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from lib import audio, config, ensemble, inference, onnx_networks, wav2vec2, waveforms, yamnet, yamnet_backbone
+from lib.detector import Detector
+from lib.reporting import export
+from lib.studies import compact_wav2vec2
+
+LARGEST_DIFFERENCE = 1e-4
+SECONDS = (0.3, 0.975, 0.976, 3.7, 15.0, 59.9)
+RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
+RELEASED = {"yamnet": (onnx_networks.Yamnet, yamnet), "wav2vec2": (onnx_networks.Wav2Vec2, wav2vec2)}
+
+
+def made_up(rng):
+    """Return a minute of tones and noise of changing level."""
+    level = np.repeat(rng.random(62) ** 2, config.SAMPLE_RATE_HZ)
+    tones = np.sin(np.cumsum(np.repeat(rng.uniform(0.05, 0.5, 62), config.SAMPLE_RATE_HZ)))
+    return (level * (tones + rng.standard_normal(len(level)) / 4) / 4).clip(-1, 1).astype(np.float32)
+
+
+def recorded(mirror_dir):
+    """Return a minute of infants, one after the other."""
+    paths = sorted(mirror_dir.glob("theunissenlab/BabyCriesDiscomfortPain/*/OpenData/cry_sequences_22babies/*.wav"))
+    return np.resize(np.concatenate([audio.load(path) for path in paths[:8]]), 62 * config.SAMPLE_RATE_HZ)
+
+
+@pytest.fixture(params=["made up", pytest.param("recorded", marks=pytest.mark.real_audio)])
+def clips(request, rng):
+    minute = recorded(request.getfixturevalue("mirror_dir")) if request.param == "recorded" else made_up(rng)
+    starts = range(0, 500 * len(SECONDS), 500)
+    return [minute[at:][: round(s * config.SAMPLE_RATE_HZ)] for at, s in zip(starts, SECONDS, strict=True)]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_graph_predicts_what_the_framework_predicts(name, clips):
+    serve, framework = RELEASED[name]
+    given = [waveforms.prepare(clip) for clip in clips]
+    trained = framework.predict(framework.load(config.MODELS_DIR / config.RELEASED_DIRS[name]), given, batch_size=1)
+    network = serve()
+    together = network.predict(given)
+    np.testing.assert_allclose(together, trained, atol=LARGEST_DIFFERENCE)
+    np.testing.assert_array_equal(together, np.concatenate([network.predict([clip]) for clip in given]))
+    assert np.ptp(together, axis=0).max() > 0.05  # the clips are told apart
+    assert network.predict([]).shape == (0, 3)
+
+
+def test_embeddings_are_those_of_keras_and_the_same_bits_in_batches_of_any_size(clips):
+    patches = waveforms.cut_patches(clips[-2])
+    backbone = yamnet.backbone_of(yamnet.load(config.MODELS_DIR / "yamnet"))
+    served = onnx_networks.Yamnet().embed
+    together = served(patches)
+    np.testing.assert_allclose(together, backbone.predict_on_batch(patches), atol=LARGEST_DIFFERENCE)
+    np.testing.assert_array_equal(together, np.concatenate([served(patch[None]) for patch in patches]))
+
+
+def test_files_are_small_and_say_what_they_were_made_from():
+    for name, files in onnx_networks.GRAPH_FILES.items():
+        folder = config.MODELS_DIR / config.RELEASED_DIRS[name]
+        assert all((folder / file).stat().st_size < 20e6 for file in files)
+        assert RELEASED[name][0]().version == config.version_of(folder / config.CHECKPOINT_FILES[name])
+
+
+def test_the_detector_loads_without_the_classifier(tmp_path):
+    for name in ("yamnet", "detector"):
+        (tmp_path / name).symlink_to(config.MODELS_DIR / name)
+    detector = Detector.load(tmp_path)
+    frames = detector.detect(np.zeros(config.SAMPLE_RATE_HZ, np.float32)).frames
+    assert frames.max() < 0.5
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Return the models of a build whose YAMNet has another backbone and another head."""
+    folder = tmp_path_factory.mktemp("build")
+    keras.utils.set_random_seed(3)
+    head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
+    yamnet.save(yamnet.build_classifier(yamnet_backbone.build_backbone(), head), folder / "yamnet/grouped", record={})
+    wav2vec2.save(compact_wav2vec2.initial_model(), folder / "wav2vec2/grouped", record={})
+    ensemble.save_rule(folder / "ensemble.json", RULE)
+    return folder
+
+
+def test_networks_of_a_build_are_exported_and_never_replaced_by_others(build, tmp_path, tone):
+    models_dir = Path(shutil.copytree(build, tmp_path / "models"))
+    with pytest.raises(config.MissingCheckpointError, match=r"lib\.reporting\.export"):
+        inference.Classifier.load(models_dir)
+    written = export.export(models_dir)
+    first = [path.read_bytes() for path in written]
+    clips = [waveforms.prepare(tone(400, 2)), waveforms.prepare(tone(3_000, 0.3))]
+    predicted = inference.Classifier.load(models_dir).predict_batch(clips)
+    for name, (_, framework) in RELEASED.items():
+        expected = framework.predict(framework.load(models_dir / name / "grouped"), clips)
+        found = [list(each.members[name].values()) for each in predicted]
+        np.testing.assert_allclose(found, expected, atol=LARGEST_DIFFERENCE)
+    assert export.main([str(models_dir)]) == 0
+    assert [path.read_bytes() for path in written] == first
+
+    wav2vec2.save(compact_wav2vec2.initial_model(), models_dir / "wav2vec2/grouped", record={})
+    with pytest.raises(onnx_networks.StaleGraphError, match="exported from"):
+        inference.Classifier.load(models_dir)
+    (models_dir / "ensemble.json").write_text(json.dumps({**RULE, "class_names": ["normal", "crying", "screaming"]}))
+    with pytest.raises(config.ClassOrderError):
+        inference.Classifier.load(models_dir)
+
+
+def test_a_layer_that_the_export_does_not_know_is_named(build, capsys):
+    head = keras.Sequential(
+        [keras.Input((3072,)), keras.layers.UnitNormalization(), keras.layers.Dense(3)], name="head"
+    )
+    classifier = yamnet.build_classifier(yamnet_backbone.build_backbone(), head)
+    with pytest.raises(export.ExportError, match="UnitNormalization"):
+        export.yamnet_graphs(classifier, version="")
+    assert export.main([str(build / "nothing")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_threads_are_chosen_by_the_variable(monkeypatch):
+    monkeypatch.setenv(onnx_networks.THREADS_VARIABLE, "3")
+    assert onnx_networks.n_threads() == 3
+    monkeypatch.delenv(onnx_networks.THREADS_VARIABLE)
+    assert onnx_networks.n_threads() >= 1

@@ -41,6 +41,8 @@ RULE_FILE = "ensemble.json"  # in a folder of models
 LABELS_FILE = "labels.json"  # beside every checkpoint: the class order
 RECORD_FILE = "training.json"  # beside every checkpoint: base weights, data tier, parameters
 
+THREADS_VARIABLE = "AUDIO_THREADS"  # of the environment: how many threads one network that serves may use
+
 
 class MissingCheckpointError(FileNotFoundError):
     """A folder that should hold a trained network or an ensemble rule does not."""
@@ -131,3 +133,9 @@ def read_record(checkpoint_dir: Path) -> dict:
 def version_of(path: Path) -> str:
     """Return the first 12 hexadecimal digits of a file's SHA-256: the version of weights or of a rule."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+
+
+def n_threads(n_at_a_time: int = 1) -> int:
+    """Return how many threads a network may use where so many run at a time: AUDIO_THREADS, or a share of the cores."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get(THREADS_VARIABLE) or max(1, n_cores // n_at_a_time))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, cut_patches, norma
 
 BACKBONE_FILE, HEAD_FILE = "backbone.onnx", "head.onnx"  # of YAMNet; the first stays the same while it is frozen
 GRAPH_FILES = {"yamnet": (BACKBONE_FILE, HEAD_FILE), "wav2vec2": ("model.onnx",)}
-THREADS_VARIABLE = "AUDIO_THREADS"  # of one network at work; default: as many as there are cores
 SOURCE_KEY = "checkpoint"  # in a graph's metadata: version of the weights that it was exported from
 EMBEDDING_SIZE = 1024
 FFT_SAMPLES = 512
@@ -79,11 +77,6 @@ def spectra(patches: np.ndarray) -> np.ndarray:
     return np.abs(np.fft.rfft(frames * _HANN, FFT_SAMPLES))
 
 
-def n_threads() -> int:
-    """Return how many threads one network may use: AUDIO_THREADS, or as many as there are cores."""
-    return int(os.environ.get(THREADS_VARIABLE) or len(os.sched_getaffinity(0)))
-
-
 def _checked(models_dir: Path, name: str) -> tuple[Path, str]:
     """Return a network's folder and the version of its weights."""
     folder = folder_of(models_dir, name)
@@ -101,7 +94,7 @@ def _session(path: Path, version: str) -> Any:
 
     onnxruntime.set_default_logger_severity(3)  # errors
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = n_threads(), 1
+    options.intra_op_num_threads, options.inter_op_num_threads = config.n_threads(), 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     source = session.get_modelmeta().custom_metadata_map.get(SOURCE_KEY, version)
     if source != version:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOG = logging.getLogger(__name__)
+MAX_DECODED = 32  # chunks of at most 20 s: 41 MB
 DOUBTFUL_ATTEMPTS = 3  # shared storage may show a file late, a decoder process may have been killed
 Activity = TypeVar("Activity", bound=Callable[..., Any])
 
@@ -127,6 +128,26 @@ class StoreActivities:
                 LOG.warning("audio not released", extra={"fields": {"error": type(error).__name__}})
 
 
+class DecodedChunks:
+    """The chunks that this process decoded last, by hash: `classify` mostly follows `preprocess` in one worker."""
+
+    def __init__(self) -> None:
+        self._waveforms: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def put(self, sha256: str, waveform: np.ndarray) -> None:
+        """Keep the samples (n_samples,) of a file of the store; the oldest make room."""
+        with self._lock:
+            self._waveforms[sha256] = waveform
+            if len(self._waveforms) > MAX_DECODED:
+                del self._waveforms[next(iter(self._waveforms))]
+
+    def take(self, sha256: str) -> np.ndarray | None:
+        """Return and forget the samples, where this process has them."""
+        with self._lock:
+            return self._waveforms.pop(sha256, None)
+
+
 class InferenceActivities:
     """Activities of the inference queue.
 
@@ -140,6 +161,7 @@ class InferenceActivities:
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
         self._classifier = classifier
         self._chunks = chunks
+        self._decoded = DecodedChunks()
         self._detector = getattr(classifier, "detector", None)
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
@@ -173,6 +195,7 @@ class InferenceActivities:
         own = waveform[round(chunk.n_context_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz) :]
         health = shared.ChunkHealth(*level_range_db(own), clipped_share(own))
         if info.sample_rate_hz == config.SAMPLE_RATE_HZ and info.channels == 1:
+            self._decoded.put(chunk.sha256, waveform)
             return shared.PreprocessResult(chunk, health)
         prepared = put_waveform(
             self._chunks,
@@ -182,6 +205,7 @@ class InferenceActivities:
             start_seconds=chunk.start_seconds,
             n_context_samples=len(waveform) - len(own),
         )
+        self._decoded.put(prepared.sha256, audio.as_stored(waveform))
         return shared.PreprocessResult(replace(prepared, sent_seconds=chunk.sent_seconds), health)
 
     @activity.defn(name="classify")
@@ -191,7 +215,9 @@ class InferenceActivities:
         from lib import audio
 
         chunk = given.chunk
-        waveform = audio.load(self._chunks.path(chunk.uri, chunk.sha256))
+        waveform = self._decoded.take(chunk.sha256)
+        if waveform is None:  # another worker preprocessed it, or this is another attempt
+            waveform = audio.load(self._chunks.path(chunk.uri, chunk.sha256))
         prediction = self._classifier.predict(waveform[chunk.n_context_samples :])
         result = shared.ClassifyResult(
             prediction.label,

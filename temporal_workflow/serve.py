@@ -22,10 +22,11 @@ from pathlib import Path
 
 from temporalio.client import Client
 
+from lib import config
 from temporal_workflow import devserver
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.settings import PITCH_CLASSIFIER, Settings, connect
-from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE
+from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE, SLOTS
 
 LOG = logging.getLogger(__name__)
 RESTART_SECONDS = 0.2  # pause before a restart; it grows up to LONGEST_PAUSE while a child dies before it is ready
@@ -118,6 +119,7 @@ class LocalService:
         self.settings = replace(settings, address=f"127.0.0.1:{self.port}")
         self.logs_dir = settings.service_dir / "logs"
         self.logs_dir.mkdir(parents=True, exist_ok=True)
+        self.n_workers = n_workers
         workers = ["orchestration", *(f"inference-{index}" for index in range(1, n_workers + 1))]
         self.children = {"server": Child("server", self._start_server, self._log_path("server"))}
         for index, name in enumerate(workers):
@@ -202,10 +204,11 @@ class LocalService:
             command += ["--metrics-port", str(self.metrics_port + 2 * index)]
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        threads = str(config.n_threads(SLOTS * self.n_workers))
         with self._log_path(name).open("ab") as log:
             return subprocess.Popen(
                 command,
-                env={**os.environ, **self.settings.environment(), "PYTHONPATH": path},
+                env={**os.environ, **self.settings.environment(), "PYTHONPATH": path, config.THREADS_VARIABLE: threads},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

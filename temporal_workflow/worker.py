@@ -25,6 +25,7 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from lib import config
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, StoreActivities
 from temporal_workflow.devserver import LIBC
@@ -37,6 +38,7 @@ LOG = logging.getLogger(__name__)
 EX_OK, EX_FAILURE, EX_UNAVAILABLE, EX_CONFIG = 0, 1, 69, 78  # sysexits.h
 GRACE = timedelta(seconds=30)
 STORE_SLOTS = 8
+SLOTS = 2  # chunks that one worker classifies at a time
 SWEEP_EVERY_SECONDS = 600.0
 SWEEP_OLDER_THAN_SECONDS = 3600.0
 _M_ARENA_MAX = -8  # mallopt(3)
@@ -134,12 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one worker and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.worker", description=__doc__)
     parser.add_argument("--queue", choices=("both", "orchestration", "inference"), default="both")
-    parser.add_argument("--slots", type=int, default=2, help="chunks classified at a time (default 2)")
+    parser.add_argument("--slots", type=int, default=SLOTS, help=f"chunks classified at a time (default {SLOTS})")
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus port; the SDK's is the next (0: none)")
     chosen = parser.parse_args(arguments)
     log_as_json()
     if chosen.queue == "orchestration":
         _share_memory_between_threads()
+    os.environ[config.THREADS_VARIABLE] = str(config.n_threads(chosen.slots))
     try:
         asyncio.run(
             run(Settings.from_environment(), queue=chosen.queue, slots=chosen.slots, metrics_port=chosen.metrics_port)

@@ -47,6 +47,11 @@ class Step:
 
 _PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
 _MODELS, _DETECTOR = ("{build}/models",), ("{models}/detector",)
+_NETWORKS = ("{build}/models/yamnet", "{build}/models/wav2vec2")
+_GRAPHS = tuple(  # of notebook 05; the checkpoints beside them are those of 03 and 04
+    f"{{build}}/models/{file}"
+    for file in ("yamnet/released/backbone.onnx", "yamnet/released/head.onnx", "wav2vec2/released/model.onnx")
+)
 _MANIFESTS = ("{data}/manifest.csv", "{data}/manifest_random_split.csv")
 STEPS = (
     Step("01_data_acquisition", (), ("{data}/raw_manifest.csv", "{data}/acquisition.json"), ("AUDIO_MIRROR",)),
@@ -60,8 +65,8 @@ STEPS = (
     ),
     Step(
         "05_ensemble",
-        ("{data}/manifest.csv", *_PROBABILITIES),
-        ("{build}/models/ensemble.json", "{build}/models/ensemble_rules.json"),
+        ("{data}/manifest.csv", *_PROBABILITIES, *_NETWORKS),
+        ("{build}/models/ensemble.json", "{build}/models/ensemble_rules.json", *_GRAPHS),
     ),
     Step("06_evaluation", (*_MANIFESTS, *_MODELS, *_PROBABILITIES), ("{report}/metrics.json",), optional=_DETECTOR),
     Step("07_temporal_client", ("{data}/manifest.csv", *_MODELS), (), optional=_DETECTOR),
@@ -206,10 +211,14 @@ def code_files(plan: Plan, step: Step) -> list[Path]:
 
 
 def digest(paths: list[Path]) -> str:
-    """Return one SHA-256 over the contents of files and folders; absent ones count as absent."""
+    """Return one SHA-256 over the contents of files and folders; absent ones count as absent.
+
+    Of a folder, the graphs that a later step exports from its checkpoints do not count.
+    """
     total = hashlib.sha256()
     for path in paths:
-        files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+        inside = (item for item in path.rglob("*") if item.is_file() and item.suffix != ".onnx")
+        files = sorted(inside) if path.is_dir() else [path]
         for file in files:
             total.update(str(file.relative_to(path.parent)).encode())
             total.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"absent")

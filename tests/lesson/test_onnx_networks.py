@@ -124,8 +124,10 @@ def test_a_layer_that_the_export_does_not_know_is_named(build, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_threads_are_chosen_by_the_variable(monkeypatch):
-    monkeypatch.setenv(onnx_networks.THREADS_VARIABLE, "3")
-    assert onnx_networks.n_threads() == 3
-    monkeypatch.delenv(onnx_networks.THREADS_VARIABLE)
-    assert onnx_networks.n_threads() >= 1
+@pytest.mark.parametrize(("given", "n_at_a_time", "expected"), [("3", 2, 3), ("", 2, 2), ("", 1, 5), ("", 9, 1)])
+def test_threads_are_chosen_by_the_variable_or_shared_among_what_runs_at_a_time(
+    monkeypatch, given, n_at_a_time, expected
+):
+    monkeypatch.setenv(config.THREADS_VARIABLE, given)
+    monkeypatch.setattr(config.os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
+    assert config.n_threads(n_at_a_time) == expected

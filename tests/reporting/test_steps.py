@@ -211,3 +211,13 @@ def test_the_full_build_runs_notebooks_then_studies(plan, monkeypatch):
     ran.clear()
     assert build.run_steps(plan, first="06", force=True) == 2
     assert ran == names[5:]
+
+
+def test_graphs_exported_later_do_not_make_the_step_that_trained_stale(tmp_path):
+    (tmp_path / "model.keras").write_text("weights")
+    before = steps.digest([tmp_path])
+    (tmp_path / "head.onnx").write_text("graph")
+    assert steps.digest([tmp_path]) == before
+    assert steps.digest([tmp_path / "head.onnx"]) != steps.digest([tmp_path / "backbone.onnx"])  # itself, it counts
+    (tmp_path / "model.keras").write_text("other weights")
+    assert steps.digest([tmp_path]) != before

@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
@@ -25,7 +27,7 @@ from temporalio.testing import ActivityEnvironment
 from lib import audio, config
 from lib.events import EventChange
 from temporal_workflow import codec, shared
-from temporal_workflow.activities import InferenceActivities
+from temporal_workflow.activities import MAX_DECODED, DecodedChunks, InferenceActivities
 from temporal_workflow.chunks import put_waveform
 from temporal_workflow.microphone import NoMicrophone, open_microphone, record
 from temporal_workflow.progress import StreamProgress
@@ -324,6 +326,49 @@ class BrokenClassifier:
 
     def predict(self, _waveform: np.ndarray) -> None:
         raise self._error
+
+
+class KeepingClassifier:
+    """Keeps what it is given."""
+
+    versions: ClassVar = {"keeping": "1"}
+
+    def __init__(self) -> None:
+        self.given: list[np.ndarray] = []
+
+    def predict(self, waveform: np.ndarray) -> SimpleNamespace:
+        self.given.append(waveform)
+        return SimpleNamespace(label="normal", probabilities=dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2)])
+def test_a_chunk_is_decoded_once_and_another_worker_is_given_the_same_samples(
+    tmp_path: Path, rng, monkeypatch, rate_hz, channels
+) -> None:
+    store, samples = ChunkStore(tmp_path / "chunks"), 0.1 * rng.standard_normal((6 * rate_hz, channels))
+    soundfile.write(tmp_path / "chunk.wav", samples, rate_hz)  # 16 bit
+    sha256 = store.put((tmp_path / "chunk.wav").read_bytes(), stream_id="s", sequence=0)
+    chunk = shared.ChunkReference(0, uri_of(sha256), sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
+    loads, load = [], audio.load
+    monkeypatch.setattr(audio, "load", lambda *given, **options: loads.append(given) or load(*given, **options))
+    environment, one, other = ActivityEnvironment(), KeepingClassifier(), KeepingClassifier()
+    worker = InferenceActivities(one, store)
+    prepared = environment.run(worker.preprocess, shared.PreprocessInput("s", chunk)).chunk
+    environment.run(worker.classify, shared.ClassifyInput(prepared))
+    assert len(loads) == 1
+    environment.run(worker.classify, shared.ClassifyInput(prepared))  # a second attempt
+    environment.run(InferenceActivities(other, store).classify, shared.ClassifyInput(prepared))
+    assert len(loads) == 3
+    for again in (one.given[1], other.given[0]):
+        np.testing.assert_array_equal(again, one.given[0])
+    assert one.given[0].shape == (5 * 16_000,)
+
+
+def test_of_decoded_chunks_the_newest_stay() -> None:
+    decoded = DecodedChunks()
+    for number in range(MAX_DECODED + 5):
+        decoded.put(str(number), np.full(1, number, np.float32))
+    assert [decoded.take(str(number)) is None for number in range(6)] == [True] * 5 + [False]
 
 
 def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> ApplicationError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from temporal_workflow.store import ChunkStore, uri_of
 RATE = config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
 MIN_SAMPLES, MAX_SAMPLES = (round(s * RATE) for s in (config.MIN_SEGMENT_SECONDS, config.MAX_SEGMENT_SECONDS))
+JUMP_SECONDS = 0.1  # live sound that comes later than this is behind a gap
 MAX_OPEN = 4  # recordings
+EMPTY = np.empty(0, np.float32)
 
 
 class Part(NamedTuple):
@@ -63,10 +66,8 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
     ValueError
         If `chunk_seconds` is not between 5 and 15.
     """
-    if not config.MIN_SEGMENT_SECONDS <= chunk_seconds <= config.MAX_SEGMENT_SECONDS:
-        raise ValueError(f"chunks of {chunk_seconds} s: choose {MIN_SAMPLES // RATE} to {MAX_SAMPLES // RATE} s.")
-    n_chunk = round(chunk_seconds * RATE)
-    held, start, n_context = np.empty(0, np.float32), 0, 0
+    n_chunk = _chunk_samples(chunk_seconds)
+    held, start, n_context = EMPTY, 0, 0
     for block in itertools.chain(blocks, [None]):
         held = held if block is None else np.concatenate([held, block])
         while n_new := _next_length(len(held) - n_context, n_chunk, is_last=block is None):
@@ -74,6 +75,33 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
             start += n_new
             n_before, n_context = n_context + n_new, min(start, CONTEXT_SAMPLES)
             held = held[n_before - n_context :]
+
+
+def live_parts(blocks: Iterable[tuple[float, np.ndarray]], *, chunk_seconds: float) -> Iterator[Part]:
+    """Cut live sound, blocks of (start in seconds by the clock, waveform), into chunks of `chunk_seconds`.
+
+    Where the clock jumps, and at the end, the chunk is as long as what came; the next one starts at its true time,
+    without context. ValueError as for `parts`.
+    """
+    n_chunk = _chunk_samples(chunk_seconds)
+    held, start, n_context = EMPTY, 0, 0
+    for seconds, block in itertools.chain(blocks, [(math.inf, EMPTY)]):
+        if seconds - (start + len(held) - n_context) / RATE > JUMP_SECONDS:
+            if len(held) - n_context >= audio.MIN_SECONDS * RATE:
+                yield Part(held, start, n_context)
+            held, start, n_context = EMPTY, 0 if math.isinf(seconds) else round(seconds * RATE), 0
+        held = np.concatenate([held, block])
+        while len(held) - n_context >= n_chunk:
+            stop = n_context + n_chunk
+            yield Part(held[:stop], start, n_context)
+            start, n_context = start + n_chunk, min(stop, CONTEXT_SAMPLES)
+            held = held[stop - n_context :]
+
+
+def _chunk_samples(chunk_seconds: float) -> int:
+    if not config.MIN_SEGMENT_SECONDS <= chunk_seconds <= config.MAX_SEGMENT_SECONDS:
+        raise ValueError(f"chunks of {chunk_seconds} s: choose {MIN_SAMPLES // RATE} to {MAX_SAMPLES // RATE} s.")
+    return round(chunk_seconds * RATE)
 
 
 def _next_length(n_waiting: int, n_chunk: int, *, is_last: bool) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -81,6 +83,34 @@ async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
         max_chunks=chosen.chunks,
     )
     return await _send(chosen, settings, chunks, stream_id=stream_id)
+
+
+async def _listen(chosen: argparse.Namespace, settings: Settings) -> int:
+    from temporal_workflow.listening import listen
+
+    stream_id = new_stream_id()
+    chunks = listen(
+        ChunkStore(settings.chunks_dir),
+        chosen.url,
+        stream_id=stream_id,
+        stop=_stop_on_interrupt(),
+        chunk_seconds=chosen.chunk_seconds,
+        max_chunks=chosen.chunks,
+        note=_print,
+    )
+    return await _send(chosen, settings, chunks, stream_id=stream_id)
+
+
+def _stop_on_interrupt() -> threading.Event:
+    """Return what the first Ctrl+C sets, so that the sound in hand is sent; the second ends the program."""
+    stop, loop = threading.Event(), asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    return stop
 
 
 async def _send(
@@ -209,11 +239,15 @@ def _add_senders(commands: Any) -> None:
     stream.set_defaults(run=_stream)
     microphone = commands.add_parser("microphone", help="send what the microphone records, until Ctrl+C")
     microphone.add_argument("--device", help="name or number of the input device (default: the system's)")
-    microphone.add_argument("--chunks", type=int, help="stop after so many chunks")
     microphone.set_defaults(run=_microphone)
-    for command in (stream, microphone):
+    listen = commands.add_parser("listen", help="send what an RTSP camera or HTTP stream sends, until Ctrl+C")
+    listen.add_argument("url", help="anything that FFmpeg opens; user and password in it are never shown")
+    listen.set_defaults(run=_listen)
+    for command in (microphone, listen):
+        command.add_argument("--chunks", type=int, help="stop after so many chunks")
+    for command in (stream, microphone, listen):
         command.add_argument("--name", default="", help="free text kept with the results")
-    for command in (submit, stream, microphone):
+    for command in (submit, stream, microphone, listen):
         command.add_argument("--chunk-seconds", type=_chunk_seconds, default=10.0, help="5 to 15 (default 10)")
         command.add_argument("--keep-audio", action="store_true", help="do not delete audio once its result is stored")
 

@@ -8,6 +8,7 @@ CHUNKS = Counter("audio_chunks", "Chunks stored, by status", ["status"])
 LABELS = Counter("audio_labels", "Classified chunks, by label", ["label"])
 REJECTS = Counter("audio_rejects", "Rejected chunks, by named error", ["error"])
 EVENTS = Counter("audio_event_changes", "Event changes stored, by kind", ["kind"])
+ALERTS = Counter("audio_alerts", "Alerts delivered, by target and kind", ["target", "kind"])
 RETRIES = Counter("audio_retries", "Activity attempts after the first", ["activity"])
 SECONDS = Histogram(
     "audio_activity_seconds",

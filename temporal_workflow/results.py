@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ EVENTS = sa.Table(
     sa.Column("peak_probability", sa.Float, nullable=False),
     sa.Column("sustained", sa.Boolean, nullable=False),
     sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Index("event_changes_by_time", "stored_at"),
+)
+DELIVERED = sa.Table(
+    "alerts_delivered",
+    _METADATA,
+    sa.Column("target", sa.String(20), primary_key=True),
+    sa.Column("stream_id", sa.String(80), primary_key=True),
+    sa.Column("change", sa.Integer, primary_key=True),
 )
 
 
@@ -123,6 +131,24 @@ class ResultsTable:
         query = sa.select(EVENTS).where(EVENTS.c.change > after).order_by(EVENTS.c.stream_id, EVENTS.c.change)
         return self._rows(query if stream_id is None else query.where(EVENTS.c.stream_id == stream_id))
 
+    def alerts(self, target: str, *, delivered: bool, within: timedelta) -> list[dict[str, Any]]:
+        """Return the changes of live streams that `target` is told about, delivered or not yet, oldest first."""
+        match = (DELIVERED.c.stream_id == EVENTS.c.stream_id) & (DELIVERED.c.change == EVENTS.c.change)
+        is_delivered = sa.exists().where(match, DELIVERED.c.target == target)
+        query = sa.select(EVENTS).where(
+            EVENTS.c.stored_at > datetime.now(UTC) - within,
+            EVENTS.c.kind.in_(shared.ALERT_KINDS),
+            ~EVENTS.c.stream_id.startswith("file-"),
+            is_delivered if delivered else ~is_delivered,
+        )
+        return self._rows(query.order_by(EVENTS.c.stored_at, EVENTS.c.stream_id, EVENTS.c.change))
+
+    def mark_delivered(self, target: str, stream_id: str, change: int) -> None:
+        """Note that `target` was told about a change."""
+        statement = self._insert(DELIVERED).values(target=target, stream_id=stream_id, change=change)
+        with self.engine.begin() as connection:
+            connection.execute(statement.on_conflict_do_nothing())
+
     def events(self, stream_id: str | None = None) -> list[dict[str, Any]]:
         """Return each event as its newest change shows it."""
         newest = {(row["stream_id"], row["number"]): row for row in self.changes(stream_id)}
@@ -163,6 +189,8 @@ class ResultsTable:
         with self.engine.begin() as connection:
             _lock_schema(connection)
             _METADATA.create_all(connection)
+            for index in EVENTS.indexes:
+                index.create(connection, checkfirst=True)
             found = connection.execute(sa.select(SCHEMA.c.version)).scalar()
             if found is None:
                 connection.execute(SCHEMA.insert().values(version=SCHEMA_VERSION))

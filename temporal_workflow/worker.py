@@ -28,6 +28,7 @@ from temporalio.worker import Worker
 from lib import config
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, StoreActivities
+from temporal_workflow.alerts import alert_workers
 from temporal_workflow.devserver import LIBC
 from temporal_workflow.results import ResultsTable, SchemaError
 from temporal_workflow.settings import Settings, connect, leave, log_as_json
@@ -86,7 +87,8 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
     async with AsyncExitStack() as running:
         if queue != "inference":
             results = ResultsTable(settings.results_url)
-            await running.enter_async_context(orchestration_worker(client, results, chunks))
+            for worker in [orchestration_worker(client, results, chunks), *await alert_workers(client, results)]:
+                await running.enter_async_context(worker)
             threading.Thread(target=_sweep_for_ever, args=(chunks, results), daemon=True).start()
         if inference is not None:
             await running.enter_async_context(inference_worker(client, inference, slots=slots))

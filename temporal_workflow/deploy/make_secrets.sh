@@ -11,11 +11,13 @@ random() { head -c 32 /dev/urandom | base64; }
 
 [ -e secrets/database_password ] || random | tr -d '/+=\n' >secrets/database_password
 [ -e secrets/grafana_password ] || random | tr -d '/+=\n' >secrets/grafana_password
+[ -e secrets/mqtt_password ] || random | tr -d '/+=\n' >secrets/mqtt_password
+[ -e secrets/webhook_secret ] || printf 'whsec_%s\n' "$(random)" >secrets/webhook_secret
 [ -e secrets/codec_key ] || random >secrets/codec_key
 [ -e secrets/pgpass ] || printf 'postgresql:5432:audio:audio:%s\n' "$(cat secrets/database_password)" >secrets/pgpass
 [ -e secrets/temporal_password ] || cp secrets/database_password secrets/temporal_password
 if [ "$(id -u)" = 0 ]; then
-    chown 10001 secrets/codec_key secrets/pgpass
+    chown 10001 secrets/codec_key secrets/pgpass secrets/mqtt_password secrets/webhook_secret
     chown 1000 secrets/temporal_password
     chown 472 secrets/grafana_password
 else

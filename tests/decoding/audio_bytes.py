@@ -164,9 +164,9 @@ def _add_film(out: av.container.OutputContainer, seconds: float) -> None:
     out.mux(film.encode(None))
 
 
-def film_alone() -> bytes:
+def film_alone(container: str = "mp4") -> bytes:
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as out:
+    with av.open(file, "w", format=container) as out:
         _add_film(out, 1.0)
     return file.getvalue()
 

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {  # imported name: name in the list, where they differ
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
     "huggingface_hub": "huggingface-hub",
+    "paho": "paho-mqtt",
     "prometheus_client": "prometheus-client",
     "pypandoc": "pypandoc_binary",
     "sklearn": "scikit-learn",

@@ -19,6 +19,12 @@ from temporal_workflow import codec, metrics
 
 DEPLOY_DIR = config.PROJECT_DIR / "temporal_workflow" / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY_DIR / "docker-compose.yml").read_text())
+for _section, _parts in yaml.safe_load((DEPLOY_DIR / "docker-compose.alerts.yml").read_text()).items():
+    for _name, _part in _parts.items():  # merged as compose does it
+        for _key, _value in _part.items():
+            _old = COMPOSE[_section].setdefault(_name, {}).get(_key, type(_value)())
+            COMPOSE[_section][_name][_key] = _old | _value if isinstance(_value, dict) else _old + _value
+        COMPOSE[_section].setdefault(_name, {})
 DOCKERFILE = (DEPLOY_DIR / "Dockerfile").read_text()
 DEBIAN_GROUPS = (  # base-passwd's, in every Debian image: useradd refuses a user of such a name
     "root daemon bin sys adm tty disk lp mail news uucp man proxy kmem dialout fax voice cdrom floppy tape sudo audio "

@@ -1,0 +1,219 @@
+"""Sound from a URL as chunks: cameras (RTSP), radio and other HTTP streams, whatever FFmpeg opens.
+
+A connection that ends, fails or stands still is opened again after growing pauses. The time without sound is a gap:
+what comes later stays at its true time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import queue
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+
+from lib.audio import to_mono
+from temporal_workflow import shared
+from temporal_workflow.chunks import RATE, live_parts, put_part
+from temporal_workflow.store import ChunkStore
+
+OPEN_SECONDS, READ_SECONDS = 15.0, 10.0  # without an answer, without a packet: the connection counts as lost
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+BLOCK_SECONDS = 1.0  # several channels become one a block at a time
+GAP_SECONDS = 0.5  # time stamps that run ahead by less are jitter; by more than READ_SECONDS, another clock
+MAX_BLOCKS = 600  # that wait for the sender; a source that has to wait longer loses its connection
+PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,mmsh,mmst,srt,hls,crypto,ftp,icecast"
+DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
+PERMANENT = (  # before any sound came; later they may pass, as a radio station answers "not found" while it restarts
+    *DENIED,
+    av.error.HTTPBadRequestError,
+    av.error.HTTPNotFoundError,
+    av.error.HTTPOtherClientError,
+    av.error.ProtocolNotFoundError,
+    av.error.DemuxerNotFoundError,
+    av.error.DecoderNotFoundError,
+    av.error.InvalidDataError,
+    av.error.FileNotFoundError,
+    av.error.PermissionError,
+)
+ADVICE = {
+    av.error.HTTPUnauthorizedError: "check user and password in the URL",
+    av.error.InvalidDataError: "what it sends is no sound that FFmpeg knows",
+}
+
+
+class SourceError(ValueError):
+    """The source cannot be listened to, now or later; the message says why."""
+
+
+class Source:
+    """Decodes a URL for as long as it sends, in a thread of its own.
+
+    Parameters
+    ----------
+    url : str
+        Anything that FFmpeg opens; user and password in it are never shown.
+    stop : threading.Event
+        Ends `blocks`.
+    note : callable
+        Told in plain words when the connection is lost and when sound comes again.
+    """
+
+    def __init__(self, url: str, stop: threading.Event, note: Callable[[str], None]) -> None:
+        self.url, self._stop, self._note = url, stop, note
+        self.shown = re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
+        self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
+        self._origin: float | None = None  # of the stream's time, on the monotonic clock
+        self._waiting: list[np.ndarray] = []  # samples (n_samples, n_channels) that make the next block
+        self._end = 0.0  # of the sound so far, in seconds of the stream
+
+    def blocks(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield (start in seconds by the clock, 16 kHz mono waveform) until the source ends for good or `stop` is set.
+
+        Raises
+        ------
+        SourceError
+            If it makes no sense to try again.
+        """
+        threading.Thread(target=self._run, daemon=True, name="listen").start()
+        while True:
+            try:
+                item = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self._stop.is_set():
+                    return
+                continue
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return
+            yield item
+
+    def _run(self) -> None:
+        last: Exception | None = None
+        try:
+            self._connect_again_and_again()
+        except Exception as error:  # it is raised where the blocks are read
+            last = error
+        self._queue.put(last)
+
+    def _connect_again_and_again(self) -> None:
+        n_failed = 0
+        while not self._stop.is_set():
+            before, reason = self._end, "the stream ended"
+            try:
+                if self._listen():
+                    return
+            except (av.error.FFmpegError, OSError) as error:
+                if isinstance(error, PERMANENT if self._origin is None else DENIED):
+                    advice = next((text for kind, text in ADVICE.items() if isinstance(error, kind)), "")
+                    raise SourceError(f"{self.shown}: {_what(error)}{advice and f': {advice}'}.") from None
+                reason = _what(error)
+            n_failed = 0 if self._end > before else n_failed + 1
+            pause = PAUSES_SECONDS[min(n_failed, len(PAUSES_SECONDS) - 1)]
+            self._note(f"{self.shown}: {reason}; connecting again in {pause:g} s")
+            self._stop.wait(pause)
+
+    def _listen(self) -> bool:
+        """Decode one connection to its end; return whether the source ends with it, as a file does and a stream not."""
+        whitelist = PROTOCOLS if "://" in self.url else "file,pipe,fd"
+        options = {"protocol_whitelist": whitelist, "rtsp_flags": "prefer_tcp"}
+        with av.open(
+            self.url, options=options, timeout=(OPEN_SECONDS, READ_SECONDS), metadata_errors="replace"
+        ) as given:
+            if not given.streams.audio or given.streams.audio[0].codec_context is None:
+                raise SourceError(f"{self.shown}: it has no sound track that can be decoded.")
+            offset = None  # from the connection's time stamps to the stream's time
+            try:
+                for stamp, samples in _frames(given):
+                    offset = self._resume() - stamp if offset is None else offset
+                    ahead = stamp + offset - self._end
+                    if GAP_SECONDS < ahead <= READ_SECONDS:
+                        self._flush()
+                        self._end += ahead
+                    elif abs(ahead) > GAP_SECONDS:  # another clock
+                        offset -= ahead
+                    self._take(samples)
+                    if self._stop.is_set():
+                        break
+            finally:
+                self._flush()
+            return given.size > 0 or self._stop.is_set()
+
+    def _take(self, samples: np.ndarray) -> None:
+        self._waiting.append(samples)
+        self._end += len(samples) / RATE
+        if sum(map(len, self._waiting)) >= BLOCK_SECONDS * RATE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            block = to_mono(np.concatenate(self._waiting), RATE)
+            self._queue.put((max(self._end - len(block) / RATE, 0.0), block))
+            self._waiting.clear()
+
+    def _resume(self) -> float:
+        """Return the time of the stream at which a connection's sound begins."""
+        now = time.monotonic()
+        if self._origin is None:
+            self._origin = now
+        elif (gap := now - self._origin - self._end) > GAP_SECONDS:
+            self._note(f"{self.shown}: sound again, after {gap:.1f} s without any from {self._end:.1f} s on")
+            self._end += gap
+        return self._end
+
+
+def _frames(given: av.container.InputContainer) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (time stamp in seconds, 16 kHz samples (n_samples, n_channels)); packets that do not decode are skipped."""
+    key, resampler, stop, heard_at = None, av.AudioResampler(), 0.0, time.monotonic()
+    for packet in given.demux(given.streams.audio[0]):
+        with contextlib.suppress(av.error.InvalidDataError):
+            for frame in packet.decode():
+                heard_at = time.monotonic()
+                if key != (key := (frame.sample_rate, frame.layout.name, frame.format.name)):
+                    resampler = av.AudioResampler("flt", layout=frame.layout.name, rate=RATE)
+                stamp = stop if frame.pts is None else float(frame.pts * (frame.time_base or 0))
+                for each in resampler.resample(frame):
+                    yield stamp, each.to_ndarray().reshape(-1, each.layout.nb_channels)
+                stop = stamp + frame.samples / frame.sample_rate
+        if time.monotonic() - heard_at > READ_SECONDS:
+            raise TimeoutError(f"no packet has decoded for {READ_SECONDS:g} s")
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {READ_SECONDS:g} s"
+    if getattr(error, "errno", None) == errno.EIO:  # FFmpeg's word for it
+        return "the connection broke"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+async def listen(
+    store: ChunkStore,
+    url: str,
+    *,
+    stream_id: str,
+    stop: threading.Event,
+    chunk_seconds: float = 10.0,
+    max_chunks: int | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[shared.ChunkReference]:
+    """Yield one chunk after the other until `max_chunks`, or until `stop` is set: then the sound in hand is the last.
+
+    Parameters are those of `Source`, errors too.
+    """
+    found = live_parts(Source(url, stop, note).blocks(), chunk_seconds=chunk_seconds)
+    for sequence in itertools.islice(itertools.count(), max_chunks):
+        part = await asyncio.to_thread(next, found, None)
+        if part is None:
+            break
+        yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
+    stop.set()

@@ -1,0 +1,145 @@
+"""`client listen`: live sources that end, hang up, stand still, refuse, or are no sound at all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from audio_bytes import by_av, film_alone, tone, wav
+from live_sources import AWAY_SECONDS, CLOCK, Camera, Radio, mulaw, on_air
+
+from lib import audio
+from temporal_workflow import listening
+from temporal_workflow.chunks import live_parts
+from temporal_workflow.listening import SourceError, listen
+from temporal_workflow.store import ChunkStore
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(listening, "time", SimpleNamespace(monotonic=lambda: CLOCK.seconds))
+    monkeypatch.setattr(listening, "PAUSES_SECONDS", (0.05,))
+
+
+def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[list, list[str]]:
+    """Listen; return (start, seconds, seconds of context, pitch in Hz) of each chunk, and the notes."""
+    store, stop, notes, rows = ChunkStore(folder), threading.Event(), [], []
+
+    async def collect() -> None:
+        chunks = listen(
+            store, url, stream_id="s", stop=stop, chunk_seconds=5.0, max_chunks=max_chunks, note=notes.append
+        )
+        async for chunk in chunks:
+            waveform = audio.load(store.path(chunk.uri, chunk.sha256))
+            pitch_hz = np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform)
+            n_context = chunk.n_context_samples / 16_000
+            rows.append((chunk.start_seconds, chunk.stop_seconds - chunk.start_seconds, n_context, pitch_hz))
+            if len(rows) == stop_after:
+                stop.set()
+
+    asyncio.run(asyncio.wait_for(collect(), 60))
+    return rows, notes
+
+
+def endless_wav(rate_hz: int, seconds: float, channels: int = 1) -> bytes:
+    samples = (tone(rate_hz, seconds, channels).T * 32767).astype("<i2").tobytes()
+    return wav(samples, rate_hz=rate_hz, channels=channels, data_size=0xFFFFFFFF)
+
+
+PROGRAMMES = {
+    "mp3": by_av("mp3", "libmp3lame", 44_100, "stereo", 7.0),
+    "opus": by_av("ogg", "libopus", 48_000, "mono", 7.0),
+    "wav": endless_wav(22_050, 7.0),
+    "aac": by_av("adts", "aac", 16_000, "mono", 7.0),
+    "film": by_av("mpegts", "aac", 48_000, "stereo", 7.0, film=True),
+}
+
+
+@pytest.mark.parametrize("kind", PROGRAMMES)
+def test_a_station_that_hangs_up_is_a_gap_and_the_clock_holds(kind, tmp_path):
+    with on_air(Radio, (PROGRAMMES[kind], 7.0)) as address:
+        rows, notes = heard(f"http://user:secret@{address}/live?token=1", tmp_path, max_chunks=4)
+    starts = [row[0] for row in rows]
+    assert starts[:2] == [0.0, 5.0]
+    assert [row[1] for row in rows] == pytest.approx([5.0, 2.0, 5.0, 2.0], abs=0.2)
+    assert [row[2] for row in rows] == [0.0, 5.0, 0.0, 5.0]  # no context across the gap
+    assert starts[2] == pytest.approx(7.0 + AWAY_SECONDS, abs=8.0)  # the sound may wait before it is read
+    assert all(row[3] == pytest.approx(440, abs=5) for row in rows)
+    assert "; connecting again in 0.05 s" in notes[0]
+    assert f"sound again, after {starts[2] - starts[1] - rows[1][1]:.1f} s without any" in notes[1]
+    assert not any("secret" in note or "token" in note for note in notes)
+
+
+def test_a_camera_is_heard_and_connected_again(tmp_path):
+    sound = mulaw(0.5 * np.sin(2 * np.pi * 440 * np.arange(8 * 8_000) / 8_000))
+    with on_air(Camera, (sound, 6.0), (sound, 8.0)) as address:
+        rows, notes = heard(f"rtsp://{address}/live", tmp_path, max_chunks=3)
+    assert [row[1] for row in rows] == pytest.approx([5.0, 1.0, 5.0], abs=0.2)
+    assert rows[2][0] == pytest.approx(6.0 + AWAY_SECONDS, abs=8.0)
+    assert all(row[3] == pytest.approx(440, abs=5) for row in rows)
+    assert "connecting again" in notes[0]
+    assert "sound again" in notes[1]
+
+
+def test_stopping_ends_it_at_once(tmp_path):
+    with on_air(Radio, (endless_wav(8_000, 400.0), 400.0)) as address:
+        rows, notes = heard(f"http://{address}/", tmp_path, stop_after=1)
+    assert [row[0] for row in rows] == [5.0 * index for index in range(len(rows))]
+    assert len(rows) < 80
+    assert notes == []
+
+
+def test_a_source_that_stands_still_is_connected_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(listening, "READ_SECONDS", 0.5)
+    with on_air(Radio, (PROGRAMMES["wav"], 7.0), hold=5.0) as address:
+        rows, notes = heard(f"http://{address}/", tmp_path, max_chunks=3)
+    assert "nothing came for 0.5 s; connecting again" in notes[0]
+    assert rows[2][0] > 30.0
+
+
+@pytest.mark.parametrize(
+    ("handler", "url", "status", "programme", "says"),
+    [
+        (Radio, "http://u:pw@{}/a", "401 Unauthorized", b"", "check user and password"),
+        (Radio, "http://{}/a", "404 Not Found", b"", "404 Not Found"),
+        (Radio, "http://{}/a", "200 OK", b"<html>no sound</html>" * 100, "no sound that FFmpeg knows"),
+        (Radio, "http://{}/a", "200 OK", film_alone("mpegts"), "no sound track"),
+        (Radio, "gopherx://{}/a", "200 OK", b"", "rotocol not found"),
+        (Camera, "rtsp://{}/a", "401 Unauthorized", b"", "check user and password"),
+        (Camera, "rtsp://{}/a", "404 Not Found", b"", "404 Not Found"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(handler, url, status, programme, says, tmp_path):
+    start = time.monotonic()
+    with on_air(handler, (programme, 0.0), status=status) as address, pytest.raises(SourceError) as caught:
+        heard(url.format(address), tmp_path)
+    assert says in str(caught.value)
+    assert "pw" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert time.monotonic() - start < 10
+
+
+def test_a_file_ends(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(rate_hz=16_000))
+    rows, notes = heard(str(tmp_path / "a.wav"), tmp_path / "store")
+    assert [(row[0], row[1]) for row in rows] == [(0.0, 1.0)]
+    assert notes == []
+
+
+def test_live_sound_is_cut_by_the_clock():
+    ones = np.ones(16_000, np.float32)
+    blocks = [(float(second), second * ones) for second in (0, 1, 2, 3, 4, 5, 6, 20, 21, 30, 31)]
+    parts = list(live_parts([*blocks, (40.0, ones[:1000])], chunk_seconds=5.0))
+    assert [(part.start / 16_000, len(part.waveform) / 16_000, part.n_context / 16_000) for part in parts] == [
+        (0.0, 5.0, 0.0),
+        (5.0, 7.0, 5.0),
+        (20.0, 2.0, 0.0),
+        (30.0, 2.0, 0.0),  # the last 0.06 s are too short to be judged
+    ]
+    assert parts[1].waveform[-1] == 6
+    assert parts[2].waveform[0] == 20

@@ -34,6 +34,7 @@ LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
+TRACE_FROM = 0.15  # see `Detection.label_with`; chosen on left-out corpora
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
@@ -115,6 +116,14 @@ class Detection:
         strongest = max(self.events, key=lambda event: event.peak_probability, default=None)
         return "normal" if strongest is None else strongest.label
 
+    def label_with(self, window: str) -> str:
+        """Return the label of a recording that is one window, which the classifier labels `window`.
+
+        The classifier's, where the detector's probability of it reaches `TRACE_FROM` anywhere; else that of the events.
+        """
+        is_traced = window in EVENT_LABELS and self.frames[:, EVENT_LABELS.index(window)].max(initial=0) >= TRACE_FROM
+        return window if is_traced else self.label
+
 
 @dataclass(frozen=True)
 class DetectorSettings:
@@ -154,7 +163,8 @@ class Detector:
         for block in [waveform] if isinstance(waveform, np.ndarray) else waveform:
             frames.append(stream.push(block))
         whole = np.concatenate([*frames, stream.finish()])
-        return Detection(whole, frames_to_events(whole, self.settings.events, hop_seconds=HOP_SECONDS))
+        given = self.settings.events
+        return Detection(whole, frames_to_events(whole, given, hop_seconds=HOP_SECONDS, end_seconds=stream.seconds))
 
     def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
         """Return the frames that are known from a stretch of a stream alone.
@@ -184,6 +194,11 @@ class FrameStream:
         self._tail = np.empty(0, dtype=np.float32)  # the last samples of the stream, at most a patch
         self._patches: list[list[np.ndarray]] = []  # from number `_n_dropped` on
         self._n_dropped = self._n_frames = self._n_samples = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long the stream is so far."""
+        return self._n_samples / SAMPLE_RATE_HZ
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples (n_samples,); return the frames (n_frames, 2) that are known now."""

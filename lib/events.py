@@ -6,6 +6,7 @@ workflow may import pure Python only, so there is no numpy here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Event:
-    """A cry or scream; it covers whole spans, `offset_seconds` is the end of the last one."""
+    """A cry or scream; it covers whole spans, `offset_seconds` is the end of the last one, or of the stream."""
 
     onset_seconds: float
     offset_seconds: float
@@ -129,11 +130,17 @@ class EventTracker:
         Thresholds and durations.
     state : EventState, optional
         Where an earlier tracker of the same stream stopped; changed in place. Default: the start of a stream.
+
+    Attributes
+    ----------
+    end_seconds : float
+        Where the stream ends, once that is known: its last frame may reach beyond it, no event does.
     """
 
     def __init__(self, settings: EventSettings, state: EventState | None = None) -> None:
         self.settings = settings
         self.state = EventState() if state is None else state
+        self.end_seconds = math.inf
 
     def advance(self, spans: Iterable[Span]) -> list[EventChange]:
         """Take the next spans, in order, and return what they changed: at most one UPDATE a label.
@@ -236,7 +243,7 @@ class EventTracker:
             kind=kind,
             label=label,
             onset_seconds=round(event.onset_seconds, 6),
-            offset_seconds=round(event.offset_seconds, 6),
+            offset_seconds=round(min(event.offset_seconds, self.end_seconds), 6),
             peak_probability=round(event.peak_probability, 4),
             sustained=event.is_sustained,
         )
@@ -261,9 +268,12 @@ def ended(changes: Iterable[EventChange]) -> list[Event]:
     )
 
 
-def frames_to_events(probabilities: Any, settings: EventSettings, *, hop_seconds: float) -> list[Event]:
+def frames_to_events(
+    probabilities: Any, settings: EventSettings, *, hop_seconds: float, end_seconds: float = math.inf
+) -> list[Event]:
     """Find the events in the frame probabilities (n_frames, 2 or more) of a whole recording, by onset."""
     tracker = EventTracker(settings)
+    tracker.end_seconds = end_seconds
     return ended([*tracker.advance(frame_spans(probabilities, hop_seconds=hop_seconds)), *tracker.finish()])
 
 

@@ -45,7 +45,11 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """The events of a recording, the label of the strongest ("normal" without any), and the windows it was cut into."""
+    """The events of a recording, its label, and the windows it was cut into.
+
+    The label is that of the strongest event, "normal" without any; of a recording of one window (15 s at most), see
+    `lib.detector.Detection.label_with`.
+    """
 
     path: str
     label: str
@@ -139,9 +143,8 @@ class Classifier:
             raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
         stream, windows = audio.stream(path), list[WindowPrediction]()
         detection = self.detector.detect(self._classified(stream, windows))
-        return FilePrediction(
-            str(path), detection.label, detection.events, windows, dict(self.versions), list(stream.remarks)
-        )
+        label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
+        return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), list(stream.remarks))
 
     def _classified(self, blocks: Iterable[np.ndarray], windows: list[WindowPrediction]) -> Iterator[np.ndarray]:
         """Pass a stream's blocks on, classifying each as a window; a short last one belongs to the window before it."""

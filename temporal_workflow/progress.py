@@ -107,6 +107,7 @@ class StreamProgress:
 
     def end_events(self) -> None:
         """End the stream: its last frames, then the events and the problems that are open."""
+        self.tracker.end_seconds = self.state.seconds
         self._apply_tail()
         self._note(self.tracker.finish())
         self._end_problems()

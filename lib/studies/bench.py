@@ -26,8 +26,10 @@ SEED = 7
 N_LEFT_OUT = 60  # soundscapes of left-out corpora, 10 h, shared out by the root of their cries and screams
 N_CRY_FREE = {"speech": 12, "household": 12, "music": 12, "quiet": 6, "outdoor": 3, "animals": 3, "voices": 3}  # 8.5 h
 N_SUSTAINED, SUSTAINED_LENGTH_SECONDS = 30, 60.0
+N_LASTING = 44  # minutes of left-out corpora with a long cry each
 WINDOW_SECONDS = (10, 15)
-SCREAM_SECONDS = 1.0
+BRIEF_SECONDS = 1.0  # of the screams in windows and the cries between zeros
+GATED_SECONDS = 4.0  # of zeros on either side
 WINDOW_DB = (-35.0, -12.0)  # level of the scream
 WINDOW_ROOM_DB = (-65.0, -50.0)
 AROUND_SECONDS = 1.5  # of room noise before and after a single clip
@@ -60,16 +62,21 @@ def cached(embed: Embed, folder: Path) -> Embed:
     return kept
 
 
-def left_out(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> dict[str, list[Soundscape]]:
-    """Return soundscapes made of each corpus group alone."""
-    groups = splits.corpus_group(rows["source"]).to_numpy()
-    n_events = {name: int(rows["label"].isin(EVENT_LABELS).to_numpy()[groups == name].sum()) for name in set(groups)}
+def left_out(
+    rows: pd.DataFrame, clips: Sequence[np.ndarray], *, content: str = "events"
+) -> dict[str, list[Soundscape]]:
+    """Return soundscapes made of each corpus group alone: ten hours, or "sustained", minutes with a long cry each."""
+    is_long = content == "sustained"
+    wanted, groups = ("crying",) if is_long else EVENT_LABELS, splits.corpus_group(rows["source"]).to_numpy()
+    n_events = {name: int(rows["label"].isin(wanted).to_numpy()[groups == name].sum()) for name in set(groups)}
     roots = {name: n**0.5 for name, n in sorted(n_events.items()) if n}
     made = {}
     for name, root in roots.items():
         here = np.flatnonzero(groups == name)
-        n_soundscapes = max(2, round(N_LEFT_OUT * root / sum(roots.values())))
-        options: dict[str, Any] = {"name": f"left_out_{name}", "n_soundscapes": n_soundscapes, "seed": SEED}
+        n_soundscapes = max(2, round((N_LASTING if is_long else N_LEFT_OUT) * root / sum(roots.values())))
+        options: dict[str, Any] = {"n_soundscapes": n_soundscapes, "seed": SEED, "content": content}
+        options |= {"seconds": SUSTAINED_LENGTH_SECONDS, "name": f"long_{name}"} if is_long else {}
+        options = {"name": f"left_out_{name}"} | options
         made[name] = list(soundscapes.soundscapes(rows.iloc[here], [clips[int(at)] for at in here], **options))
     return made
 
@@ -119,12 +126,23 @@ def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> 
     """Yield windows of room noise with the loudest second of each scream somewhere in them."""
     for row in np.flatnonzero((rows["label"] == "screaming").to_numpy()):
         rng = np.random.default_rng([SEED, round(seconds), *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(loudest(clips[int(row)], SCREAM_SECONDS), 0.01)
+        sound = soundscapes.faded(loudest(clips[int(row)], BRIEF_SECONDS), 0.01)
         mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
         start = int(rng.integers(0, len(mixed) - len(sound) + 1))
         mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))
         times = start / SAMPLE_RATE_HZ, (start + len(sound)) / SAMPLE_RATE_HZ
         yield Trial(int(row), f"scream in {seconds:g} s", *times, waveforms.within_full_scale(mixed))
+
+
+def gated(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
+    """Yield digital silence with the loudest second of each cry in its middle, as a noise gate leaves it."""
+    for row in np.flatnonzero((rows["label"] == "crying").to_numpy()):
+        rng = np.random.default_rng([SEED, *rows["clip_id"].iloc[row].encode()])
+        sound = soundscapes.faded(loudest(clips[int(row)], BRIEF_SECONDS), 0.01)
+        sound = waveforms.within_full_scale(soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)))
+        around = np.zeros(round(GATED_SECONDS * SAMPLE_RATE_HZ), dtype=np.float32)
+        times = GATED_SECONDS, GATED_SECONDS + len(sound) / SAMPLE_RATE_HZ
+        yield Trial(int(row), "gated", *times, np.concatenate([around, sound, around]))
 
 
 def loudest(clip: np.ndarray, seconds: float) -> np.ndarray:

@@ -37,13 +37,13 @@ from lib.events import EVENT_LABELS
 from lib.studies import mixtures, soundscapes
 from lib.studies.mixtures import N_PATCHES, Material
 
-N_MIXTURES, PER_SEED = 4000, 2000
+N_MIXTURES, PER_SEED = 2500, 2000
 SEED = 7
 N_COMPONENTS = 160
 HIDDEN = {"embedding": 40, "scores": 28, "conv": 40}
 DROPOUT = {"embedding": 0.4, "scores": 0.2}
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 900, 32, 3e-3, 3e-3
-N_MEMBERS = 2
+MEMBERS = ("both", "both", "scores", "scores")  # what each is given; "scores": AudioSet's alone, not the components
 QUIET_DB = -70.0  # patches below do not count for the principal components: YAMNet was never meant for them
 # AudioSet's first 137 classes are voices, bodies, animals and music; of the others, those with one of these words.
 FIRST_CLASSES = 137
@@ -175,7 +175,7 @@ def inputs_of(embeddings: np.ndarray, shared: Mapping[str, np.ndarray]) -> np.nd
 class Temporal(nn.Module):
     """Inputs (n, n_patches, n_inputs) and levels in dBFS (n, n_patches) to logits (n, n_patches, 2) of the frames."""
 
-    def __init__(self, n_inputs: int) -> None:
+    def __init__(self, n_inputs: int, *, with_embedding: bool = True) -> None:
         super().__init__()
         self.embedding = nn.Linear(N_COMPONENTS, HIDDEN["embedding"])
         self.score = nn.Linear(n_inputs - N_COMPONENTS, HIDDEN["scores"])
@@ -183,6 +183,10 @@ class Temporal(nn.Module):
         self.conv2 = nn.Conv1d(HIDDEN["conv"], HIDDEN["conv"], KERNEL)
         self.out = nn.Linear(HIDDEN["conv"], len(EVENT_LABELS))
         nn.init.constant_(self.out.bias, -2.0)
+        if not with_embedding:
+            self.embedding.requires_grad_(False)
+            for part in self.embedding.parameters():
+                nn.init.zeros_(part)
 
     def forward(self, inputs: torch.Tensor, levels_db: torch.Tensor) -> torch.Tensor:
         """Return the logits; a frame depends on the patches from 7 before to 1 after, zeros beyond the ends."""
@@ -211,11 +215,11 @@ def train(
     numbers: np.ndarray,
     audioset: Mapping[str, np.ndarray],
     *,
-    n_members: int = N_MEMBERS,
+    members: Sequence[str] = MEMBERS,
     steps: int = STEPS,
     seed: int = SEED,
 ) -> FrameNetwork:
-    """Train the members on some mixtures; they differ in their seed alone.
+    """Train the members on some mixtures; they differ in their seed and in what they are given.
 
     Parameters
     ----------
@@ -224,18 +228,20 @@ def train(
         The mixtures to train on.
     audioset : mapping
         As in `shared_weights`.
-    n_members, steps, seed : int
+    members : sequence of str
+        "both" or "scores", for each member.
+    steps, seed : int
     """
     shared = shared_weights(described, numbers, audioset)
     inputs = inputs_of(described.embeddings[numbers], shared)
     given = inputs, described.levels[numbers], described.labels[numbers]
     weights = {name: value.astype(np.float32) for name, value in shared.items()}
-    for member in range(n_members):
-        weights |= _fit(*given, steps=steps, seed=seed + member).weights(member)
+    for number, member in enumerate(members):
+        weights |= _fit(*given, member=member, steps=steps, seed=seed + number).weights(number)
     return FrameNetwork(weights)
 
 
-def leave_one_out(described: Described, audioset: Mapping[str, np.ndarray], **options: int) -> dict[str, FrameNetwork]:
+def leave_one_out(described: Described, audioset: Mapping[str, np.ndarray], **options: Any) -> dict[str, FrameNetwork]:
     """Train the detector's networks without each corpus group."""
     networks = {}
     for name in described.groups.columns:
@@ -256,11 +262,13 @@ def unseen(rows: pd.DataFrame, corpus_group: str) -> np.ndarray:
     return (splits.corpus_group(rows["source"]) == corpus_group).to_numpy()
 
 
-def _fit(inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, steps: int, seed: int) -> Temporal:
+def _fit(inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, member: str, steps: int, seed: int) -> Temporal:
     """Minimise the cross-entropy of the frames that count, with AdamW and one cycle of the learning rate."""
     torch.manual_seed(seed)
-    rng, network = np.random.default_rng(seed), Temporal(inputs.shape[-1])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    rng, network = np.random.default_rng(seed), Temporal(inputs.shape[-1], with_embedding=member == "both")
+    optimiser = torch.optim.AdamW(
+        [p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     order = np.empty(0, dtype=int)
     for _ in range(steps):

@@ -217,12 +217,12 @@ def _piece(
 
 
 def _wanted_steps(n_steps: int, rng: np.random.Generator, *, is_scream: bool) -> int:
-    """Draw how long a piece is, in 10 ms: half of the screams 0.3 to 2 s, the others whole; cries 0.5 to 14 s."""
+    """Draw how long a piece is, in 10 ms: half of the screams 0.3 to 2 s, the others whole; cries 0.3 to 14 s."""
     if is_scream:
         return round(100 * rng.uniform(0.3, 2)) if rng.random() < 0.5 else n_steps
-    short, middle = (0.5, 1.5), (1.5, 6)
+    short, middle, long = (0.3, 1.5), (1.5, 6), (6, 14)
     turn = rng.random()
-    return round(100 * rng.uniform(*(short if turn < 0.25 else middle if turn < 0.75 else (6, 14))))
+    return round(100 * rng.uniform(*(short if turn < 0.25 else middle if turn < 0.75 else long)))
 
 
 def _event_level(background_power: float, rng: np.random.Generator) -> float:

@@ -29,6 +29,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from lib import config, evaluation, manifest, splits
+from lib.config import MAX_SEGMENT_SECONDS
 from lib.detector import (
     HOP_SECONDS,
     LOOK_AHEAD_SECONDS,
@@ -47,6 +48,7 @@ from lib.studies import bench, curves, detection, detector_training, listening, 
 from lib.studies.bench import Trial
 from lib.studies.inputs import Inputs
 from lib.studies.long_recordings import draw
+from lib.studies.operating_point import LeftOut
 from lib.studies.result import Result, plain
 from lib.studies.soundscapes import Soundscape
 
@@ -58,6 +60,7 @@ TRIED_PATH, CASCADE_PATH = (Path(__file__).with_name(f"detector_{name}.csv") for
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
 log = logging.getLogger(__name__)
+Labels = Mapping[str, Mapping[str, str]]  # the ensemble's, of "test" and "left_out", by clip
 Hours = Mapping[str, list[detection.Scored]]  # of "test" and "left_out"
 
 
@@ -86,11 +89,8 @@ def run(inputs: Inputs) -> Result:
     start = DetectorSettings(operating_point.START)
     unseen = {name: Detector(embed, network, start) for name, network in networks.items()}
     made = bench.left_out(chosen_on.rows, chosen_on.waveforms)
-    scored = [scape for name, scapes in made.items() for scape in detection.score(scapes, unseen[name])]
-    alone = list(_detected(chosen_on, unseen, bench.single_clips))
-    frames = [found.frames for _, found in alone]
-    labels = [chosen_on.rows["label"].iloc[trial.row] for trial, _ in alone]
-    settings, tries = operating_point.choose(scored, frames, labels)
+    left_out = _left_out(chosen_on, unseen, made)
+    settings, tries = operating_point.choose(left_out)
     log.info("settings %s", settings)
     whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
     save(whole, settings, config.MODELS_DIR)
@@ -98,18 +98,45 @@ def run(inputs: Inputs) -> Result:
     unseen = {name: replace(detector, settings=DetectorSettings(settings)) for name, detector in unseen.items()}
     test = clips.where((clips.rows["split"] == "test").to_numpy())
     scapes = {"test": list(bench.test_hours(test.rows, test.waveforms)), "left_out": list(chain(*made.values()))}
-    hours = {"test": detection.score(scapes["test"], shipped), "left_out": detection.at(scored, settings)}
+    hours = {"test": detection.score(scapes["test"], shipped), "left_out": detection.at(left_out.scored, settings)}
     log.info("ten hours of test groups are scored")
     singles = {
         "test": (test, list(_detected(test, shipped, bench.single_clips))),
         "left_out": (clips, list(_detected(clips, unseen, bench.single_clips))),
     }
-    figures, tables = _figures(clips, shipped, unseen, hours=hours, singles=singles)
+    lasting = {
+        "test": detection.score(bench.sustained(test.rows, test.waveforms), shipped),
+        "left_out": detection.at(left_out.lasting, settings),
+    }
+    figures, tables = _figures(
+        clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, windows=_window_labels(inputs)
+    )
     _write_for_pages(clips, scapes, hours=hours, singles=singles)
     tables |= {"detector_settings": tries, "detector_tried": pd.read_csv(TRIED_PATH)}
     tables |= {"detector_cascade": pd.read_csv(CASCADE_PATH)}
     update_product(figures, config.STUDIES_DIR)
     return Result(figures, tables)
+
+
+def _left_out(clips: Clips, unseen: dict[str, Detector], made: Mapping[str, Sequence[Soundscape]]) -> LeftOut:
+    """Return what the settings are chosen on."""
+    lasting = bench.left_out(clips.rows, clips.waveforms, content="sustained")
+    scored, long = (
+        [scape for name, scapes in group.items() for scape in detection.score(scapes, unseen[name])]
+        for group in (made, lasting)
+    )
+    alone = list(_detected(clips, unseen, bench.single_clips))
+    brief = {
+        "crying": _detected(clips, unseen, bench.gated),
+        "screaming": _detected(clips, unseen, functools.partial(bench.screams, seconds=min(bench.WINDOW_SECONDS))),
+    }
+    return LeftOut(
+        scored=scored,
+        lasting=long,
+        clip_frames=[found.frames for _, found in alone],
+        clip_labels=[clips.rows["label"].iloc[trial.row] for trial, _ in alone],
+        brief_frames={label: [found.frames for _, found in pairs] for label, pairs in brief.items()},
+    )
 
 
 def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> None:
@@ -170,13 +197,20 @@ def _write_for_pages(
 
 
 def _figures(
-    clips: Clips, shipped: Detector, unseen: dict[str, Detector], *, hours: Hours, singles: Singles
+    clips: Clips,
+    shipped: Detector,
+    unseen: dict[str, Detector],
+    *,
+    hours: Hours,
+    lasting: Hours,
+    singles: Singles,
+    windows: Labels,
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     test = singles["test"][0]
     free = detection.score(bench.cry_free(test.rows, test.waveforms), shipped)
-    lasting = detection.score(bench.sustained(test.rows, test.waveforms), shipped)
+    sustained = {name: detection.sustained_figures(scored, shipped.settings.events) for name, scored in lasting.items()}
     rooms = alarm_rates(clips, list(_detected(clips, unseen, bench.in_a_room)))
-    files = {name: file_labels(*some) for name, some in singles.items()}
+    files = {name: file_labels(*some, windows[name]) for name, some in singles.items()}
     figures = {
         "windows": {"screams_1s": _screams(clips, test, shipped, unseen)},
         "alarms_by_kind": {row.pop("kind"): row for row in rooms.to_dict("records")},
@@ -186,7 +220,7 @@ def _figures(
             "what": {name: detection.description(scored) for name, scored in hours.items()},
         },
         "cry_free": _cry_free(free),
-        "sustained": detection.sustained_figures(lasting, shipped.settings.events),
+        "sustained": sustained["test"] | {"left_out": sustained["left_out"]},
         "files": {name: figure for name, (figure, _) in files.items()},
         "versions": {"detector": shipped.settings.version},
     }
@@ -242,15 +276,34 @@ def alarm_rates(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> pd.Da
     return pd.DataFrame(table)
 
 
-def file_labels(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> tuple[dict, pd.DataFrame]:
-    """Return macro F1 of a file's label, its strongest event's, over single clips; and the labels themselves."""
-    rows = clips.rows.iloc[[trial.row for trial, _ in pairs]][["clip_id", "group_id", "source", "subtype", "label"]]
-    table = rows.assign(predicted=[result.label for _, result in pairs])
+def _window_labels(inputs: Inputs) -> Labels:
+    """Return by clip what the ensemble labels test clips, and clips of corpora that it was fitted without."""
+    rows, left_out = inputs.left_out("clip")
+    predicted = {"test": (inputs.rows("test"), inputs.test_predictions), "left_out": (rows, left_out)}
+    return {
+        name: dict(zip(some["clip_id"], np.array(config.CLASS_NAMES)[members["ensemble"].argmax(axis=1)], strict=True))
+        for name, (some, members) in predicted.items()
+    }
+
+
+def file_labels(
+    clips: Clips, pairs: Sequence[tuple[Trial, Detection]], windows: Mapping[str, str]
+) -> tuple[dict, pd.DataFrame]:
+    """Return macro F1 of a file's label over single clips of which `windows` has the classifier's; and all labels."""
+    columns = ["clip_id", "group_id", "source", "subtype", "label", "duration_seconds"]
+    rows = clips.rows.iloc[[trial.row for trial, _ in pairs]][columns].assign(found=[result for _, result in pairs])
+    table = rows[rows["clip_id"].isin(windows)]
+    table = table.assign(predicted=[_file_label(row, windows[row["clip_id"]]) for row in table.to_dict("records")])
+    table = table.drop(columns=["duration_seconds", "found"])
     one_hot = np.eye(len(config.CLASS_NAMES))[[config.CLASS_ID[name] for name in table["predicted"]]]
     scores = evaluation.score(one_hot, manifest.class_ids(table), table["group_id"].to_numpy())
     f1 = {label: scores["per_class"][label]["f1"] for label in config.CLASS_NAMES}
     counts = {"n_clips": scores["n_clips"], "n_groups": scores["n_groups"]}
     return {"macro_f1": scores["macro_f1"] | counts, "f1": f1}, table
+
+
+def _file_label(row: Mapping[str, Any], window: str) -> str:
+    return row["found"].label_with(window) if row["duration_seconds"] <= MAX_SEGMENT_SECONDS else row["found"].label
 
 
 def _share(clips: Clips, rows: Sequence[int], found: np.ndarray) -> dict:

@@ -34,6 +34,10 @@ STUDIES: tuple[Step, ...] = (
     _study("pretraining_gain", (*_DATA, _PRETRAINED), ("pretraining", "pretraining_tried"), on_request=True),
     # Trains the detector, writes models/detector and measures it: an hour.
     _study(
-        "product", _DATA, ("detector_curve_test", "detector_timeline"), variables=("TFHUB_CACHE_DIR",), on_request=True
+        "product",
+        _NETWORKS,
+        ("detector_curve_test", "detector_timeline"),
+        variables=("TFHUB_CACHE_DIR",),
+        on_request=True,
     ),
 )

@@ -66,6 +66,12 @@ def test_gaps_up_to_the_limit_are_joined_and_short_events_are_dropped_after_join
     assert found(crying, merge_seconds=1.0, min_seconds=2.0) == [Event(0.0, 2.0, "crying")]
 
 
+def test_no_event_lasts_longer_than_the_stream():
+    """Its last frame may; the shortest length is asked of whole frames."""
+    crying, limits = frames([0, 0.9, 0.9]), EventSettings.create(**LIMITS, min_seconds=1.0)
+    assert frames_to_events(crying, limits, hop_seconds=0.5, end_seconds=1.3) == [Event(0.5, 1.3, "crying")]
+
+
 def test_limits_are_not_lost_to_rounding():
     crying = frames([1, 1, 1, 0, 0, 0, 1, 1, 1])
     (event,) = found(crying, 0.16, merge_seconds=0.48, min_seconds=9 * 0.16)

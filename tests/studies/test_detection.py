@@ -147,7 +147,10 @@ def test_the_settings_chosen_are_between_noise_and_events():
     rng = np.random.default_rng(1)
     scored = scenes(lambda times: np.maximum(frames_of(times) * 0.85, rng.uniform(0, 0.55, (1250, 2))), n_scenes=1)
     clips = [np.tile(row, (6, 1)) for row in ([0.85, 0.1], [0.2, 0.85], [0.55, 0.5])]
-    chosen, tries = operating_point.choose(scored, clips, ["crying", "screaming", "normal"])
+    labels, long = ["crying", "screaming", "normal"], (50.0, 90.0, "crying")
+    lasting = [scene([long], frames_of([long]) * 0.85, name="lasting")]
+    left_out = operating_point.LeftOut(scored, lasting, clips, labels, {"crying": clips[:1], "screaming": clips[1:2]})
+    chosen, tries = operating_point.choose(left_out)
     assert all(0.55 < chosen.on[label] <= 0.85 for label in EVENT_LABELS)
     assert f1_of(detection.at(scored, chosen)) == [1, 1]
     assert tries["score"].max() == 1

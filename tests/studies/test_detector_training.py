@@ -100,8 +100,8 @@ def test_what_is_kept_is_what_was_described(described, tmp_path):
 def test_numpy_runs_what_pytorch_trained(described, audioset, monkeypatch):
     monkeypatch.setattr(detector_training, "N_COMPONENTS", 12)
     numbers = np.arange(24)
-    network = detector_training.train(described, numbers, audioset, n_members=1, steps=5, seed=2)
-    again = detector_training.train(described, numbers, audioset, n_members=1, steps=5, seed=2)
+    network = detector_training.train(described, numbers, audioset, members=("both",), steps=5, seed=2)
+    again = detector_training.train(described, numbers, audioset, members=("both",), steps=5, seed=2)
     np.testing.assert_array_equal(network.weights["0.out_w"], again.weights["0.out_w"])
     inputs = torch.from_numpy(detector_training.inputs_of(described.embeddings[:1], network.weights)).float()
     model = detector_training.Temporal(inputs.shape[-1])

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lib import config, splits
+from lib import config
 from lib.detector import (
     COMPONENT_RANGE,
     FUTURE_PATCHES,
@@ -250,16 +250,16 @@ def leave_one_out(described: Described, audioset: Mapping[str, np.ndarray], **op
     return networks
 
 
-def audioset_of(base: Any, embed: Embed) -> dict[str, np.ndarray]:
-    """Return what `train` needs of `lib.yamnet.load_base()`."""
+def audioset_of(embed: Embed) -> dict[str, np.ndarray]:
+    """Return what `train` needs of TF-Hub's YAMNet: its AudioSet head, and the embedding of silence by `embed`."""
+    from lib import yamnet_backbone  # here: TensorFlow takes seconds to import
+
+    module = yamnet_backbone.load_hub()
+    head = {variable.name.split(":")[0]: variable.numpy() for variable in module._yamnet.variables}
+    lines = Path(module.class_map_path().numpy().decode()).read_text(encoding="utf-8").splitlines()[1:]
+    names = np.array([line.split(",", 2)[2].strip('"') for line in lines])
     silence = embed(np.zeros((1, config.PATCH_SAMPLES), dtype=np.float32))[0]
-    names = np.array(base.audioset_names)
-    return {"kernel": base.audioset_kernel, "bias": base.audioset_bias, "names": names, "silence": silence}
-
-
-def unseen(rows: pd.DataFrame, corpus_group: str) -> np.ndarray:
-    """Tell which rows are of a corpus group."""
-    return (splits.corpus_group(rows["source"]) == corpus_group).to_numpy()
+    return {"kernel": head["dense/kernel"], "bias": head["dense/bias"], "names": names, "silence": silence}
 
 
 def _fit(inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, member: str, steps: int, seed: int) -> Temporal:

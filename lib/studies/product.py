@@ -162,9 +162,7 @@ def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> No
 
 
 def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described, dict]:
-    from lib import yamnet  # here: TensorFlow takes seconds to import
-
-    audioset, path = detector_training.audioset_of(yamnet.load_base(), embed), CACHE_DIR / "mixtures.npz"
+    audioset, path = detector_training.audioset_of(embed), CACHE_DIR / "mixtures.npz"
     if not path.is_file():
         material = detector_training.material(clips.rows, clips.waveforms)
         detector_training.save_described(detector_training.describe(material, Yamnet().embed), path)

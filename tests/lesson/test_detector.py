@@ -232,6 +232,18 @@ def room(seconds, level_db=-57.0):
 
 @pytest.mark.hub
 @pytest.mark.real_audio
+@pytest.mark.parametrize("seconds", [3, 5, 8, 10, 15])
+def test_length_does_not_decide_the_label(released, mirror_dir, seconds):
+    (scream,) = map(audio.load, mirror_dir.glob("LadyTuna/*/*/Assets/positive/damm_3.wav"))
+    stream, at = room(seconds), (seconds - 3) * SAMPLE_RATE_HZ // 2
+    stream[at : at + len(scream)] += scream
+    found = released.detect(stream)
+    assert found.label == "screaming"
+    assert {event.label for event in found.events} == {"screaming"}
+
+
+@pytest.mark.hub
+@pytest.mark.real_audio
 def test_a_minute_with_one_cry_is_crying_where_the_cry_is(released, cries):
     for cry in cries:
         minute = room(60)

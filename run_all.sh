@@ -103,12 +103,8 @@ install_requirements() {
   while IFS= read -r value; do [[ -z "$value" ]] || arguments+=(--index-url "$value"); done < <(pip_setting index-url)
   index="$(cpu_torch_index)"
 
-  local uv=""
-  if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
-    uv="uv"
-  elif "$PYTHON" -m pip install -q uv >/dev/null 2>&1; then
-    uv="$ENV_DIR/bin/uv"
-  fi
+  local uv
+  uv="$(find_uv)"
   # Like pip, take the best version over all places; uv alone would stop at the first that knows the name.
   local -a uv_arguments=(--python "$PYTHON" --compile-bytecode --index-strategy unsafe-best-match)
   [[ -z "$index" ]] || uv_arguments+=(--torch-backend cpu)
@@ -157,22 +153,47 @@ create_with_conda() {
   return 1
 }
 
+# uv, which can fetch a Python 3.11: the one that is there, or one that any Python's pip puts into build/; or nothing.
+find_uv() {
+  local candidate
+  for candidate in uv "$HOME/.local/bin/uv" "$ROOT/build/.uv/bin/uv"; do
+    ! "$candidate" --version >/dev/null 2>&1 || { say "$candidate"; return; }
+  done
+  for candidate in "$PYTHON" python3 python python3.13 python3.12; do
+    if "$candidate" -m pip install -q --target "$ROOT/build/.uv" uv >/dev/null 2>&1; then
+      say "$ROOT/build/.uv/bin/uv"
+      return
+    fi
+  done
+}
+
+# The command that brings a Python 3.11, or uv, to this machine.
+python_hint() {
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "install uv (https://docs.astral.sh/uv/) or micromamba"
+  elif apt-cache show python3.11-venv >/dev/null 2>&1; then
+    say "sudo apt-get install -y python3.11 python3.11-venv"
+  else # Ubuntu 24.04, Debian 13: their Python is another
+    say "sudo apt-get install -y pipx && pipx install uv"
+  fi
+}
+
 create_with_venv() {
-  local python
+  local python uv
   python="$(find_python)"
   if [[ -n "$python" ]] && "$python" -m venv "$ENV_DIR" >/dev/null 2>&1; then
     return
   fi
   rm -rf "$ENV_DIR"
-  if command -v uv >/dev/null 2>&1 && uv venv -q --seed --python "${python:-3.11}" "$ENV_DIR"; then
+  uv="$(find_uv)"
+  if [[ -n "$uv" ]] && "$uv" venv -q --seed --python "${python:-3.11}" "$ENV_DIR"; then
     return
   fi
   if [[ -n "$python" ]]; then
     fail "$python cannot make virtual environments. Next: sudo apt-get install -y python3.11-venv" \
       "(on Debian 12 also: python3-venv), then ./run_all.sh again."
   fi
-  fail "Python 3.11 is missing. Next: sudo apt-get install -y python3.11 python3.11-venv, or install uv" \
-    "(https://docs.astral.sh/uv/) or micromamba, then ./run_all.sh again."
+  fail "Python 3.11 is missing${uv:+, and uv could not fetch it}. Next: $(python_hint), then ./run_all.sh again."
 }
 
 set_up() {
@@ -219,7 +240,7 @@ main() {
     doctor)
       local python="$PYTHON"
       [[ -x "$python" ]] || python="$(find_python)"
-      [[ -n "$python" ]] || fail "Python 3.11 is missing. Next: sudo apt-get install -y python3.11 python3.11-venv"
+      [[ -n "$python" ]] || fail "Python 3.11 is missing. Next: ./run_all.sh setup, or $(python_hint)"
       cd "$ROOT" && exec "$python" -m lib.reporting.doctor
       ;;
     setup) set_up ;;

@@ -35,10 +35,12 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
     """Submit each file; go on past a bad one and say so at the end."""
     from lib import audio
 
-    client = await connect(settings)
     paths, skipped = audio.expand(chosen.paths)
     for line in skipped:
-        _print(f"skipped: {line}")
+        _complain(f"skipped: {line}")
+    if not paths:
+        raise ValueError("no audio files there")
+    client = await connect(settings)
     n_bad = 0
     for path in paths:
         try:
@@ -53,7 +55,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
             _complain(f"{path}: {_cause(error)}")
     if n_bad:
         _complain(f"{n_bad} of {len(paths)} files could not be used.")
-    return EX_BAD_INPUT if n_bad or not paths else EX_OK
+    return EX_BAD_INPUT if n_bad else EX_OK
 
 
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:

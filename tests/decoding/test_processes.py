@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -182,3 +183,16 @@ def test_a_folder_names_what_it_passes_over(tmp_path):
     assert skipped[-1].endswith("no sound files in it")
     with pytest.raises(audio.MissingAudio, match="empty"):  # it would mean the current folder
         audio.expand([""])
+
+
+@pytest.mark.parametrize("module", ["lib.inference", "temporal_workflow.client"])
+def test_a_folder_with_nothing_to_classify_says_so_and_fails(module, tmp_path, capsys):
+    for name in ("notes.txt", ".hidden.wav", ".hidden/a.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    command = ["submit"] if module.endswith("client") else []
+    assert importlib.import_module(module).main([*command, str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("skipped: ") == 2  # the text, and that there is no recording; what is hidden is not looked at
+    assert "notes.txt: not the name of a sound file" in said
+    assert "no audio files there" in said

@@ -130,17 +130,12 @@ class EventTracker:
         Thresholds and durations.
     state : EventState, optional
         Where an earlier tracker of the same stream stopped; changed in place. Default: the start of a stream.
-
-    Attributes
-    ----------
-    end_seconds : float
-        Where the stream ends, once that is known: its last frame may reach beyond it, no event does.
     """
 
     def __init__(self, settings: EventSettings, state: EventState | None = None) -> None:
         self.settings = settings
         self.state = EventState() if state is None else state
-        self.end_seconds = math.inf
+        self.end_seconds = math.inf  # of the stream, once known: its last frame may reach beyond, no event does
 
     def advance(self, spans: Iterable[Span]) -> list[EventChange]:
         """Take the next spans, in order, and return what they changed: at most one UPDATE a label.

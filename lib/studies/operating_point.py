@@ -42,10 +42,8 @@ class LeftOut:
     ----------
     scored, lasting : sequence of Scored
         Soundscapes, and minutes with one long cry each.
-    clip_frames : sequence of ndarray, each (n_frames, 2)
-        Frames of single clips.
-    clip_labels : sequence of str
-        Their true labels.
+    clip_frames, clip_labels : sequence of ndarray (n_frames, 2), of str
+        Frames and true labels of single clips.
     brief_frames : mapping of str to sequence of ndarray, each (n_frames, 2)
         By label, frames of recordings with one second of it.
     """

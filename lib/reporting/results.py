@@ -108,7 +108,7 @@ def _product_rows(product: Mapping) -> list[Row]:
     found = []
     if windows:
         figures = "; ".join(f"{seconds} s: {format_interval(w['macro_f1'])}" for seconds, w in windows.items())
-        n = _n(next(iter(windows.values()))["macro_f1"])
+        n = "; ".join(f"{seconds} s: {_n(w['macro_f1'], clips='windows')}" for seconds, w in windows.items())
         found.append(Row("Windows of a stream, unseen corpora: macro-F1", figures, n))
     hours = product.get("long_recordings", {})
     where = "left_out" if "left_out" in hours else "test"
@@ -128,9 +128,9 @@ def _event_cells(figures: Mapping) -> tuple[str, str]:
     return "; ".join(parts), _n(figures["recall_5db"])
 
 
-def _n(figure: Mapping) -> str:
-    """Return "120 clips, 30 groups" of what a figure says about its size."""
-    sizes = {"n_clips": "clips", "n_events": "events", "n_groups": "groups"}
+def _n(figure: Mapping, *, clips: str = "clips") -> str:
+    """Return "120 clips, 30 groups" of what a figure says about its size; `clips` is what is counted."""
+    sizes = {"n_clips": clips, "n_events": "events", "n_groups": "groups"}
     return ", ".join(f"{figure[key]:,.0f} {name}" for key, name in sizes.items() if figure.get(key) is not None)
 
 

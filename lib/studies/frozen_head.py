@@ -77,11 +77,13 @@ def compare(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray], column: s
 
 
 def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return pooled embeddings and pooled AudioSet class scores of the published YAMNet, each (n_clips, n_features)."""
+    """Return mean and maximum of the published YAMNet's embeddings, and of its AudioSet class scores, by clip."""
     from lib import yamnet, yamnet_backbone
 
-    backbone = yamnet_backbone.from_hub().with_class_scores()
-    return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, waveforms))
+    backbone, size = yamnet_backbone.from_hub().with_class_scores(), yamnet_backbone.EMBEDDING_SIZE
+    clips = frozen_features.of_clips(yamnet, backbone, waveforms)
+    pooled = np.stack([np.stack([clip.mean(axis=0), clip.max(axis=0)]) for clip in clips])  # (n_clips, 2, 1047)
+    return tuple(part.reshape(len(pooled), -1) for part in (pooled[..., :size], pooled[..., size:]))
 
 
 def in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:

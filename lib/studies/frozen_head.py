@@ -83,7 +83,7 @@ def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nda
     backbone, size = yamnet_backbone.from_hub().with_class_scores(), yamnet_backbone.EMBEDDING_SIZE
     clips = frozen_features.of_clips(yamnet, backbone, waveforms)
     pooled = np.stack([np.stack([clip.mean(axis=0), clip.max(axis=0)]) for clip in clips])  # (n_clips, 2, 1047)
-    return tuple(part.reshape(len(pooled), -1) for part in (pooled[..., :size], pooled[..., size:]))
+    return pooled[..., :size].reshape(len(pooled), -1), pooled[..., size:].reshape(len(pooled), -1)
 
 
 def in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:

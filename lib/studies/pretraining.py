@@ -24,6 +24,7 @@ from transformers import Wav2Vec2Model, get_cosine_schedule_with_warmup, set_see
 
 from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
+from lib.frozen_features import CLIPS_PER_BLOCK
 from lib.reporting import cards, environment
 from lib.studies import compact_wav2vec2
 from lib.waveforms import within_full_scale
@@ -207,7 +208,7 @@ def load_sound(split: str, *, n_copies: int = 0, seed: int = 7) -> tuple[Sound, 
     clips = manifest.load_waveforms(frame)
     waveforms = [tile(waveform) for waveform in [*clips, *copies(clips, n_copies, seed=seed)]]
     teacher = yamnet_backbone.from_hub()
-    backbone, block = teacher.with_class_scores(), yamnet.CLIPS_PER_BLOCK
+    backbone, block = teacher.with_class_scores(), CLIPS_PER_BLOCK
     blocks = [waveforms[start : start + block] for start in range(0, len(waveforms), block)]
     embeddings = [patches for clips in blocks for patches in yamnet.embeddings(backbone, clips)]
     return standardise(pd.concat([frame] * (1 + n_copies)), waveforms, embeddings), teacher.description

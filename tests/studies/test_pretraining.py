@@ -207,7 +207,7 @@ def test_a_split_is_read_tiled_and_targets_by_the_teacher(monkeypatch, rng):
         return [cut_patches(clip)[:, :4] for clip in waveforms]
 
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
-    yamnet = types.SimpleNamespace(CLIPS_PER_BLOCK=1, from_hub=lambda: teacher, embeddings=embeddings)
+    yamnet = types.SimpleNamespace(from_hub=lambda: teacher, embeddings=embeddings)
     monkeypatch.setattr(lib, "yamnet", yamnet, raising=False)
     monkeypatch.setattr(lib, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
@@ -239,7 +239,6 @@ def test_the_teacher_is_given_the_copies_too(monkeypatch, rng):
     frame = pd.DataFrame({"source": "a", "group_id": ["x", "y"]})
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     yamnet = types.SimpleNamespace(
-        CLIPS_PER_BLOCK=2,
         from_hub=lambda: teacher,
         embeddings=lambda _, waveforms: [cut_patches(clip)[:, :4] for clip in waveforms],
     )

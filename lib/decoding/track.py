@@ -32,6 +32,7 @@ BLOCK_FRAMES = 65_536
 GAP_SECONDS = 0.1  # time stamps that run ahead by less are rounding
 MAX_GAP_SECONDS = 600.0  # longest gap that is filled where no length is promised
 LATE_SECONDS = 0.5  # encoders delay by less
+MAX_FAILED = 5_000  # packets that do not decode before one does: the file is given up
 SENSELESS = 1e6  # times more sound than there is
 SOUND = 1e-4  # amplitude from which a track is not silent
 KNOWN = (b"RIFF", b"RF64", b"FORM", b"caff", b"OggS", b"\x1a\x45\xdf\xa3", b"fLaC", b"#!AMR", b".snd", b"riff")
@@ -157,6 +158,8 @@ class Track:
                 return
             self._first_byte = self._first_byte if self._n_packets else packet.pos or 0
             self._n_packets += packet.size > 0
+            if not seconds and self._n_failed > MAX_FAILED:
+                return
             try:
                 for frame in packet.decode():
                     seconds += frame.samples / max(frame.sample_rate, 1)

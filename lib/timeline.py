@@ -121,14 +121,19 @@ def cut(blocks: Iterable[np.ndarray], spans: Sequence[tuple[float, float]]) -> I
         held, first = held[n_useless:], first + n_useless
 
 
-def encode_mp3(waveform: np.ndarray) -> bytes:
-    """Return a 16 kHz waveform (n_samples,) as MP3, which every browser plays: 4 kB per second."""
+def encode_mp3(
+    waveform: np.ndarray,
+    *,
+    sample_rate_hz: int = config.SAMPLE_RATE_HZ,
+    bits_per_second: int = MP3_BITS_PER_SECOND,
+) -> bytes:
+    """Return a waveform (n_samples,) as MP3, which every browser plays: 4 kB per second."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as file:
-        stream = file.add_stream("libmp3lame", rate=config.SAMPLE_RATE_HZ, layout="mono")
-        stream.bit_rate = MP3_BITS_PER_SECOND
+        stream = file.add_stream("libmp3lame", rate=sample_rate_hz, layout="mono")
+        stream.bit_rate = bits_per_second
         frame = av.AudioFrame.from_ndarray(waveform[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = config.SAMPLE_RATE_HZ
+        frame.sample_rate = sample_rate_hz
         file.mux([*stream.encode(frame), *stream.encode(None)])
     return buffer.getvalue()
 

@@ -119,3 +119,11 @@ def title_and_question(path: Path) -> tuple[str, str]:
     title = next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), path.stem)
     question = next((line for line in lines if "**Question" in line), "")
     return title, re.sub(r"^[-*\s]*\*\*Question:?\*\*:?\s*", "", question).strip()
+
+
+def colab_address(path: Path) -> str:
+    """Return where a notebook opens in Colab, as its own badge says; empty without one."""
+    found = re.search(
+        r"https://colab\.research\.google\.com/github/[^)\s]+", nbformat.read(path, as_version=4).cells[0].source
+    )
+    return found[0] if found else ""

@@ -1,4 +1,4 @@
-"""Small sound for pages: MP3, which every browser plays, as data addresses."""
+"""Sound in pages: data addresses, and notebooks' WAV as MP3, which every browser plays."""
 
 from __future__ import annotations
 
@@ -6,28 +6,10 @@ import base64
 import io
 import re
 
-import numpy as np
+from lib.timeline import encode_mp3
 
-from lib.config import SAMPLE_RATE_HZ
-
-BITS_PER_SECOND = 32_000
 NOTEBOOK_BITS_PER_SECOND = 64_000  # a lesson's players show what processing does to a sound
 _WAV = re.compile(r"data:audio/(?:x-)?wav;base64,([A-Za-z0-9+/=\s]+)")
-
-
-def mp3(waveform: np.ndarray, *, sample_rate_hz: int = SAMPLE_RATE_HZ, bits_per_second: int = BITS_PER_SECOND) -> bytes:
-    """Return a waveform (n_samples,) in [-1, 1] as MP3; its header says how many samples of padding to skip."""
-    import av  # here: pages without sound do without
-
-    samples = np.round(np.clip(waveform, -1, 1) * 32767).astype(np.int16)
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp3") as container:
-        stream = container.add_stream("libmp3lame", rate=sample_rate_hz, layout="mono")
-        stream.bit_rate = bits_per_second
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16p", layout="mono")
-        frame.sample_rate = sample_rate_hz
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    return file.getvalue()
 
 
 def address(kind: str, data: bytes) -> str:
@@ -36,7 +18,7 @@ def address(kind: str, data: bytes) -> str:
 
 
 def smaller(html: str) -> str:
-    """Return a page's HTML with its embedded WAV sounds as MP3; one that soundfile cannot read stays as it is."""
+    """Return a page's HTML with its embedded WAV sounds as MP3; one that cannot be read stays as it is."""
     return _WAV.sub(lambda match: _smaller(match) or match[0], html)
 
 
@@ -45,7 +27,7 @@ def _smaller(match: re.Match[str]) -> str:
 
     try:
         samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(match[1])), dtype="float32", always_2d=True)
-        sound = mp3(samples.mean(axis=1), sample_rate_hz=rate_hz, bits_per_second=NOTEBOOK_BITS_PER_SECOND)
+        sound = encode_mp3(samples.mean(axis=1), sample_rate_hz=rate_hz, bits_per_second=NOTEBOOK_BITS_PER_SECOND)
     except (ValueError, OSError, RuntimeError):  # not Base64, not WAV, a rate that MP3 does not have
         return ""
     return address("audio/mpeg", sound)

@@ -35,7 +35,8 @@ FILES = {
     "run_info.json": "commit, data, parameters, versions, seconds, energy",
 }
 STUDY_FILES = ("studies.json", "product.json", "chaos.json", "benchmark.json")
-_SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "templates")
+PAGE_FILES = ("curves.json", "listening.json")  # of build/studies: what the interactive pages are made from
+_SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "interactive.py", "players.py", "templates")
 
 
 def copy_studies(folder: Path) -> None:
@@ -82,7 +83,7 @@ def _listing(folder: Path) -> list[dict]:
 
 def index_body(plan: Plan, info: Mapping) -> str:
     """Return the body of index.html."""
-    from lib.reporting import pages, results
+    from lib.reporting import interactive, pages, results
 
     folder = config.report_dir(plan.profile)
     report = results.read(folder)
@@ -103,7 +104,9 @@ def index_body(plan: Plan, info: Mapping) -> str:
         chosen=report.rule if report.rule in models else None,
         class_names=config.CLASS_NAMES,
         notebooks=notebooks,
-        has_appendix=(folder / "appendix.html").is_file(),
+        there=[name for name in ("appendix.html", *interactive.PAGES) if (folder / name).is_file()],
+        product=results.measured(report),
+        colab=pages.colab_address(plan.notebook(steps.STEPS[0])),
         files={name: text for name, text in FILES.items() if name == "report.pdf" or (folder / name).is_file()},
         folders=_listing(folder),
         info=info,
@@ -127,14 +130,20 @@ def appendix_body(folder: Path) -> str:
 
 
 def write_pages(plan: Plan, info: Mapping) -> Path:
-    """Write a page per executed notebook, the appendix and index.html; return the index."""
-    from lib.reporting import pages
+    """Write a page per executed notebook, the appendix, the interactive pages and index.html; return the index.
+
+    An interactive page whose input is not in build/studies stays as the committed report has it.
+    """
+    from lib.reporting import interactive, pages, players
 
     folder = config.report_dir(plan.profile)
     built = [step for step in steps.STEPS if plan.executed(step).is_file()]
-    links = [{"href": "index.html", "text": "Report"}]
-    links += [{"href": f"{step.name}.html", "text": step.name.replace("_", " ")} for step in built]
     appendix = appendix_body(folder) if plan.profile == steps.FULL else ""
+    moving = interactive.bodies() if plan.profile == steps.FULL else {}
+    there = {name: text for name, text in interactive.PAGES.items() if name in moving or (folder / name).is_file()}
+    links = [{"href": "index.html", "text": "Report"}]
+    links += [{"href": name, "text": text} for name, text in there.items()]
+    links += [{"href": f"{step.name}.html", "text": step.name.replace("_", " ")} for step in built]
     links += [{"href": "appendix.html", "text": "appendix"}] if appendix else []
     foot = f"Profile {info['profile']}, {_commit(info)}."
 
@@ -146,22 +155,24 @@ def write_pages(plan: Plan, info: Mapping) -> Path:
     names = {step.name for step in built}
     for step in built:
         body = str(pages.localise(pages.notebook_html(plan.executed(step), code=True), names=names))
-        write(f"{step.name}.html", body, pages.title_and_question(plan.notebook(step))[0])
+        write(f"{step.name}.html", players.smaller(body), pages.title_and_question(plan.notebook(step))[0])
     if appendix:
         write("appendix.html", appendix, "Appendix")
+    for name, body in moving.items():
+        write(name, body, interactive.PAGES[name].capitalize())
     return write("index.html", index_body(plan, info), "Report")
 
 
 def write_pdf(plan: Plan, info: Mapping) -> Path:
     """Write report.pdf: title page with the first table, then every notebook and the appendix."""
-    from lib.reporting import pages, pdf, results
+    from lib.reporting import interactive, pages, pdf, results
 
     folder = config.report_dir(plan.profile)
     report, said = results.read(folder), banner(info)
     chapters = [
         pages.notebook_html(plan.executed(step), code=False) for step in steps.STEPS if plan.executed(step).is_file()
     ]
-    appendix = appendix_body(folder) if plan.profile == steps.FULL else ""
+    appended = [appendix_body(folder), interactive.chapter()] if plan.profile == steps.FULL else []
     rows = [[row.what, row.figure, row.n] for row in results.headline(report)]
     front = {
         "title": TITLE,
@@ -171,7 +182,7 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
         "headline": " ".join(results.limits(report)) if rows else "No test result yet: notebook 06 has not run.",
         "rows": [["Measured on", "Figure, 95 % interval", "n"], *rows] if rows else [],
     }
-    return pdf.write(folder / "report.pdf", chapters=[*chapters, *([appendix] if appendix else [])], front=front)
+    return pdf.write(folder / "report.pdf", chapters=[*chapters, *filter(None, appended)], front=front)
 
 
 def _fingerprint(plan: Plan) -> str:
@@ -182,7 +193,7 @@ def _fingerprint(plan: Plan) -> str:
     made_from += [here / name for name in _SOURCES]
     made_from += [plan.stamps_dir / f"{step.name}.json" for step in steps.STEPS]
     if plan.profile == steps.FULL:
-        made_from += [config.STUDIES_DIR / name for name in (*STUDY_FILES, "tables", "figures")]
+        made_from += [config.STUDIES_DIR / name for name in (*STUDY_FILES, *PAGE_FILES, "tables", "figures")]
     return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()}".encode()).hexdigest()
 
 

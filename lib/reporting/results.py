@@ -159,6 +159,20 @@ def _test_row(results: Results) -> Iterator[Row]:
         yield _clip_row("Trimmed clips, test groups: macro-F1", splits["test"])
 
 
+def measured(results: Results) -> dict[str, Any]:
+    """Return what the index shows in large: by label recall and false alarms per hour in long recordings, and where.
+
+    Empty where the product was not measured.
+    """
+    hours = results.product.get("long_recordings", {})
+    place = "left_out" if "left_out" in hours else "test"
+    labels = {
+        label: row for label, row in hours.get(place, {}).items() if label in EVENT_LABELS and "recall_5db" in row
+    }
+    n_hours = hours.get("what", {}).get(place, {}).get("hours")
+    return {"labels": labels, "is_unseen": place == "left_out", "hours": n_hours} if labels else {}
+
+
 def limits(results: Results) -> list[str]:
     """Return sentences about what lowers the figures: the kinds of normal sound that raise an alarm."""
     sentences = []
@@ -194,6 +208,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.filters["interval"] = lambda figure, **form: format_interval(figure, **form) if figure else ""
     environment.globals.update(table=markdown_table, class_names=config.CLASS_NAMES)
     return environment

@@ -30,9 +30,10 @@ from lib.config import PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from lib.corpora import acquisition, optional
 from lib.detector import HOP_SECONDS, Detection
 from lib.events import EVENT_LABELS, Event
-from lib.reporting.players import address, mp3
+from lib.reporting.players import address
 from lib.studies.detection import COLLAR_SECONDS, Scored
 from lib.studies.soundscapes import Soundscape
+from lib.timeline import encode_mp3
 
 FILE_NAME = "listening.json"
 KINDS = ("missed", "false_alarm", "found", "left_alone")
@@ -161,7 +162,7 @@ def item(candidate: Candidate, rows: pd.DataFrame) -> dict[str, Any]:
     return _words(candidate, rows) | {
         "seconds": round(seconds, 3),
         "gain_db": round(gain_db),
-        "audio": address("audio/mpeg", mp3(shown)),
+        "audio": address("audio/mpeg", encode_mp3(shown)),
         "mel": address("image/png", log_mel_png(sound)),
         "wave": wave_path(shown),
         "frames": frames[first : first + N_FRAMES].round(3).tolist(),
@@ -238,8 +239,8 @@ def _address_of(clip_id: str, source: str) -> str:
     return f"{found['url']}/blob/{found['commit']}/{quote(path)}" if is_file else found["url"]
 
 
-def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, version: str) -> None:
-    """Write listening.json: items, single clips listed by address, the sources of both, and the detector's version.
+def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Write listening.json: items, single clips listed by address, the sources of both, version and thresholds.
 
     Parameters
     ----------
@@ -247,8 +248,8 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, versi
     recordings : iterable of Recording
     rows : DataFrame
         Manifest rows of every clip that sounds in them.
-    version : str
-        Of the detector that ships.
+    settings : mapping
+        Content of the shipped settings.json.
     """
     free = {row["clip_id"]: may_be_passed_on(row) for row in rows.to_dict("records")}
     groups = dict(zip(rows["clip_id"], rows["group_id"], strict=True))
@@ -258,7 +259,8 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, versi
     indexed = rows.set_index("clip_id")
     items = [item(each, indexed) for each in choose(playable, groups=groups)]
     listed = [_words(each, indexed) for each in choose(barred, groups=groups, n_per_kind=N_LISTED)]
-    content = {"version": version, "items": items, "listed": listed, "sources": _sources([*items, *listed])}
+    content = {"version": settings["version"], "on": settings["events"]["on"], "items": items, "listed": listed}
+    content |= {"sources": _sources([*items, *listed])}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -10,12 +10,14 @@ import pytest
 import soundfile
 from PIL import Image
 
+from lib import timeline
 from lib.corpora import optional
 from lib.detector import HOP_SECONDS, Detection
 from lib.events import Event
 from lib.reporting import players
 from lib.studies import listening
 
+SETTINGS = {"version": "d1", "events": {"on": {"crying": 0.5, "screaming": 0.6}}}
 FREE = {
     "antummt", "cdogs", "donateacry", "esc10", "librispeech", "mathevon", "nevado", "openclonk", "scpcb", "spagliarini",
     "wbwwb", "wilhelmsfx",
@@ -69,9 +71,10 @@ def test_what_is_written(tmp_path):
     pairs = [clip("donateacry-1", "crying", 0.2), clip("donateacry-2", "crying", 0.9, seconds=9.6)]
     pairs += [clip("ravdess-3", "normal", 0.8, source="ravdess")]
     rows = pd.DataFrame([row for row, _ in pairs])
-    listening.write(tmp_path / "x.json", [recording for _, recording in pairs], rows, "d1")
+    listening.write(tmp_path / "x.json", [recording for _, recording in pairs], rows, SETTINGS)
     content = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     missed, found = content["items"]
+    assert content["version"] == "d1" and content["on"]["screaming"] == 0.6
     assert (missed["kind"], found["kind"], missed["highest"]) == ("missed", "found", 0.2)
     assert missed["references"] == [[0, 4.8, "crying"]] and missed["gain_db"] == 19
     assert found["seconds"] == 5.76 and found["events"][0][2] == "crying" and len(found["frames"]) == 12
@@ -84,7 +87,7 @@ def test_drawings_and_sound(tone):
     picture = np.asarray(Image.open(io.BytesIO(listening.log_mel_png(sound))).convert("L"))
     assert picture.shape == (64, listening.N_COLUMNS) and 30 < picture.mean(axis=1).argmax() < 50
     assert listening.wave_path(sound).startswith("M0 25V76M1 25V76")
-    with av.open(io.BytesIO(players.mp3(sound))) as file:
+    with av.open(io.BytesIO(timeline.encode_mp3(sound))) as file:
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     assert len(decoded) == len(sound) and np.abs(decoded - sound)[400:-400].max() < 0.05
 

@@ -1,0 +1,133 @@
+"""The pages to choose and to listen with: bodies of thresholds.html and listening.html, and the PDF's table.
+
+They are made from curves.json and listening.json, which the study `product` writes to build/studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lib import config, plots
+from lib.detector import HOP_SECONDS
+from lib.events import EVENT_LABELS
+from lib.reporting import results
+
+PAGES = {"listening.html": "listen", "thresholds.html": "thresholds"}  # file: its place in the bar of pages
+SET_TITLES = {"left_out": "unseen corpora", "test": "test groups"}
+PLACE_TITLES = {
+    "test_clip": "A test clip",
+    "test_soundscape": "A soundscape of test groups",
+    "left_out_clip": "A clip of an unseen corpus",
+    "left_out_soundscape": "A soundscape of an unseen corpus",
+}
+KIND_TITLES = {
+    "missed_crying": "Cries missed",
+    "missed_screaming": "Screams missed",
+    "false_alarm_crying": "False alarms of crying",
+    "false_alarm_screaming": "False alarms of screaming",
+    "found_crying": "Cries found",
+    "found_screaming": "Screams found",
+    "left_alone_crying": "Nearly taken for crying",
+    "left_alone_screaming": "Nearly taken for screaming",
+}
+
+
+def bodies() -> dict[str, str]:
+    """Return the bodies of the pages whose input is in build/studies, by file name."""
+    curves, content = _read()
+    made = {"thresholds.html": chooser_body(curves) if curves else "", "listening.html": ""}
+    made["listening.html"] = listening_body(content) if content else ""
+    return {name: body for name, body in made.items() if body}
+
+
+def chapter() -> str:
+    """Return what the PDF shows in place of the sliders, empty where nothing was measured."""
+    curves, content = _read()
+    if not curves:
+        return ""
+    return results.render(
+        "thresholds_chapter.html.j2", **_tables(curves), n_items=len(content["items"]) if content else 0
+    )
+
+
+def _read() -> tuple[dict, dict]:
+    from lib.studies import curves, listening  # here: the quick build's report does without
+
+    names = (curves.FILE_NAME, listening.FILE_NAME)
+    read = [results.read_json(config.STUDIES_DIR / name) for name in names]
+    return read[0], read[1]
+
+
+def chooser_body(curves: Mapping[str, Any]) -> str:
+    """Return the page with sliders for the content of curves.json."""
+    hours = sum(next(iter(curves["sets"].values()))["hours"].values())
+    return results.render("thresholds.html.j2", **_tables(curves), curves=curves, colours=plots.COLOURS, hours=hours)
+
+
+def _tables(curves: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rows by label and threshold for each set of soundscapes, and the sets, unseen corpora first."""
+    from lib.studies.curves import by_threshold
+
+    sets = [name for name in SET_TITLES if name in curves["sets"]]
+    tables = {}
+    for label in curves["grids"]:
+        by_set = {name: by_threshold(curves, name, label) for name in sets}
+        shared = ({key: row[key] for key in ("on", "is_shipped")} for row in by_set[sets[0]])
+        tables[label] = [row | {name: by_set[name][at] for name in sets} for at, row in enumerate(shared)]
+    return {"tables": tables, "sets": sets, "set_titles": SET_TITLES}
+
+
+def listening_body(content: Mapping[str, Any]) -> str:
+    """Return the page with players for the content of listening.json."""
+    items = [dict(item, title=_title(item), steps=_steps(item)) for item in content["items"]]
+    sections: list[dict[str, Any]] = []
+    for name, title in KIND_TITLES.items():
+        mine = [item for item in items if f"{item['kind']}_{item['label']}" == name]
+        sections += [{"id": name, "title": title, "items": mine}] if mine else []
+    return results.render(
+        "listening.html.j2",
+        items=items,
+        sections=sections,
+        listed=content["listed"],
+        sources=content["sources"],
+        played=sorted({clip["source"] for item in items for clip in item["clips"]}),
+        version=content["version"],
+        on=content["on"],
+        labels=EVENT_LABELS,
+        colours=plots.COLOURS,
+        kind_titles=KIND_TITLES,
+        place_titles=PLACE_TITLES,
+        mel_ticks=_mel_ticks(),
+    )
+
+
+def _title(item: Mapping[str, Any]) -> str:
+    """Return what sounds: the kinds of the clips, and the background of a soundscape."""
+    kinds = list(dict.fromkeys(clip["subtype"].replace("_", " ") for clip in item["clips"])) or ["room noise"]
+    where = f", background {item['background']}" if item["place"].endswith("soundscape") else ""
+    return f"{' + '.join(kinds).capitalize()}{where}"
+
+
+def _steps(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return an SVG path by label: a step for each frame, in a box as wide as the seconds and 100 high."""
+    return {label: _path([row[column] for row in item["frames"]]) for column, label in enumerate(EVENT_LABELS)}
+
+
+def _path(values: Sequence[float]) -> str:
+    heights = [f"{97 - 94 * value:.1f}" for value in values]
+    steps = (f"V{height}H{(place + 1) * HOP_SECONDS:.2f}" for place, height in enumerate(heights))
+    return f"M0 {heights[0]}" + "".join(steps)
+
+
+def _mel_ticks() -> list[tuple[str, float]]:
+    """Return frequencies and how far from the top of a log-mel they are, 0 to 1."""
+    import librosa
+
+    from lib.waveforms import N_MELS
+
+    centres = librosa.mel_frequencies(n_mels=N_MELS, fmax=config.SAMPLE_RATE_HZ / 2)
+    places = np.interp([4000, 1000], centres, np.arange(N_MELS))
+    return [(text, 1 - (float(at) + 0.5) / N_MELS) for text, at in zip(("4 kHz", "1 kHz"), places, strict=True)]

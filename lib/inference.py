@@ -8,13 +8,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.detector import Detector
+from lib.detector import SILENCE_PEAK, Detector
 from lib.events import Event
 from lib.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import prepare
@@ -22,6 +24,8 @@ from lib.waveforms import prepare
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
 EXIT_BAD_INPUT = 2
+MAX_WAITING = 8  # windows of a recording that were read and not yet classified
+SILENCE_SAMPLES = 10 * config.SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Classifier:
     def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         """Classify several windows; each prediction is the one that `predict` returns.
 
+        A window that stays within `lib.detector.SILENCE_PEAK` is predicted to be what digital silence is.
+
         Raises
         ------
         lib.audio.AudioError
@@ -119,6 +125,15 @@ class Classifier:
         """
         for waveform in waveforms:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
+        sounding = [np.abs(waveform).max() > SILENCE_PEAK for waveform in waveforms]
+        predicted = iter(self._predict([w for w, sounds in zip(waveforms, sounding, strict=True) if sounds]))
+        return [next(predicted) if sounds else self._silence for sounds in sounding]
+
+    @cached_property
+    def _silence(self) -> Prediction:
+        return self._predict([np.zeros(SILENCE_SAMPLES, np.float32)])[0]
+
+    def _predict(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         if not waveforms:
             return []
         given = [prepare(waveform) for waveform in waveforms]
@@ -141,22 +156,28 @@ class Classifier:
         """
         if self.detector is None:
             raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
-        stream, windows = audio.stream(path), list[WindowPrediction]()
-        detection = self.detector.detect(self._classified(stream, windows))
+        stream, parts = audio.stream(path), list[Future]()
+        with ThreadPoolExecutor(1) as beside:  # windows are classified while the detector goes on
+            detection = self.detector.detect(self._classified(stream, parts, beside))
+            windows = [part.result() for part in parts]
         label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
         return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), list(stream.remarks))
 
-    def _classified(self, blocks: Iterable[np.ndarray], windows: list[WindowPrediction]) -> Iterator[np.ndarray]:
+    def _classified(
+        self, blocks: Iterable[np.ndarray], windows: list[Future], beside: ThreadPoolExecutor
+    ) -> Iterator[np.ndarray]:
         """Pass a stream's blocks on, classifying each as a window; a short last one belongs to the window before it."""
         start, held = 0, np.empty(0, dtype=np.float32)
         for block in blocks:
             if len(held) + len(block) > config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
-                windows.append(self._window(start, held))
+                windows.append(beside.submit(self._window, start, held))
                 start, held = start + len(held), held[:0]
+                for waiting in windows[-MAX_WAITING - 1 : -MAX_WAITING]:
+                    waiting.result()  # no more than a few are held in memory
             held = np.concatenate([held, block])
             yield block
         if len(held):
-            windows.append(self._window(start, held))
+            windows.append(beside.submit(self._window, start, held))
 
     def _window(self, start: int, waveform: np.ndarray) -> WindowPrediction:
         predicted, stop = self.predict(waveform), start + len(waveform)

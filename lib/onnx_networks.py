@@ -1,10 +1,11 @@
-"""The trained networks as they run: ONNX Runtime and NumPy, without a training framework.
+"""What the networks are given, and the trained ones as they run: ONNX Runtime and NumPy, no training framework.
 
 `lib.reporting.export` writes their graphs beside the checkpoints; a test compares both with Keras and PyTorch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import numpy as np
 
 from lib import config
-from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, cut_patches, normalise
+from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
+from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, as_waveform
 
 BACKBONE_FILE, HEAD_FILE = "backbone.onnx", "head.onnx"  # of YAMNet; the first stays the same while it is frozen
 GRAPH_FILES = {"yamnet": (BACKBONE_FILE, HEAD_FILE), "wav2vec2": ("model.onnx",)}
 SOURCE_KEY = "checkpoint"  # in a graph's metadata: version of the weights that it was exported from
 EMBEDDING_SIZE = 1024
 FFT_SAMPLES = 512
+MIN_SAMPLES = 16_000  # of Wav2Vec2: 40 times its receptive field, and room for time masks
+VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
+MAX_KEPT = 2_000  # embeddings of 4 kB
 PATCHES_PER_RUN = 16  # bounds memory
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_FRAME_SAMPLES) / MEL_FRAME_SAMPLES)).astype(np.float32)
 
@@ -38,11 +43,21 @@ class Yamnet:
 
     def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
         folder, self.version = _checked(models_dir, "yamnet")
+        self._kept: dict[bytes, np.ndarray] = {}  # by hash of the patch
         self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
-        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours."""
-        return self._features(patches)[:, :EMBEDDING_SIZE]
+        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours.
+
+        The last ones are kept: a chunk of a stream brings the end of the one before with it.
+        """
+        keys, kept = [hashlib.sha256(patch).digest() for patch in np.ascontiguousarray(patches)], dict(self._kept)
+        new = [place for place, key in enumerate(keys) if key not in kept]
+        if new:
+            rows = self._features(patches[new])[:, :EMBEDDING_SIZE].copy()
+            kept |= zip([keys[place] for place in new], rows, strict=True)
+            self._kept = dict(list(kept.items())[-MAX_KEPT:])  # a new one: other threads may be reading the old one
+        return np.stack([kept[key] for key in keys])
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (n_clips, 3) in CLASS_NAMES order."""
@@ -71,6 +86,35 @@ def folder_of(models_dir: Path, name: str) -> Path:
     return next((place for place in places if place.is_dir()), places[-1])
 
 
+def cut_patches(waveform: np.ndarray) -> np.ndarray:
+    """Cut a waveform (n_samples,) into YAMNet's patches (n_patches, 15600), without padding; refuse an empty one.
+
+    A waveform shorter than one patch is repeated until it fills one; a tail that no full hop covers gets one more
+    patch that ends with the waveform.
+    """
+    waveform = as_waveform(waveform)
+    if waveform.size < PATCH_SAMPLES:
+        return np.resize(waveform, (1, PATCH_SAMPLES))
+    starts = list(range(0, waveform.size - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES))
+    if starts[-1] + PATCH_SAMPLES < waveform.size:
+        starts.append(waveform.size - PATCH_SAMPLES)
+    return np.stack([waveform[start : start + PATCH_SAMPLES] for start in starts])
+
+
+def normalise(waveform: np.ndarray) -> np.ndarray:
+    """Scale a waveform (n_samples,) for Wav2Vec2 to zero mean and unit variance, repeated to 1 s if it is shorter.
+
+    Raises
+    ------
+    ValueError
+        If the waveform is empty or not one-dimensional.
+    """
+    waveform = as_waveform(waveform)
+    if waveform.size < MIN_SAMPLES:
+        waveform = np.resize(waveform, MIN_SAMPLES)
+    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + VARIANCE_FLOOR)
+
+
 def spectra(patches: np.ndarray) -> np.ndarray:
     """Return the magnitudes (n, 96, 257) of the frames of patches (n, 15600), from which the graph makes log-mels."""
     frames = np.lib.stride_tricks.sliding_window_view(patches, MEL_FRAME_SAMPLES, axis=1)[:, ::MEL_HOP_SAMPLES]
@@ -95,6 +139,7 @@ def _session(path: Path, version: str) -> Any:
     onnxruntime.set_default_logger_severity(3)  # errors
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = config.n_threads(), 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads use the cores
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     source = session.get_modelmeta().custom_metadata_map.get(SOURCE_KEY, version)
     if source != version:

@@ -11,22 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from lib.config import (
-    LEVEL_FLOOR_DB,
-    MAX_SEGMENT_SECONDS,
-    MIN_SEGMENT_SECONDS,
-    PATCH_HOP_SAMPLES,
-    PATCH_SAMPLES,
-    SAMPLE_RATE_HZ,
-)
+from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ
 from lib.decoding.errors import EmptyAudio, InvalidWaveform, NonFiniteAudio, TooShort
 
 MIN_SECONDS = 0.1  # four times Wav2Vec2's receptive field of 25 ms; the shortest scream used here lasts 0.3 s
 # The log-mel of a picture: 25 ms frames every 10 ms and 64 mels up to 8 kHz, YAMNet's own resolution (Hershey et al.
 # 2017, section 3.1). The networks compute their own.
 MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, N_MELS = 400, 160, 64
-WAV2VEC2_MIN_SAMPLES = 16_000  # 40 times the receptive field, and room for time masks
-VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
 FLOOR_DB = -80.0  # below the loudest bin of the clip
 ACTIVE_FRAME_MS = 25
 FULL_SCALE = 0.999
@@ -111,35 +102,6 @@ def equalise_level(
 def prepare(waveform: np.ndarray) -> np.ndarray:
     """Bring a waveform (n_samples,) to what every network is given: no offset, and the level of `equalise_level`."""
     return equalise_level(remove_dc(waveform))
-
-
-def cut_patches(waveform: np.ndarray) -> np.ndarray:
-    """Cut a waveform (n_samples,) into YAMNet's patches (n_patches, 15600), without padding; refuse an empty one.
-
-    A waveform shorter than one patch is repeated until it fills one; a tail that no full hop covers gets one more
-    patch that ends with the waveform.
-    """
-    waveform = as_waveform(waveform)
-    if waveform.size < PATCH_SAMPLES:
-        return np.resize(waveform, (1, PATCH_SAMPLES))
-    starts = list(range(0, waveform.size - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES))
-    if starts[-1] + PATCH_SAMPLES < waveform.size:
-        starts.append(waveform.size - PATCH_SAMPLES)
-    return np.stack([waveform[start : start + PATCH_SAMPLES] for start in starts])
-
-
-def normalise(waveform: np.ndarray) -> np.ndarray:
-    """Scale a waveform (n_samples,) for Wav2Vec2 to zero mean and unit variance, repeated to 1 s if it is shorter.
-
-    Raises
-    ------
-    ValueError
-        If the waveform is empty or not one-dimensional.
-    """
-    waveform = as_waveform(waveform)
-    if waveform.size < WAV2VEC2_MIN_SAMPLES:
-        waveform = np.resize(waveform, WAV2VEC2_MIN_SAMPLES)
-    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + VARIANCE_FLOOR)
 
 
 def segment_bounds(

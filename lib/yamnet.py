@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from lib import config, yamnet_backbone
 from lib.config import PATCH_SAMPLES
-from lib.waveforms import cut_patches
+from lib.onnx_networks import cut_patches
 from lib.yamnet_backbone import EMBEDDING_SIZE, N_FEATURES, BaseYamnet, copy, serializable
 
 MAX_PATCHES_PER_BATCH = 64

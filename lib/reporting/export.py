@@ -197,7 +197,7 @@ def yamnet_graphs(classifier: keras.Model, *, version: str) -> dict[str, bytes]:
 
 
 def wav2vec2_graph(model: ClipClassifier, weights_path: Path, *, version: str) -> bytes:
-    """Return Wav2Vec2's graph: what `lib.waveforms.normalise` returns (1, n_samples) to probabilities (1, 3).
+    """Return Wav2Vec2's graph: what `lib.onnx_networks.normalise` returns (1, n_samples) to probabilities (1, 3).
 
     Raises
     ------

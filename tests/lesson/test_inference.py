@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib import audio, config, ensemble, inference
-from lib.detector import Detection
+from lib.detector import SILENCE_PEAK, Detection
 from lib.events import Event
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
@@ -66,6 +66,17 @@ def test_a_batch_is_predicted_as_singles_are(classifier, tone):
     clips = [tone(400, 2), tone(3_000, 1), tone(400, 0.3)]
     assert classifier.predict_batch(clips) == [classifier.predict(clip) for clip in clips]
     assert classifier.predict_batch([]) == []
+
+
+def test_what_stays_within_the_silence_gate_is_predicted_as_digital_silence_once(classifier, tone):
+    given = []
+    for name in classifier.predictors:
+        classifier.predictors[name] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
+    faint = np.resize(np.float32([SILENCE_PEAK, -SILENCE_PEAK]), 80_000)
+    predictions = classifier.predict_batch([faint, tone(3_000, 2), np.zeros(16_000, np.float32), 1.1 * faint])
+    assert [p.label for p in predictions] == ["crying", "screaming", "crying", "screaming"]  # of by_pitch
+    assert predictions[0] == predictions[2] == classifier.predict(faint)
+    assert sorted(not waveform.any() for waveform in given) == [False] * 4 + [True] * 2  # two networks each
 
 
 def test_level_and_offset_do_not_reach_the_networks(classifier, tone):

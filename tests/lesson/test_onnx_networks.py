@@ -55,7 +55,7 @@ def test_the_graph_predicts_what_the_framework_predicts(name, clips):
 
 
 def test_embeddings_are_those_of_keras_and_the_same_bits_in_batches_of_any_size(clips):
-    patches = waveforms.cut_patches(clips[-2])
+    patches = onnx_networks.cut_patches(clips[-2])
     backbone = yamnet.backbone_of(yamnet.load(config.MODELS_DIR / "yamnet"))
     served = onnx_networks.Yamnet().embed
     together = served(patches)
@@ -132,3 +132,18 @@ def test_threads_are_chosen_by_the_variable_or_shared_among_what_runs_at_a_time(
     monkeypatch.setenv(config.THREADS_VARIABLE, given)
     monkeypatch.setattr(config.os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
     assert config.n_threads(n_at_a_time) == expected
+
+
+def test_patches_that_a_stream_brings_again_are_embedded_once(monkeypatch, rng):
+    network, computed = onnx_networks.Yamnet(), []
+    features = network._features
+    monkeypatch.setattr(network, "_features", lambda patches: computed.append(len(patches)) or features(patches))
+    patches = (0.1 * rng.standard_normal((9, config.PATCH_SAMPLES))).astype(np.float32)
+    first = network.embed(patches[:5])
+    both = network.embed(patches[2:])
+    assert computed == [5, 4]
+    np.testing.assert_array_equal(both[:3], first[2:])
+    np.testing.assert_array_equal(network.embed(patches[::-1]), onnx_networks.Yamnet().embed(patches)[::-1])
+    monkeypatch.setattr(onnx_networks, "MAX_KEPT", 2)
+    network.embed(patches[:3] / 2)
+    assert len(network._kept) == 2

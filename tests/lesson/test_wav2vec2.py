@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
-from lib import config, frozen_features, wav2vec2, waveforms
+from lib import config, frozen_features, onnx_networks, wav2vec2
 from lib.studies import compact_wav2vec2
 
 # facebook/wav2vec2-base's layout, a thousandth of its size.
@@ -79,8 +79,8 @@ def test_normalisation_looks_at_valid_samples_only(rng):
 @pytest.mark.parametrize("n_samples", [1, 100, 399, 4_800])
 def test_a_short_waveform_is_repeated(model, rng, n_samples):
     waveform = noise(rng, n_samples)
-    clip = waveforms.normalise(waveform)
-    assert clip.shape == (waveforms.WAV2VEC2_MIN_SAMPLES,)
+    clip = onnx_networks.normalise(waveform)
+    assert clip.shape == (onnx_networks.MIN_SAMPLES,)
     if n_samples > 1:
         np.testing.assert_array_equal(clip[:n_samples], clip[n_samples : 2 * n_samples])
     assert np.isfinite(wav2vec2.predict(model, [waveform])).all()
@@ -89,7 +89,7 @@ def test_a_short_waveform_is_repeated(model, rng, n_samples):
 @pytest.mark.parametrize("waveform", [np.empty(0, np.float32), np.zeros((2, 100), np.float32)])
 def test_what_is_no_waveform_is_refused(waveform):
     with pytest.raises(ValueError, match="n_samples"):
-        waveforms.normalise(waveform)
+        onnx_networks.normalise(waveform)
 
 
 def test_silence_stays_finite(model):

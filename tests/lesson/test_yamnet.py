@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from lib import config, frozen_features, waveforms, yamnet, yamnet_backbone
+from lib import config, frozen_features, onnx_networks, yamnet, yamnet_backbone
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 
 WHOLE_HOPS = PATCH_SAMPLES + 5 * PATCH_HOP_SAMPLES  # a length that needs no padding in the hub either
@@ -44,7 +44,7 @@ def noise(rng, n_samples):
 
 def test_patches_follow_the_hop_and_end_with_the_waveform(rng):
     waveform = noise(rng, WHOLE_HOPS + 1000)
-    patches = waveforms.cut_patches(waveform)
+    patches = onnx_networks.cut_patches(waveform)
     assert patches.shape == (7, PATCH_SAMPLES)
     np.testing.assert_array_equal(patches[1], waveform[PATCH_HOP_SAMPLES:][:PATCH_SAMPLES])
     np.testing.assert_array_equal(patches[-1], waveform[-PATCH_SAMPLES:])
@@ -53,7 +53,7 @@ def test_patches_follow_the_hop_and_end_with_the_waveform(rng):
 @pytest.mark.parametrize("n_samples", [1, 400, 4_800, PATCH_SAMPLES - 1])
 def test_a_short_waveform_is_repeated_not_padded(rng, n_samples):
     waveform = noise(rng, n_samples) + 1.0  # nowhere zero
-    patch = waveforms.cut_patches(waveform)
+    patch = onnx_networks.cut_patches(waveform)
     assert patch.shape == (1, PATCH_SAMPLES)
     assert np.all(patch != 0)
     np.testing.assert_array_equal(patch[0], waveform[np.arange(PATCH_SAMPLES) % n_samples])
@@ -62,7 +62,7 @@ def test_a_short_waveform_is_repeated_not_padded(rng, n_samples):
 @pytest.mark.parametrize("waveform", [np.empty(0, np.float32), np.zeros((2, 100), np.float32)])
 def test_what_is_no_waveform_is_refused(waveform):
     with pytest.raises(ValueError, match="n_samples"):
-        waveforms.cut_patches(waveform)
+        onnx_networks.cut_patches(waveform)
 
 
 def test_batch_of_n_equals_n_singles(classifier, rng):
@@ -251,7 +251,7 @@ def class_names(module):
 def assert_parity(base, module, waveform):
     scores, embeddings, log_mel = (tensor.numpy() for tensor in module(waveform))
     ours = yamnet.embeddings(base.backbone, [waveform])[0]
-    patches = base.backbone.get_layer("log_mel")(waveforms.cut_patches(waveform)).numpy()
+    patches = base.backbone.get_layer("log_mel")(onnx_networks.cut_patches(waveform)).numpy()
     n = len(ours)
     np.testing.assert_allclose(ours, embeddings[:n], atol=1e-3)  # embeddings reach 10 and more
     kernel, bias = base.class_scores

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 import lib
 from lib import config, manifest, wav2vec2
+from lib.onnx_networks import cut_patches
 from lib.studies import compact_wav2vec2, pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
-from lib.waveforms import cut_patches
 
 LAST = 10**6  # a step so late that the quantiser has cooled down
 

@@ -19,6 +19,7 @@ usage() {
 ./run_all.sh test [ARGS]       run the tests (ARGS go to pytest)
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
+./run_all.sh demo              a local page: the detector on your microphone, or on a file (--port N)
 ./run_all.sh studies [NAME ...]  what the full build's numbers are worth: unseen corpora, calibration, noise, ...
 ./run_all.sh release           export the full build's networks, copy its models into models/, write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
@@ -253,6 +254,11 @@ main() {
       shift
       set_up
       run_module temporal_workflow.serve "$@"
+      ;;
+    demo)
+      shift
+      set_up
+      run_module lib.reporting.demo "$@"
       ;;
     release)
       shift

@@ -102,16 +102,20 @@ def tone() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium without a window, or a skip; closed after each file, for its event loop blocks asyncio."""
+def chromium_program() -> str:
+    """The path of the system's Chromium, or a skip."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("needs Chromium: sudo apt-get install -y chromium")
+    return program or pytest.skip("needs Chromium: sudo apt-get install -y chromium")
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_program: str) -> Iterator[Browser]:
+    """Chromium without a window; closed after each file, for its event loop blocks asyncio."""
     from playwright.sync_api import sync_playwright
 
     arguments = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium_program, args=arguments)
         yield browser
         browser.close()
 

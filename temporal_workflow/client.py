@@ -158,6 +158,13 @@ async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
     return EX_OK
 
 
+async def _dashboard(chosen: argparse.Namespace, settings: Settings) -> int:
+    from temporal_workflow import dashboard
+
+    await dashboard.serve(settings, port=chosen.port, on_ready=lambda address: _print(f"{address}   Stop: Ctrl+C"))
+    return EX_OK
+
+
 def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> None:
     results = ResultsTable(settings.results_url)
     _print_lines(results.chunks(stream_id), _chunk_line)
@@ -273,6 +280,9 @@ def _add_readers(commands: Any) -> None:
     following.add_argument("stream")
     following.add_argument("--seconds", type=float, help="stop after so long (default: when the stream ends)")
     following.set_defaults(run=_follow)
+    board = commands.add_parser("dashboard", help="a page on this machine: streams, health, events, players")
+    board.add_argument("--port", type=int, default=8234)
+    board.set_defaults(run=_dashboard)
     exporting = commands.add_parser("export", help="write results to a file, CSV or Parquet by its ending")
     exporting.add_argument("path", type=Path)
     exporting.add_argument("--stream", help="only this stream or file")

@@ -113,8 +113,12 @@ def build(detector: Detector) -> Any:
     with gr.Blocks(title="Crying, screaming or normal", analytics_enabled=False, delete_cache=(60, 60)) as page:
         gr.Markdown("# Crying, screaming or normal\nThe stream detector on your own sound. It is not a safety device.")
         with gr.Tab("Microphone"):
-            live = {"html_template": _text("demo.html"), "js_on_load": _text("demo.js"), "server_functions": [hear]}
-            gr.HTML(**live, on=detector.settings.events.on)
+            gr.HTML(
+                html_template=_text("demo.html"),
+                js_on_load=_text("demo.js"),
+                server_functions=[hear],
+                on=detector.settings.events.on,
+            )
         with gr.Tab("File"):
             given = gr.File(label="A recording of any length", type="filepath")
             given.change(functools.partial(file_page, detector=detector), given, gr.HTML())

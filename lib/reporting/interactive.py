@@ -39,7 +39,8 @@ def bodies() -> dict[str, str]:
     """Return the bodies of the pages whose input is in build/studies, by file name."""
     curves, content = _read()
     made = {"thresholds.html": chooser_body(curves) if curves else "", "listening.html": ""}
-    made["listening.html"] = listening_body(content) if content else ""
+    if curves and content:
+        made["listening.html"] = listening_body(content, curves["settings"]["events"]["on"])
     return {name: body for name, body in made.items() if body}
 
 
@@ -80,8 +81,8 @@ def _tables(curves: Mapping[str, Any]) -> dict[str, Any]:
     return {"tables": tables, "sets": sets, "set_titles": SET_TITLES}
 
 
-def listening_body(content: Mapping[str, Any]) -> str:
-    """Return the page with players for the content of listening.json."""
+def listening_body(content: Mapping[str, Any], on: Mapping[str, float]) -> str:
+    """Return the page with players for the content of listening.json; `on` are the thresholds by label."""
     items = [dict(item, title=_title(item), steps=_steps(item)) for item in content["items"]]
     sections: list[dict[str, Any]] = []
     for name, title in KIND_TITLES.items():
@@ -95,7 +96,7 @@ def listening_body(content: Mapping[str, Any]) -> str:
         sources=content["sources"],
         played=sorted({clip["source"] for item in items for clip in item["clips"]}),
         version=content["version"],
-        on=content["on"],
+        on=on,
         labels=EVENT_LABELS,
         colours=plots.COLOURS,
         kind_titles=KIND_TITLES,

@@ -239,8 +239,8 @@ def _address_of(clip_id: str, source: str) -> str:
     return f"{found['url']}/blob/{found['commit']}/{quote(path)}" if is_file else found["url"]
 
 
-def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Write listening.json: items, single clips listed by address, the sources of both, version and thresholds.
+def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, version: str) -> None:
+    """Write listening.json: items, single clips listed by address, the sources of both, and the detector's version.
 
     Parameters
     ----------
@@ -248,8 +248,8 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, setti
     recordings : iterable of Recording
     rows : DataFrame
         Manifest rows of every clip that sounds in them.
-    settings : mapping
-        Content of the shipped settings.json.
+    version : str
+        Of the detector that ships; its settings are in curves.json.
     """
     free = {row["clip_id"]: may_be_passed_on(row) for row in rows.to_dict("records")}
     groups = dict(zip(rows["clip_id"], rows["group_id"], strict=True))
@@ -259,8 +259,7 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, setti
     indexed = rows.set_index("clip_id")
     items = [item(each, indexed) for each in choose(playable, groups=groups)]
     listed = [_words(each, indexed) for each in choose(barred, groups=groups, n_per_kind=N_LISTED)]
-    content = {"version": settings["version"], "on": settings["events"]["on"], "items": items, "listed": listed}
-    content |= {"sources": _sources([*items, *listed])}
+    content = {"version": version, "items": items, "listed": listed, "sources": _sources([*items, *listed])}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -191,7 +191,7 @@ def _write_for_pages(
         recordings += [listening.of_clip(f"{name}_clip", rows[t.row], t.waveform, found) for t, found in pairs]
         both = zip(scapes[name], hours[name], strict=True)
         recordings += [listening.of_soundscape(f"{name}_soundscape", made, scored) for made, scored in both]
-    listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, clips.rows, written)
+    listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, clips.rows, written["version"])
 
 
 def _figures(

@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
         pairs = [clip("donateacry-1", "crying", 0.3), clip("donateacry-2", "crying", 0.9), clip("x", "normal", 0.8)]
         rows = pd.DataFrame([row for row, _ in pairs])
         recordings = [recording for _, recording in pairs]
-        listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, rows, SETTINGS)
+        listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, rows, SETTINGS["version"])
         report.write_pages(steps.Plan("full"), reports.INFO)
         (root / "chapter.html").write_text(interactive.chapter(), encoding="utf-8")
     return root / "reports" / "full"

@@ -141,10 +141,14 @@ class Mqtt:
             client.loop_start()
             if (reason := answers.get(timeout=ANSWER_SECONDS)).is_failure:
                 raise DeliveryError(f"the broker refuses the connection ({reason})")
+            self._publish(f"{self._prefix}/device/{self._id}/config", json.dumps(self._discovery()))
+            self._publish(f"{self._topic}/availability", "online")
         except (OSError, queue.Empty) as error:
+            self.__exit__()
             raise DeliveryError(f"the broker does not answer ({type(error).__name__})") from None
-        self._publish(f"{self._prefix}/device/{self._id}/config", json.dumps(self._discovery()))
-        self._publish(f"{self._topic}/availability", "online")
+        except DeliveryError:
+            self.__exit__()
+            raise
         self._open, self._states = {}, {}
         return self
 

@@ -28,8 +28,9 @@ from temporal_workflow.store import ChunkStore
 OPEN_SECONDS, READ_SECONDS = 15.0, 10.0  # without an answer, without a packet: the connection counts as lost
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 BLOCK_SECONDS = 1.0  # several channels become one a block at a time
+MONO_SECONDS = 0.2  # what may wait in a block of one channel, and is lost when it stops
 GAP_SECONDS = 0.5  # time stamps that run ahead by less are jitter; by more than READ_SECONDS, another clock
-MAX_BLOCKS = 600  # that wait for the sender; a source that has to wait longer loses its connection
+MAX_BLOCKS = 1_000  # that wait for the sender; a source that has to wait longer loses its connection
 PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,mmsh,mmst,srt,hls,crypto,ftp,icecast"
 DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 PERMANENT = (  # before any sound came; later they may pass, as a radio station answers "not found" while it restarts
@@ -91,6 +92,9 @@ class Source:
                 if self._stop.is_set():
                     return
                 continue
+            if isinstance(item, SourceError) and self._end:  # what came before is still wanted
+                self._note(str(item))
+                item = None
             if isinstance(item, Exception):
                 raise item
             if item is None:
@@ -151,7 +155,7 @@ class Source:
     def _take(self, samples: np.ndarray) -> None:
         self._waiting.append(samples)
         self._end += len(samples) / RATE
-        if sum(map(len, self._waiting)) >= BLOCK_SECONDS * RATE:
+        if sum(map(len, self._waiting)) >= (MONO_SECONDS if samples.shape[1] == 1 else BLOCK_SECONDS) * RATE:
             self._flush()
 
     def _flush(self) -> None:

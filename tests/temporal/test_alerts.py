@@ -210,6 +210,7 @@ def test_a_broker_that_refuses_or_is_gone_is_named_without_its_password(broker: 
         with pytest.raises(DeliveryError, match=says) as caught, Mqtt(url):
             pass
         assert "wrong" not in str(caught.value)
+        assert not [thread for thread in threading.enumerate() if "paho" in thread.name]  # none goes on trying
 
 
 def test_a_dead_webhook_never_holds_a_stream_and_gets_its_alerts_later(tmp_path: Path, monkeypatch) -> None:

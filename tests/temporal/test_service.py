@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ import pandas as pd
 import psutil
 import pytest
 import soundfile
+from audio_bytes import wav
+from live_sources import Radio, on_air
 from temporalio.client import WorkflowFailureError
 
 from lib.config import PROJECT_DIR
@@ -277,6 +280,30 @@ def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:
     assert (code, "1 of 2 files" in err, "finished: crying; 3 chunks" in out) == (2, True, True)
     code, _, err = run("status", "stream-0000")
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_listening_ends_with_the_sound_in_hand_on_ctrl_c(service: Service) -> None:
+    samples = (tone(PITCH_HZ["crying"], 7.0) * 32767).astype("<i2").tobytes()
+    with on_air(Radio, (wav(samples, data_size=0xFFFFFFFF), 7.0), hold=60.0) as address:
+        command = [
+            sys.executable,
+            "-m",
+            "temporal_workflow.client",
+            "listen",
+            f"http://{address}/",
+            "--chunk-seconds=5",
+        ]
+        environment = {**os.environ, **service.settings.environment()}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            stream_id = process.stdout.readline().strip()
+            assert process.stdout.readline() == "sent 0 (0.0 s)\n"
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "sent 1 (5.0 s)" in said
+    rows = service.results.chunks(stream_id)
+    assert [(row["start_seconds"], row["label"]) for row in rows] == [(0.0, "crying"), (5.0, "crying")]
+    assert 6.0 < rows[1]["stop_seconds"] <= 7.0
 
 
 def test_command_line_without_server(tmp_path) -> None:

@@ -30,6 +30,7 @@ usage() {
 
 AUDIO_MIRROR=DIR       read recordings from a folder laid out <owner>/<repo>/<commit>/<path> instead of the network
 TFHUB_CACHE_DIR=DIR    TensorFlow Hub's cache, for YAMNet without a network
+AUDIOSET_WEIGHTS_DIR=DIR  weights of the appendix's second network, as published
 AUDIO_OUTPUT_DIR=DIR   put data/, build/ and reports/ elsewhere
 AUDIO_THREADS=N        threads of one network that serves; workers: cores / slots unless set
 AUDIO_OFFLINE=1        open no connection: mirror, what is there already, or generated audio

@@ -104,6 +104,7 @@ class BaseYamnet:
     backbone: keras.Model
     description: str
     class_scores: tuple[np.ndarray, np.ndarray] | None = None  # kernel (1024, 23) and bias (23,)
+    all_scores: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None  # the hub's 521: names, kernel, bias
 
     def with_class_scores(self) -> keras.Model:
         """Return a copy of the backbone that also scores each patch for the AudioSet classes `AUDIOSET_CLASSES`.
@@ -173,10 +174,11 @@ def from_hub() -> BaseYamnet:
     copy_variables(backbone, variables)
     rebuilt = weights_sha256(variables) == REBUILT_WEIGHTS_SHA256
     class_map = Path(module.class_map_path().numpy().decode()).read_text(encoding="utf-8").splitlines()
-    names = [line.split(",", 2)[2].strip('"') for line in class_map[1:]]
+    names = tuple(line.split(",", 2)[2].strip('"') for line in class_map[1:])
     columns = [names.index(name) for name in AUDIOSET_CLASSES]
-    scores = variables["dense/kernel"][:, columns], variables["dense/bias"][columns]
-    return BaseYamnet(backbone, "rebuilt YAMNet weights (TFHUB_CACHE_DIR)" if rebuilt else "google/yamnet/1", scores)
+    kernel, bias = variables["dense/kernel"], variables["dense/bias"]
+    description = "rebuilt YAMNet weights (TFHUB_CACHE_DIR)" if rebuilt else "google/yamnet/1"
+    return BaseYamnet(backbone, description, (kernel[:, columns], bias[columns]), (names, kernel, bias))
 
 
 def copy(model: keras.Model) -> keras.Model:

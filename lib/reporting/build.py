@@ -1,7 +1,8 @@
-"""Builds a report: the seven notebooks and the studies, unchanged ones skipped, then pages, PDF, cards and README.
+"""Builds a report: the notebooks and the studies, unchanged ones skipped, then pages, PDF, cards and README.
 
 The order: data (01, 02), networks and their figures on unseen corpora (03, 04), ensemble (05), evaluation (06), service
-(07), studies, report, cards and README. Studies, cards and README belong to the full build alone.
+(07), an appendix, studies, report, cards and README. The appendix and what follows but the report are the full
+build's alone.
 ``run_all.sh`` calls ``python -m lib.reporting.build quick|full [--data ...] [--from NN] [--force]``.
 """
 
@@ -166,8 +167,8 @@ def run_steps(plan: Plan, *, first: str = "01", force: bool = False) -> int:
     Those before the number `first` are left as they are; with `force`, nothing from there on is skipped.
     """
     meter, n_run = EnergyMeter(), 0
-    for position, step in enumerate(steps.STEPS, start=1):
-        say(f"[{position}/{len(steps.STEPS)}] {step.name:<22}", end="")
+    for position, step in enumerate(plan.steps, start=1):
+        say(f"[{position}/{len(plan.steps)}] {step.name + ' ':<22}", end="")
         if step.number < first:
             say("left as it is (--from)")
         elif not force and steps.is_current(plan, step):
@@ -252,7 +253,7 @@ def build(options: argparse.Namespace) -> Path:
 
             say(", ".join(os.path.relpath(path) for path in cards.write_committed()) or "unchanged, skipped")
     seconds = time.monotonic() - started
-    say(f"Done in {seconds:.0f} s ({n_run} of {len(steps.STEPS)} notebooks run): {os.path.relpath(index)}")
+    say(f"Done in {seconds:.0f} s ({n_run} of {len(plan.steps)} notebooks run): {os.path.relpath(index)}")
     return index
 
 

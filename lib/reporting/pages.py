@@ -38,7 +38,7 @@ def _hidden_paths() -> list[tuple[str, str]]:
     """Return (machine path, what a page shows instead), longest first: a report is read on other machines."""
     pairs = [(f"{config.OUTPUT_DIR}/", ""), (f"{config.PROJECT_DIR}/", ""), (str(config.PROJECT_DIR), ".")]
     pairs += [(str(config.OUTPUT_DIR), ".")]
-    for variable in ("AUDIO_MIRROR", "TFHUB_CACHE_DIR", "HOME"):
+    for variable in ("AUDIO_MIRROR", "TFHUB_CACHE_DIR", "AUDIOSET_WEIGHTS_DIR", "HOME"):
         value = os.environ.get(variable, "")
         if len(value) > 1:
             pairs += [(str(Path(value).resolve()), f"${variable}"), (value, f"${variable}")]

@@ -89,7 +89,7 @@ def index_body(plan: Plan, info: Mapping) -> str:
     report = results.read(folder)
     models = {name: splits for name, splits in report.metrics.items() if name in results.MODEL_TITLES}
     notebooks = []
-    for step in steps.STEPS:
+    for step in plan.steps:
         title, question = pages.title_and_question(plan.notebook(step))
         href = f"{step.name}.html" if plan.executed(step).is_file() else None
         notebooks.append({"title": title, "question": question, "href": href})
@@ -137,7 +137,7 @@ def write_pages(plan: Plan, info: Mapping) -> Path:
     from lib.reporting import interactive, pages, players
 
     folder = config.report_dir(plan.profile)
-    built = [step for step in steps.STEPS if plan.executed(step).is_file()]
+    built = [step for step in plan.steps if plan.executed(step).is_file()]
     appendix = appendix_body(folder) if plan.profile == steps.FULL else ""
     moving = interactive.bodies() if plan.profile == steps.FULL else {}
     there = {name: text for name, text in interactive.PAGES.items() if name in moving or (folder / name).is_file()}
@@ -170,7 +170,7 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
     folder = config.report_dir(plan.profile)
     report, said = results.read(folder), banner(info)
     chapters = [
-        pages.notebook_html(plan.executed(step), code=False) for step in steps.STEPS if plan.executed(step).is_file()
+        pages.notebook_html(plan.executed(step), code=False) for step in plan.steps if plan.executed(step).is_file()
     ]
     appended = [appendix_body(folder), interactive.chapter()] if plan.profile == steps.FULL else []
     rows = [[row.what, row.figure, row.n] for row in results.headline(report)]
@@ -188,10 +188,10 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
 def _fingerprint(plan: Plan) -> str:
     """Return a hash over everything that the report is made from."""
     here, folder = Path(__file__).resolve().parent, config.report_dir(plan.profile)
-    made_from = [path for step in steps.STEPS for path in (plan.executed(step), plan.notebook(step))]
+    made_from = [path for step in plan.steps for path in (plan.executed(step), plan.notebook(step))]
     made_from += [folder / name for name in ("metrics.json", "figures", "tables")]
     made_from += [here / name for name in _SOURCES]
-    made_from += [plan.stamps_dir / f"{step.name}.json" for step in steps.STEPS]
+    made_from += [plan.stamps_dir / f"{step.name}.json" for step in plan.steps]
     if plan.profile == steps.FULL:
         made_from += [config.STUDIES_DIR / name for name in (*STUDY_FILES, *PAGE_FILES, "tables", "figures")]
     return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()}".encode()).hexdigest()

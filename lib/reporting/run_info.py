@@ -71,7 +71,7 @@ def ensemble_rule(profile: str) -> str | None:
 def step_facts(plan: Plan) -> dict[str, dict]:
     """Return seconds, energy, commit and time of each step that has succeeded."""
     kept = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
-    stamps = {step.name: steps.read_stamp(plan, step) for step in steps.STEPS}
+    stamps = {step.name: steps.read_stamp(plan, step) for step in plan.steps}
     return {name: {key: stamp.get(key) for key in kept} for name, stamp in stamps.items() if stamp}
 
 

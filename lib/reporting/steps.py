@@ -38,11 +38,12 @@ class Step:
     optional: tuple[str, ...] = ()  # read where they are there
     module: str = ""  # dotted name of a study's module; empty for a notebook
     on_request: bool = False  # a study that takes so long that a build leaves it to `./run_all.sh studies NAME`
+    is_appendix: bool = False  # a notebook of the full build alone
 
     @property
     def number(self) -> str:
-        """Two digits, as the notebook's name begins."""
-        return self.name[:2]
+        """How the notebook's name begins, and the names of its tables and figures: two digits, or "appendix"."""
+        return self.name.partition("_")[0]
 
 
 _PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
@@ -70,6 +71,13 @@ STEPS = (
     ),
     Step("06_evaluation", (*_MANIFESTS, *_MODELS, *_PROBABILITIES), ("{report}/metrics.json",), optional=_DETECTOR),
     Step("07_temporal_client", ("{data}/manifest.csv", *_MODELS), (), optional=_DETECTOR),
+    Step(
+        "appendix_environmental_audio",
+        ("{data}/raw_manifest.csv",),
+        ("{report}/tables/appendix_accuracy.csv",),
+        ("TFHUB_CACHE_DIR", "AUDIOSET_WEIGHTS_DIR"),
+        is_appendix=True,
+    ),
 )
 
 
@@ -80,6 +88,11 @@ class Plan:
     profile: str
     parameters: Mapping[str, dict] = field(default_factory=dict)
     notebooks_dir: Path = NOTEBOOKS_DIR
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The notebooks of this profile."""
+        return tuple(step for step in STEPS if self.profile == FULL or not step.is_appendix)
 
     @property
     def build_dir(self) -> Path:
@@ -189,7 +202,7 @@ def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> 
 
 def check_parameters(plan: Plan) -> None:
     """Raise BuildError when a parameter is passed to a notebook that does not declare it."""
-    for step in STEPS:
+    for step in plan.steps:
         unknown = set(plan.parameters[step.name]) - set(declared_parameters(plan.notebook(step)))
         if unknown:
             raise BuildError(

@@ -258,6 +258,9 @@ def assert_parity(base, module, waveform):
     names = class_names(module)
     columns = [names.index(name) for name in yamnet_backbone.AUDIOSET_CLASSES]
     np.testing.assert_allclose(expit(ours @ kernel + bias), scores[:n, columns], atol=1e-4)
+    all_names, kernel, bias = base.all_scores
+    assert list(all_names) == names and len(names) == 521
+    np.testing.assert_allclose(expit(ours @ kernel + bias), scores[:n], atol=1e-4)
     for number in range(n):
         start = number * yamnet_backbone.PATCH_FRAMES // 2
         np.testing.assert_allclose(patches[number], log_mel[start : start + yamnet_backbone.PATCH_FRAMES], atol=1e-4)

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
@@ -21,6 +22,7 @@ from lib import config
 from lib.reporting import steps
 
 NAMES = [step.name for step in steps.STEPS]
+SEVEN, (APPENDIX,) = NAMES[:7], NAMES[7:]  # a build of another profile than full has no appendix
 PATHS = [steps.NOTEBOOKS_DIR / f"{name}.ipynb" for name in NAMES]
 CODE_CELL_CAP, MAX_PARAMETERS = 20, 8
 PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
@@ -45,7 +47,7 @@ def code_cells(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_there_are_exactly_seven():
+def test_there_are_exactly_seven_and_an_appendix():
     assert sorted(path.stem for path in steps.NOTEBOOKS_DIR.glob("*.ipynb")) == NAMES
 
 
@@ -187,7 +189,7 @@ def test_the_build_runs_all_seven_on_generated_audio_and_says_so(built):
     assert outcomes(built.said) == ["run"] * 7
     assert "SYNTHETIC AUDIO" in built.said
     pages = sorted(path.name for path in built.report_dir.glob("*.html"))
-    assert pages == sorted(["index.html", *(f"{name}.html" for name in NAMES)])
+    assert pages == sorted(["index.html", *(f"{name}.html" for name in SEVEN)])
     for path in built.report_dir.glob("*.html"):
         assert "SYNTHETIC AUDIO" in path.read_text(encoding="utf-8"), path.name
     assert (built.report_dir / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -221,7 +223,7 @@ def test_run_info_states_data_weights_parameters_and_times(built):
     info = json.loads((built.report_dir / "run_info.json").read_text(encoding="utf-8"))
     assert info["data"]["tier"] == "synthetic"
     assert set(info["base_weights"]) == {"yamnet", "wav2vec2"}
-    assert set(info["steps"]) == set(NAMES) and all(step["seconds"] > 0 for step in info["steps"].values())
+    assert set(info["steps"]) == set(SEVEN) and all(step["seconds"] > 0 for step in info["steps"].values())
     assert info["energy"]["kwh"] is not None or info["energy"]["not_measured_because"]
     assert info["parameters"]["03_yamnet"]["n_windows"] == SMALL["03_yamnet"]["n_windows"]
     assert info["versions"]["tensorflow"] and info["versions"]["torch"]
@@ -259,6 +261,30 @@ def test_no_page_names_a_folder_of_this_machine(built):
         text = path.read_text(encoding="utf-8")
         assert str(built.output_dir) not in text, path.name
         assert f"{config.PROJECT_DIR}/" not in text, path.name
+
+
+@pytest.mark.slow
+def test_the_appendix_runs_on_generated_audio_without_weights_and_says_so(built):
+    (step,) = [step for step in steps.STEPS if step.name == APPENDIX]
+    code = f"""
+from lib.reporting import build, steps
+plan = steps.Plan("small", {{{APPENDIX!r}: {{"profile": "small", "n_epochs": 5}}}})
+build.kernel_environment("small")
+build.execute(plan, steps.STEPS[-1])"""
+    offline = {"AUDIO_OUTPUT_DIR": str(built.output_dir), "AUDIO_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=config.PROJECT_DIR,
+        env={name: value for name, value in os.environ.items() if name != "AUDIOSET_WEIGHTS_DIR"} | offline,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    page = (built.output_dir / "build" / "small" / "executed" / f"{step.name}.ipynb").read_text(encoding="utf-8")
+    assert "SYNTHETIC AUDIO" in page and "kinds of generated sound take their place" in page
+    assert "YAMNet alone: mn04_as_mAP_432.pt is not available" in page
+    events = pd.read_csv(built.report_dir / "tables" / "appendix_events.csv", index_col="label")
+    assert events.loc["all", "reference"] >= 20 and 0 < events.loc["all", "event_f1"] <= 1
 
 
 @pytest.mark.slow

@@ -204,7 +204,8 @@ def test_the_full_build_runs_notebooks_then_studies(plan, monkeypatch):
     monkeypatch.setattr(
         build.subprocess, "run", lambda command, **_: ran.extend(command[3:]) or SimpleNamespace(returncode=0)
     )
-    names = [step.name for step in steps.STEPS]
+    names = [step.name for step in plan.steps]
+    assert [step.name for step in steps.Plan("full").steps] == [*names, "appendix_environmental_audio"]
     assert build.run_steps(plan) == 6
     build.run_studies()
     assert ran == [names[0], *names[2:], "short"]

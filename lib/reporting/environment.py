@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 REQUIREMENTS_PATH = config.PROJECT_DIR / "requirements.txt"
 # Set before the frameworks are imported: the notebooks' pages should hold results, not start-up notices.
 QUIET_VARIABLES = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false"}
+# Of requirements.txt, what no notebook imports: programs, tests and the report. Colab goes without.
+PROGRAMS = frozenset({
+    "gradio", "hypothesis", "ipykernel", "jupyterlab", "mypy", "nbconvert", "nbformat", "papermill", "pillow",
+    "playwright", "psycopg", "pyarrow", "pygments", "pypandoc_binary", "pytest", "pytest-timeout", "ruff", "typst",
+})  # fmt: skip
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([^#;]*)")
 
 TIER_TEXT = {
@@ -97,11 +102,28 @@ def on_colab() -> bool:
     return "google.colab" in sys.modules
 
 
+def why_no_torchaudio() -> str:
+    """Return in one line why torchaudio is not used here, or nothing where it fits the PyTorch that is there.
+
+    Both are built for one CUDA, or for CPUs alone ("+cpu"); a torchaudio that was built for another PyTorch fails to
+    import, and transformers' Wav2Vec2 with it.
+    """
+    torch, torchaudio = installed_version("torch"), installed_version("torchaudio")
+    if torch is None:
+        return "PyTorch is not installed"
+    if torchaudio is None:
+        return f"torchaudio is not installed: PyPI's fits a CUDA build of PyTorch alone (here is {torch})"
+    if torch.partition("+")[2] != torchaudio.partition("+")[2]:
+        return f"torchaudio {torchaudio} was built for another PyTorch than {torch}"
+    return ""
+
+
 def prepare() -> None:
     """Make sure that the packages of requirements.txt are there; safe to run twice.
 
-    On Colab the missing ones are installed, and only those: what Colab brings (TensorFlow, PyTorch, NumPy, ...) stays
-    in the version that is there. On other machines nothing is ever installed.
+    On Colab the missing ones are installed, and only those, without `PROGRAMS`: what Colab brings (TensorFlow, PyTorch,
+    NumPy, ...) stays in the version that is there, so that no restart is needed. On other machines nothing is ever
+    installed.
 
     Raises
     ------
@@ -112,6 +134,8 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress lines suit a report
     missing = missing_requirements()
+    if on_colab():
+        missing = [requirement for requirement in missing if requirement.name not in PROGRAMS]
     if missing and on_colab():
         _install(missing)
     elif missing:
@@ -123,14 +147,18 @@ def prepare() -> None:
 
 
 def _install(missing: list[Requirement]) -> None:
-    """Install `missing` with pip, holding every requirement that is already there at its present version."""
-    present = [(item, installed_version(item.name)) for item in requirements() if item not in missing]
-    kept = [f"{item.name}=={version}" for item, version in present if version]
+    """Install `missing` with pip, holding everything that is already there at its present version.
+
+    A pinned package may be older than its pin where the pinned one does not fit what is held: codecarbon, for example.
+    """
+    kept = sorted({f"{name}=={version}" for name, version in _installed() if name and version})
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "kept.txt"
         constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "-q", "-c", str(constraints)]
-        result = subprocess.run([*command, *(item.line for item in missing)], text=True, capture_output=True)
+        result = subprocess.run(
+            [*command, *(item.line.replace("==", "<=") for item in missing)], text=True, capture_output=True
+        )
     if result.returncode:
         raise RuntimeError(f"pip could not install the missing packages:\n{result.stderr[-2000:]}")
     importlib.invalidate_caches()
@@ -138,6 +166,11 @@ def _install(missing: list[Requirement]) -> None:
     other = [f"{item.name} {version}" for item, version in differing_requirements()]
     if other:
         sys.stdout.write(f"Kept in the versions found here, not those of requirements.txt: {', '.join(other)}.\n")
+
+
+def _installed() -> list[tuple[str, str]]:
+    """Return name and version of every distribution that is there."""
+    return [(found.metadata["Name"], found.version) for found in importlib.metadata.distributions()]
 
 
 def keep_data_on_drive(folder: Path = Path("/content/drive/MyDrive/cry-scream-detector")) -> None:

@@ -9,6 +9,8 @@ PYTHON="$ENV_DIR/bin/python"
 STAMP="$ENV_DIR/.requirements.sha256"     # written last: without it the environment is not finished
 UNFINISHED="$ENV_DIR/.setup-running"      # present while set-up runs: an environment that has it is redone
 
+TORCHAUDIO="torchaudio==2.11.1"           # works with PyTorch 2.11 and all later ones
+
 usage() {
   cat <<'TEXT'
 ./run_all.sh [quick|full]      set up what is missing, run the seven notebooks, write reports/<profile>/index.html
@@ -112,11 +114,23 @@ install_requirements() {
   [[ -z "$index" ]] || uv_arguments+=(--torch-backend cpu)
   if [[ -n "$uv" ]] && "$uv" pip install "${uv_arguments[@]}" "${arguments[@]}"; then
     with_sound_library "${arguments[@]:2}" # without -r requirements.txt
-    return
+  else
+    say "uv is not available here, or failed: installing with pip, which takes longer."
+    [[ -z "$index" ]] || arguments+=(--extra-index-url "$index")
+    install_with_pip "${arguments[@]}" || return
   fi
-  say "uv is not available here, or failed: installing with pip, which takes longer."
-  [[ -z "$index" ]] || arguments+=(--extra-index-url "$index")
-  install_with_pip "${arguments[@]}"
+  with_torchaudio "$index"
+}
+
+# torchaudio comes from where PyTorch came from: its own index, or PyPI beside a CUDA build. One that was built for
+# another PyTorch fails to import, and Wav2Vec2 with it, so that is taken out again. Without it all but a cell works.
+with_torchaudio() {
+  [[ -n "$1" ]] || has_gpu || return 0
+  install_with_pip --quiet --no-deps ${1:+--index-url "$1"} "$TORCHAUDIO" || return 0
+  if ! "$PYTHON" -c 'import torchaudio' >/dev/null 2>&1; then
+    say "torchaudio does not fit this PyTorch and is left out."
+    "$PYTHON" -m pip uninstall --quiet --yes torchaudio
+  fi
 }
 
 install_with_pip() {

@@ -25,6 +25,7 @@ DISTRIBUTIONS = {  # imported name: name in the list, where they differ
 }
 NOT_LISTED = {  # imported, and why not in the list
     "google": "there on Colab alone",
+    "torchaudio": "set-up takes it from where PyTorch came from",
     "sounddevice": "for the microphone alone; the client says how to install it",
 }
 NOT_IMPORTED = {  # listed, and what needs it

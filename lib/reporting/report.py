@@ -19,6 +19,10 @@ from lib.reporting import environment, run_info, steps
 from lib.reporting.steps import BuildError, Plan
 
 TITLE = "Crying, screaming or normal"
+LEAD = (
+    "Finds infant crying and human screams in recordings and in live sound, from when to when; everything else is "
+    "normal. It is not a safety device: it misses cries and screams and raises false alarms."
+)
 SPLIT_TITLES = {  # columns of the index's second table; a build shows those that it has
     "validation": "Validation, by group",
     "test": "Test, by group",
@@ -179,7 +183,9 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
         "subtitle": f"Report of the {info['profile']} build, {_commit(info)}",
         "synthetic": said["kind"] == "synthetic",
         "lines": [said["tier"], *said["weights"]],
-        "headline": " ".join(results.limits(report)) if rows else "No test result yet: notebook 06 has not run.",
+        "headline": " ".join([LEAD, *results.limits(report)])
+        if rows
+        else "No test result yet: notebook 06 has not run.",
         "rows": [["Measured on", "Figure, 95 % interval", "n"], *rows] if rows else [],
     }
     return pdf.write(folder / "report.pdf", chapters=[*chapters, *filter(None, appended)], front=front)

@@ -33,18 +33,8 @@ GAP_SECONDS = 0.5  # time stamps that run ahead by less are jitter; by more than
 MAX_BLOCKS = 1_000  # that wait for the sender; a source that has to wait longer loses its connection
 PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,mmsh,mmst,srt,hls,crypto,ftp,icecast"
 DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
-PERMANENT = (  # before any sound came; later they may pass, as a radio station answers "not found" while it restarts
-    *DENIED,
-    av.error.HTTPBadRequestError,
-    av.error.HTTPNotFoundError,
-    av.error.HTTPOtherClientError,
-    av.error.ProtocolNotFoundError,
-    av.error.DemuxerNotFoundError,
-    av.error.DecoderNotFoundError,
-    av.error.InvalidDataError,
-    av.error.FileNotFoundError,
-    av.error.PermissionError,
-)
+# Before any sound came; later they may pass, as a radio station answers "not found" while it restarts.
+PERMANENT = (av.error.HTTPClientError, LookupError, av.error.InvalidDataError, FileNotFoundError, PermissionError)
 ADVICE = {
     av.error.HTTPUnauthorizedError: "check user and password in the URL",
     av.error.InvalidDataError: "what it sends is no sound that FFmpeg knows",
@@ -70,7 +60,7 @@ class Source:
 
     def __init__(self, url: str, stop: threading.Event, note: Callable[[str], None]) -> None:
         self.url, self._stop, self._note = url, stop, note
-        self.shown = re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
+        self.shown = re.sub(r"//[^/]*@", "//", url).partition("?")[0]
         self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
         self._origin: float | None = None  # of the stream's time, on the monotonic clock
         self._waiting: list[np.ndarray] = []  # samples (n_samples, n_channels) that make the next block
@@ -92,11 +82,11 @@ class Source:
                 if self._stop.is_set():
                     return
                 continue
-            if isinstance(item, SourceError) and self._end:  # what came before is still wanted
-                self._note(str(item))
-                item = None
             if isinstance(item, Exception):
-                raise item
+                if not (isinstance(item, SourceError) and self._end):
+                    raise item
+                self._note(str(item))  # what came before is still wanted
+                return
             if item is None:
                 return
             yield item

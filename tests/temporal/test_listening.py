@@ -105,7 +105,7 @@ def test_a_source_that_stands_still_is_connected_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("handler", "url", "status", "programme", "says"),
     [
-        (Radio, "http://u:pw@{}/a", "401 Unauthorized", b"", "check user and password"),
+        (Radio, "http://u:p@pw@{}/a", "401 Unauthorized", b"", "check user and password"),
         (Radio, "http://{}/a", "404 Not Found", b"", "404 Not Found"),
         (Radio, "http://{}/a", "200 OK", b"<html>no sound</html>" * 100, "no sound that FFmpeg knows"),
         (Radio, "http://{}/a", "200 OK", film_alone("mpegts"), "no sound track"),

@@ -10,6 +10,7 @@ import pytest
 from audio_bytes import opus, pages, tone, wav, written
 
 from lib import audio
+from lib.inference import Classifier, run_inference
 
 DATA_DIR = Path(__file__).resolve().parents[1] / "data"
 CASES = {
@@ -39,6 +40,18 @@ def test_what_players_play_is_read(name):
     assert CASES[name][1] in remarks
     assert bool(remarks) == bool(CASES[name][1])
     assert np.sqrt(np.square(audio.load(DATA_DIR / name)).mean()) > 0.01  # the cry, no silence
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier.load()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_cry_in_it_is_found(classifier, name):
+    found = run_inference(DATA_DIR / name, classifier=classifier)
+    assert found.label == "crying"
+    assert found.events[-1].offset_seconds == pytest.approx(CASES[name][0], abs=0.5)
 
 
 def test_a_cry_behind_a_header_that_ends_in_silence_is_read(tmp_path):

@@ -77,6 +77,19 @@ def _is_bad_audio(error: Exception) -> bool:
     return isinstance(error, AudioError | StoreError | WrongLength)
 
 
+@contextlib.contextmanager
+def _rejecting() -> Iterator[list[str]]:
+    """Turn the error of a bad chunk into its reason, in the list; let the others pass."""
+    reasons: list[str] = []
+    try:
+        yield reasons
+    except Exception as error:
+        told = _as_application_error(error)
+        if not (isinstance(told, ApplicationError) and told.non_retryable):
+            raise
+        reasons.append(f"{told.type}: {told.message}"[:300])
+
+
 def observed(function: Activity) -> Activity:
     """Add heartbeats, metrics and the two kinds of errors to an activity."""
     name = function.__name__
@@ -110,6 +123,9 @@ class StoreActivities:
     @observed
     def store(self, stored: shared.StoreInput) -> None:
         """Write outcome, event changes and summary in one transaction; then release the chunk's audio."""
+        self._store(stored)
+
+    def _store(self, stored: shared.StoreInput) -> None:
         self._results.store(stored)
         if stored.outcome is not None:
             _count(stored.outcome)
@@ -117,6 +133,13 @@ class StoreActivities:
         for change in stored.changes:
             metrics.EVENTS.labels(change.kind).inc()
         LOG.info("stored", extra={"fields": _log_fields(stored)})
+
+    @activity.defn(name="store_round")
+    @observed
+    def store_round(self, given: list[shared.StoreInput]) -> None:
+        """Store what a round of chunks gave, each by itself: done again it changes nothing."""
+        for stored in given:
+            self._store(stored)
 
     def _release(self, stored: shared.StoreInput) -> None:
         sequence = shared.WHOLE_RECORDING if stored.outcome is None else stored.outcome.sequence
@@ -183,6 +206,22 @@ class InferenceActivities:
     @observed
     def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
         """Verify the hash, decode, bring to 16 kHz mono, check, measure; store the result if it is not the chunk."""
+        return self._preprocess(given)
+
+    @activity.defn(name="preprocess_round")
+    @observed
+    def preprocess_round(self, given: shared.PreprocessRound) -> list[shared.PreparedChunk]:
+        """Preprocess several chunks of a stream; a bad one is named and costs no other."""
+        prepared = []
+        for chunk in given.chunks:
+            with _rejecting() as reasons:
+                found = self._preprocess(shared.PreprocessInput(given.stream_id, chunk))
+                other = None if found.chunk == chunk else found.chunk
+                prepared.append(shared.PreparedChunk(chunk.sequence, other, found.health))
+            prepared += [shared.PreparedChunk(chunk.sequence, reason=reason) for reason in reasons]
+        return prepared
+
+    def _preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
         from lib import audio, config
         from lib.waveforms import clipped_share, level_range_db
         from temporal_workflow.chunks import put_waveform
@@ -212,6 +251,22 @@ class InferenceActivities:
     @observed
     def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
         """Classify one prepared chunk with the ensemble, and its frames with the detector if there is one."""
+        return self._classify(given)
+
+    @activity.defn(name="classify_round")
+    @observed
+    def classify_round(self, given: shared.ClassifyRound) -> list[shared.ClassifiedChunk]:
+        """Classify several prepared chunks; a bad one is named and costs no other."""
+        classified, version = [], given.settings_version
+        for chunk in given.chunks:
+            with _rejecting() as reasons:
+                result = self._classify(shared.ClassifyInput(chunk, version))
+                version = result.settings_version or version
+                classified.append(shared.ClassifiedChunk(chunk.sequence, result))
+            classified += [shared.ClassifiedChunk(chunk.sequence, reason=reason) for reason in reasons]
+        return classified
+
+    def _classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
         from lib import audio
 
         chunk = given.chunk

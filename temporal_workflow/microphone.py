@@ -1,27 +1,38 @@
-"""Chunks from the live microphone, through the optional package sounddevice."""
+"""Chunks from the live microphone, through the optional package sounddevice.
+
+The device is read by a thread of its own, so that a slow sender costs no sound. Times follow the clock: sound that
+the device dropped is a gap, and what comes later stays at its true time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
+import soxr
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.chunks import CONTEXT_SAMPLES, put_waveform
+from temporal_workflow.chunks import RATE, live_parts, put_part
 from temporal_workflow.store import ChunkStore
 
 BLOCK_SECONDS = 0.5
+OVERFLOW_SECONDS, LATE_SECONDS = 0.05, 1.0  # behind the clock: lost where the device says so, and in any case
+MAX_BLOCKS = 600  # that wait for the sender: five minutes; then the device overflows
 
 
 class NoMicrophone(OSError):  # noqa: N818 - named for what is wrong
-    """No microphone, or no package to read it with; the message says what to do."""
+    """No microphone, no package to read it with, or it went away; the message says what to do."""
 
 
 def open_microphone(device: str | None = None) -> Any:
-    """Return sounddevice's input stream: mono float32 at 16 kHz, not yet started.
+    """Return sounddevice's input stream, not yet started: mono float32 at 16 kHz, or at the device's own rate.
 
     Raises
     ------
@@ -34,16 +45,74 @@ def open_microphone(device: str | None = None) -> Any:
         raise NoMicrophone("the microphone needs the package sounddevice: pip install sounddevice.") from None
     except OSError as error:
         raise NoMicrophone(f"sounddevice finds no PortAudio ({error}): apt-get install libportaudio2.") from None
-    try:
+
+    def opened(rate_hz: float) -> Any:
+        n_block = round(BLOCK_SECONDS * rate_hz)
         return sounddevice.InputStream(
-            samplerate=config.SAMPLE_RATE_HZ,
-            channels=1,
-            dtype="float32",
-            blocksize=round(BLOCK_SECONDS * config.SAMPLE_RATE_HZ),
-            device=device,
+            samplerate=rate_hz, channels=1, dtype="float32", blocksize=n_block, device=device
         )
+
+    try:
+        try:
+            return opened(config.SAMPLE_RATE_HZ)
+        except sounddevice.PortAudioError:  # many devices know 44.1 and 48 kHz alone
+            return opened(sounddevice.query_devices(device, "input")["default_samplerate"])
     except (sounddevice.PortAudioError, ValueError) as error:
         raise NoMicrophone(f"no microphone can be opened ({error}): `python -m sounddevice` lists devices.") from None
+
+
+class Recorder:
+    """Reads a microphone in a thread of its own until `stop` is set.
+
+    `microphone` is what `open_microphone` returns: a context manager with `read(n_samples)` -> (samples (n, 1), bool).
+    """
+
+    def __init__(self, microphone: Any, stop: threading.Event) -> None:
+        self.error: Exception | None = None  # what ended the recording
+        self._microphone, self._stop = microphone, stop
+        self._rate_hz = getattr(microphone, "samplerate", RATE)
+        self._queue: queue.Queue[tuple[float, np.ndarray] | None] = queue.Queue(MAX_BLOCKS)
+
+    def blocks(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield (start in seconds by the clock, 16 kHz waveform) until `stop` is set or the device fails."""
+        thread = threading.Thread(target=self._run, daemon=True, name="microphone")
+        thread.start()
+        yield from iter(self._queue.get, None)
+        thread.join()
+
+    def _run(self) -> None:
+        try:
+            with self._microphone:
+                for start, samples in self._at_16_khz():
+                    self._queue.put((start, samples))
+        except Exception as error:  # PortAudioError, of a package that need not be there
+            self.error = NoMicrophone(f"the microphone is gone ({error}): plug it in and start again.")
+        self._queue.put(None)
+
+    def _at_16_khz(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Resample what was read without a gap as one piece."""
+        resampler, start, n_done = None, 0.0, 0
+        for seconds, samples in self._read():
+            if resampler is None or seconds is not None:
+                resampler, start, n_done = soxr.ResampleStream(self._rate_hz, RATE, 1), seconds or 0.0, 0
+            block = samples if self._rate_hz == RATE else resampler.resample_chunk(samples)
+            yield start + n_done / RATE, np.clip(block, -1, 1)
+            n_done += len(block)
+
+    def _read(self) -> Iterator[tuple[float | None, np.ndarray]]:
+        """Yield blocks as the device gives them, the first one after a gap with its start by the clock."""
+        n_block = round(BLOCK_SECONDS * self._rate_hz)
+        began, read_seconds, usual = time.monotonic(), 0.0, None
+        while not self._stop.is_set():
+            samples, overflowed = self._microphone.read(n_block)
+            waiting = getattr(self._microphone, "read_available", 0) / self._rate_hz
+            late = time.monotonic() - began - read_seconds - len(samples) / self._rate_hz - waiting
+            usual = late if usual is None else usual  # what the device needs to start
+            jump = late - usual if late - usual > (OVERFLOW_SECONDS if overflowed else LATE_SECONDS) else 0.0
+            usual += 0 if jump else 0.05 * (late - usual)  # two clocks never run alike
+            read_seconds += jump
+            yield (read_seconds if jump else None), np.nan_to_num(samples[:, 0]).astype(np.float32)
+            read_seconds += len(samples) / self._rate_hz
 
 
 async def record(
@@ -51,28 +120,27 @@ async def record(
     *,
     stream_id: str,
     microphone: Any,
+    stop: threading.Event,
     chunk_seconds: float = 10.0,
     max_chunks: int | None = None,
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Yield one chunk after the other until `max_chunks`, or until the task is cancelled.
+    """Yield one chunk after the other until `max_chunks`, or until `stop` is set: then the sound in hand is the last.
 
-    `microphone` is what `open_microphone` returns: a context manager with `read(n_samples)` -> (samples (n, 1), bool).
+    Raises
+    ------
+    NoMicrophone
+        If the device fails, once the sound in hand was given.
     """
-    n_samples = round(chunk_seconds * config.SAMPLE_RATE_HZ)
-    context = np.empty(0, np.float32)
-    sequence = 0
-    with microphone:
-        while max_chunks is None or sequence < max_chunks:
-            samples, _overflowed = await asyncio.to_thread(microphone.read, n_samples)
-            waveform = np.concatenate([context, np.clip(np.nan_to_num(samples[:, 0]), -1, 1).astype(np.float32)])
-            yield await asyncio.to_thread(
-                put_waveform,
-                store,
-                waveform,
-                stream_id=stream_id,
-                sequence=sequence,
-                start_seconds=sequence * chunk_seconds,
-                n_context_samples=len(context),
-            )
-            context = waveform[-CONTEXT_SAMPLES:]
-            sequence += 1
+    recorder = Recorder(microphone, stop)
+    found = live_parts(recorder.blocks(), chunk_seconds=chunk_seconds)
+    try:
+        for sequence in itertools.islice(itertools.count(), max_chunks):
+            part = await asyncio.to_thread(next, found, None)
+            if part is None:
+                break
+            yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
+    finally:
+        stop.set()
+    await asyncio.to_thread(list, found)  # until the device is closed
+    if recorder.error is not None:
+        raise recorder.error

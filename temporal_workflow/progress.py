@@ -12,21 +12,20 @@ from lib.config import LEVEL_FLOOR_DB, STILL_DB
 from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
 from temporal_workflow import shared
 
-SAME_SECONDS = 0.01  # times that are no further apart are the same
-
 
 class StreamProgress:
     """Accepts chunks in any order, any number of times; applies their outcomes once and in order.
 
-    `state` is what earlier runs left; it is changed in place. `reports_health`: not where an older run is replayed.
+    `state` is what earlier runs left; it is changed in place. `replays_old`: a run of a version without
+    rounds and health goes on as it decided before.
     """
 
     def __init__(
-        self, settings: shared.StreamSettings, state: shared.StreamState, *, reports_health: bool = True
+        self, settings: shared.StreamSettings, state: shared.StreamState, *, replays_old: bool = False
     ) -> None:
         self.settings = settings
         self.state = state
-        self._reports_health = reports_health
+        self._replays_old = replays_old
         _take_over_old_events(state)
         self.tracker = EventTracker(self._event_settings(), state.tracker)
         self.in_flight: set[int] = set()
@@ -51,6 +50,9 @@ class StreamProgress:
         else:
             state.seen.append(chunk.sequence)
         state.pending.append(chunk)
+        state.hashes[str(chunk.sequence)] = shared.short_hash(chunk.sha256)
+        if len(state.hashes) > shared.MAX_HASHES:
+            del state.hashes[min(state.hashes, key=int)]
         return True
 
     def is_late(self, chunk: shared.ChunkReference) -> bool:
@@ -68,11 +70,23 @@ class StreamProgress:
         self.in_flight.add(chunk.sequence)
         return chunk
 
+    def start_round(self, n_chunks: int) -> list[shared.ChunkReference]:
+        """Return the next chunks, in the order in which they came, and count them as in flight."""
+        chunks, self.state.pending[:n_chunks] = self.state.pending[:n_chunks], []
+        self.in_flight |= {chunk.sequence for chunk in chunks}
+        return chunks
+
+    def give_back(self, chunks: list[shared.ChunkReference]) -> None:
+        """Put chunks that were not worked on back to the head of the queue."""
+        self.state.pending[:0] = chunks
+        self.in_flight -= {chunk.sequence for chunk in chunks}
+
     def record(self, outcome: shared.ChunkOutcome, *, now: float) -> None:
         """Count an outcome and apply everything that is now in order; event changes go to the outbox."""
         state = self.state
         if outcome.status == shared.REJECTED:
             state.n_rejected += 1
+            state.reason = outcome.reason
         else:
             state.n_classified += 1
             state.n_by_label[outcome.label] = state.n_by_label.get(outcome.label, 0) + 1
@@ -119,20 +133,28 @@ class StreamProgress:
         return changes
 
     def has_gap(self) -> bool:
-        """Return whether the next sequence is missing although a later one, or the end, is known."""
+        """Return whether the next sequence is missing although a later one is done, or the end is known."""
         state = self.state
-        return state.next_sequence not in state.seen and (bool(state.seen) or state.next_sequence < state.end)
+        if self._replays_old:
+            return state.next_sequence not in state.seen and (bool(state.seen) or state.next_sequence < state.end)
+        return bool(state.waiting) or (state.next_sequence < state.end and not state.pending and not self.in_flight)
 
     def skip_gap(self, *, now: float) -> None:
         """Declare everything up to the next known sequence missing and go on."""
         state = self.state
+        if state.next_sequence in state.seen:  # it is being worked on
+            return
         stop = min(state.seen, default=state.end)
         state.missing = [*state.missing, [state.next_sequence, stop - 1]][-shared.MAX_GAP_RANGES :]
         state.next_sequence = stop
         self._apply(now)
 
-    def finish(self, n_chunks: int) -> None:
-        """Note that the stream ends after `n_chunks` chunks; a smaller number than already seen is ignored."""
+    def finish(self, n_chunks: int, interrupted: str = "") -> None:
+        """Note that the stream ends after `n_chunks` chunks; a smaller number than already seen is ignored.
+
+        `interrupted`: why it ends before its time.
+        """
+        self.state.interrupted = interrupted[:300]
         self.state.end = max(n_chunks, self.state.next_sequence, *(sequence + 1 for sequence in self.state.seen), 0)
 
     def is_finished(self) -> bool:
@@ -158,7 +180,7 @@ class StreamProgress:
             last_label=state.last_label,
             label=state.label,
             seconds=state.seconds,
-            remarks=state.remarks,
+            remarks=self._remarks(),
             problem_seconds={problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
         )
 
@@ -178,13 +200,22 @@ class StreamProgress:
             n_runs=state.n_runs,
             problems=list(state.problems.values()),
             level_db=state.level_db,
+            hashes=state.hashes,
         )
+
+    def _remarks(self) -> list[str]:
+        """Return what is odd about the recording, and what was wrong with the stream for how long."""
+        state = self.state
+        found = [f"{problem} for {seconds:.1f} s" for problem, seconds in state.problem_seconds.items()]
+        found += [f"a chunk was rejected: {state.reason}"] * bool(state.reason)
+        found += [f"interrupted: {state.interrupted}"] * bool(state.interrupted)
+        return [*state.remarks, *found]
 
     def _name_of_state(self) -> str:
         if self.state.abandoned:
             return "abandoned"
         if self._is_complete():
-            return "finished"
+            return "interrupted" if self.state.interrupted else "finished"
         return "silent" if self.state.silent else "running"
 
     def _is_complete(self) -> bool:
@@ -235,10 +266,10 @@ class StreamProgress:
     def _watch_health(self, outcome: shared.WaitingOutcome) -> None:
         """Raise and end problems by the next chunk in order."""
         start, stop, state = outcome.start_seconds, outcome.stop_seconds, self.state
-        lost = start - state.seconds > SAME_SECONDS
+        lost = start - state.seconds > shared.SAME_SECONDS
         self._set_problem(shared.SOUND_LOST, is_on=lost, since=state.seconds, until=start)
         state.unclassified_seconds += stop - start if outcome.status == shared.REJECTED else -state.unclassified_seconds
-        failing = state.unclassified_seconds >= self.settings.unclassified_seconds - SAME_SECONDS
+        failing = state.unclassified_seconds >= self.settings.unclassified_seconds - shared.SAME_SECONDS
         self._set_problem(shared.UNCLASSIFIED, is_on=failing, since=stop - state.unclassified_seconds, until=stop)
         if outcome.health is not None:
             self._watch_level(outcome.health, since=start, until=stop)
@@ -252,14 +283,14 @@ class StreamProgress:
         state.still = [low, high, seconds + until - since] if shared.NO_SIGNAL in problems else []
         state.level_db = health.high_db
         still_seconds = state.still[2] if state.still else 0.0
-        is_still = still_seconds >= self.settings.still_seconds - SAME_SECONDS
+        is_still = still_seconds >= self.settings.still_seconds - shared.SAME_SECONDS
         self._set_problem(shared.NO_SIGNAL, is_on=is_still, since=until - still_seconds, until=until)
         self._set_problem(shared.CLIPPING, is_on=shared.CLIPPING in problems, since=since, until=until)
 
     def _set_problem(self, problem: str, *, is_on: bool, since: float, until: float) -> None:
         """Raise a problem, go on with it or end it, and count its seconds."""
         state, known = self.state, self.state.problems.get(problem)
-        if not self._reports_health or not (is_on or known):
+        if self._replays_old or not (is_on or known):
             return
         if known is None:
             state.tracker.n_events += 1
@@ -275,7 +306,7 @@ class StreamProgress:
     def _end_problems(self) -> None:
         """End the stream's problems; a whole stream of silence is no signal, however short."""
         state = self.state
-        if state.still and state.still[1] <= LEVEL_FLOOR_DB and state.still[2] >= state.seconds - SAME_SECONDS:
+        if state.still and state.still[1] <= LEVEL_FLOOR_DB and state.still[2] >= state.seconds - shared.SAME_SECONDS:
             self._set_problem(shared.NO_SIGNAL, is_on=True, since=0.0, until=state.seconds)
         for known in state.problems.values():
             self._tell(replace(known, kind="RESUMED"))

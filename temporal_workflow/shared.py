@@ -24,6 +24,7 @@ SOUND_LOST = "sound lost"  # a gap in the stream: overflow, an interrupted sourc
 UNCLASSIFIED = "nothing classified"  # every chunk is rejected, or none is done
 SENDER_SILENT = "sender silent"  # no chunk for longer than expected; of kind SILENT
 ALERT_KINDS = ("START", "SUSTAINED", "END", "SILENT", "HEALTH", "RESUMED")  # what someone may be told about
+SAME_SECONDS = 0.01  # times that are no further apart are the same
 CLIPPED_SHARE = 0.001  # of a chunk's samples at full scale
 WHOLE_RECORDING = -1  # sequence under which a file stands in the chunk store
 
@@ -34,9 +35,12 @@ CHUNK_EVENTS = EventSettings.create(on=0.5, off=0.35)  # for classifiers without
 MAX_MESSAGE_BYTES = 16_000  # the size guard refuses a larger payload; an argument over 2 MB would hang a workflow
 CHUNKS_PER_RUN = 500  # then continue-as-new, unless Temporal suggests it or the history is long before that
 HISTORY_EVENTS_PER_RUN = 2_500  # a new worker replays them in about 1 s, within WORKFLOW_TASK_TIMEOUT
-WINDOW = 8  # chunks in flight at a time
+WINDOW = 8  # chunks of a file in flight at a time
+CHUNKS_PER_ROUND = 4  # of a stream that are worked on together; their messages must stay small
+ROUNDS_PER_RUN = 100  # about 22 history events each
 MAX_PENDING = 32  # accepted chunks that wait for a slot; each is about 300 bytes of the state carried on
 MAX_AHEAD = 32  # how far past the first missing chunk a sequence may run
+MAX_HASHES = 48  # of chunks, kept to refuse other content under the same sequence
 MAX_GAP_RANGES = 64  # older gaps are forgotten: their chunks count as duplicates if they come after all
 MAX_CHANGES = 40  # event changes in one message
 
@@ -74,6 +78,11 @@ class ChunkReference:
     def stop_seconds(self) -> float:
         """End of the chunk in the stream."""
         return self.start_seconds + self.n_samples / self.sample_rate_hz
+
+
+def short_hash(sha256: str) -> str:
+    """Return enough of a hash to tell one chunk from another."""
+    return sha256[:8]
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,41 @@ class ClassifyResult:
 
 
 @dataclass(frozen=True)
+class PreprocessRound:
+    """The next chunks of a stream."""
+
+    stream_id: str
+    chunks: list[ChunkReference]
+
+
+@dataclass(frozen=True)
+class PreparedChunk:
+    """One chunk of a round after preprocessing, or why it is rejected."""
+
+    sequence: int
+    chunk: ChunkReference | None = None  # where it is another one than was sent
+    health: ChunkHealth | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ClassifyRound:
+    """Prepared chunks, and the event settings that the workflow has already."""
+
+    chunks: list[ChunkReference]
+    settings_version: str = ""
+
+
+@dataclass(frozen=True)
+class ClassifiedChunk:
+    """One chunk of a round after classification, or why it is rejected."""
+
+    sequence: int
+    result: ClassifyResult | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ChunkOutcome:
     """One row of the results table."""
 
@@ -218,6 +262,13 @@ class StreamSummary:
     remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
     label: str = "normal"  # of the strongest event that has ended
     problem_seconds: dict[str, float] = field(default_factory=dict)  # of the stream, by problem
+
+    def fault(self) -> str:
+        """Return why this tells nothing about the sound: none arrived, or none was classified; else nothing."""
+        if not self.n_classified:
+            return UNCLASSIFIED if self.n_chunks else "nothing was sent"
+        heard = self.seconds - self.problem_seconds.get(SOUND_LOST, 0.0) - self.problem_seconds.get(NO_SIGNAL, 0.0)
+        return "no sound arrived" if heard <= SAME_SECONDS else ""
 
 
 @dataclass(frozen=True)
@@ -306,6 +357,8 @@ class StreamState:
     still: list[float] = field(default_factory=list)  # lowest and highest level, seconds of a level that does not move
     unclassified_seconds: float = 0.0  # since the last classified chunk
     level_db: float | None = None
+    reason: str = ""  # of the last rejected chunk
+    hashes: dict[str, str] = field(default_factory=dict)  # by sequence, of those known and a few before them
     remarks: list[str] = field(default_factory=list)
 
 
@@ -349,6 +402,7 @@ class StreamStatus:
     n_runs: int
     problems: list[EventChange] = field(default_factory=list)  # open ones, of kind HEALTH or SILENT
     level_db: float | None = None  # highest of the newest chunk applied
+    hashes: dict[str, str] = field(default_factory=dict)  # by sequence, of what was accepted last; see `short_hash`
 
 
 @dataclass(frozen=True)

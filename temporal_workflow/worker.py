@@ -53,7 +53,7 @@ def orchestration_worker(client: Client, results: ResultsTable, chunks: ChunkSto
         client,
         task_queue=shared.ORCHESTRATION_QUEUE,
         workflows=[MonitorStreamWorkflow, ClassifyFileWorkflow],
-        activities=[activities.store],
+        activities=[activities.store, activities.store_round],
         activity_executor=ThreadPoolExecutor(STORE_SLOTS, thread_name_prefix="store"),
         max_concurrent_activities=STORE_SLOTS,
         sticky_queue_schedule_to_start_timeout=shared.STICKY_TIMEOUT,
@@ -67,7 +67,13 @@ def inference_worker(client: Client, inference: InferenceActivities, *, slots: i
     return Worker(
         client,
         task_queue=shared.INFERENCE_QUEUE,
-        activities=[inference.preprocess, inference.classify, inference.cut],
+        activities=[
+            inference.preprocess_round,
+            inference.classify_round,
+            inference.cut,
+            inference.preprocess,
+            inference.classify,
+        ],
         activity_executor=ThreadPoolExecutor(slots, thread_name_prefix="inference"),
         max_concurrent_activities=slots,
         max_heartbeat_throttle_interval=shared.HEARTBEAT_EVERY,

@@ -29,7 +29,12 @@ Result = TypeVar("Result")
 
 @workflow.defn
 class MonitorStreamWorkflow:
-    """One live stream, for as long as it lasts: a signal per chunk, continue-as-new every few hundred."""
+    """One live stream, for as long as it lasts: a signal per chunk, continue-as-new every few hundred.
+
+    Signals wait in an inbox; one coroutine takes them in their order, a round at a time, and waits for each step of a
+    round before the next. So the order of commands follows from the order of events alone: a worker that stood still
+    may have seen the same events in other workflow tasks than a replay, which hands over signals before results.
+    """
 
     @workflow.init
     def __init__(self, stream: shared.MonitorStreamInput) -> None:
@@ -37,11 +42,57 @@ class MonitorStreamWorkflow:
         self._progress = self._pipeline.progress
         self._settings = stream.settings
         self._last_chunk_at = workflow.now().timestamp()
+        self._inbox: list[shared.ChunkReference] = []
+        self._announced: tuple[int, str] | None = None  # the end of the stream, and why if before its time
 
     @workflow.run
     async def run(self, stream: shared.MonitorStreamInput) -> shared.StreamSummary:
         """Classify chunks as they come until the sender says that it is done."""
         watches = [asyncio.create_task(self._watch_gaps()), asyncio.create_task(self._watch_sender())]
+        if self._pipeline.replays_old:
+            await self._run_as_before(stream)
+        else:
+            await self._run_rounds(stream)
+        for watch in watches:
+            watch.cancel()
+        self._progress.end_events()
+        summary = self._progress.summary("stream")
+        await self._pipeline.flush(summary=summary)
+        return summary
+
+    async def _run_rounds(self, stream: shared.MonitorStreamInput) -> None:
+        while True:
+            self._take()
+            if self._progress.is_finished():
+                return
+            if self._pipeline.is_run_long():
+                self._take(every=True)
+                await self._pipeline.drain()
+                workflow.continue_as_new(shared.MonitorStreamInput(stream.settings, self._progress.state))
+            if self._progress.state.pending:
+                await self._pipeline.run_round()
+            elif self._progress.state.outbox:
+                await self._pipeline.flush()
+            else:
+                await workflow.wait_condition(self._has_news)
+
+    def _take(self, *, every: bool = False) -> None:
+        """Accept chunks from the inbox, as many as a round takes or every one; then the end, once all are accepted."""
+        state = self._progress.state
+        while self._inbox and (every or len(state.pending) < shared.CHUNKS_PER_ROUND):
+            self._progress.accept(self._inbox.pop(0))
+            if state.silent:
+                self._progress.raise_silence(is_silent=False)
+        if self._announced is not None and not self._inbox:
+            self._progress.finish(*self._announced)
+            self._announced = None
+
+    def _has_news(self) -> bool:
+        waiting = bool(self._inbox) or self._announced is not None or bool(self._progress.state.outbox)
+        return waiting or self._progress.is_finished()
+
+    async def _run_as_before(self, stream: shared.MonitorStreamInput) -> None:
+        """Go on as versions without rounds did, which started this run."""
         while not self._progress.is_finished():
             await workflow.wait_condition(self._has_work)
             if self._pipeline.is_run_long():
@@ -51,30 +102,34 @@ class MonitorStreamWorkflow:
                 self._pipeline.start()
             if self._must_flush():
                 await self._pipeline.flush()
-        for watch in watches:
-            watch.cancel()
-        self._progress.end_events()
-        summary = self._progress.summary("stream")
-        await self._pipeline.flush(summary=summary)
-        return summary
 
     @workflow.signal
     def add_chunk(self, chunk: shared.ChunkReference) -> None:
         """Take one chunk; sent twice or out of order it changes nothing."""
         self._last_chunk_at = workflow.now().timestamp()
+        if not self._pipeline.replays_old:
+            self._inbox.append(chunk)
+            return
         if self._progress.state.silent:
             self._progress.raise_silence(is_silent=False)
         self._progress.accept(chunk)
 
     @workflow.signal
-    def finish(self, n_chunks: int) -> None:
-        """Note that the stream ends after `n_chunks` chunks."""
-        self._progress.finish(n_chunks)
+    def finish(self, n_chunks: int, interrupted: str = "") -> None:
+        """Note that the stream ends after `n_chunks` chunks, and why if that is before its time."""
+        if self._pipeline.replays_old:
+            self._progress.finish(n_chunks, interrupted)
+        else:
+            self._announced = n_chunks, interrupted
 
     @workflow.query
     def status(self) -> shared.StreamStatus:
         """Return counts, last label, open events, lag, and which sequences are known."""
-        return self._progress.status()
+        status = self._progress.status()
+        taken = {str(chunk.sequence): shared.short_hash(chunk.sha256) for chunk in self._inbox}
+        known = sorted({*status.seen, *(chunk.sequence for chunk in self._inbox)})
+        n_pending = status.n_pending + len(self._inbox)
+        return replace(status, seen=known, n_pending=n_pending, hashes={**taken, **status.hashes})
 
     def _has_work(self) -> bool:
         ready = self._progress.can_start() or self._must_flush()
@@ -142,16 +197,23 @@ class ClassifyFileWorkflow:
                 workflow.continue_as_new(replace(file, state=progress.state))
             for chunk in await self._cut(file):
                 progress.accept(chunk)
-            while progress.state.pending:
-                await workflow.wait_condition(progress.can_start)
-                self._pipeline.start()
-            await workflow.wait_condition(lambda: not progress.in_flight)
+            if self._pipeline.replays_old:
+                await self._classify_as_before()
+            else:
+                n_lanes = max(1, file.settings.window // shared.CHUNKS_PER_ROUND)
+                await asyncio.gather(*(self._pipeline.run_lane() for _ in range(n_lanes)))
             while progress.state.outbox:
                 await self._pipeline.flush()
         progress.end_events()
         summary = progress.summary("file")
         await self._pipeline.flush(summary=summary, audio=(file.recording.sha256,))
         return summary
+
+    async def _classify_as_before(self) -> None:
+        while self._progress.state.pending:
+            await workflow.wait_condition(self._progress.can_start)
+            self._pipeline.start()
+        await workflow.wait_condition(lambda: not self._progress.in_flight)
 
     @workflow.query
     def status(self) -> shared.StreamSummary:
@@ -184,13 +246,90 @@ class ChunkPipeline:
     """What both workflows share: progress, a bounded number of chunks in flight, and the store at the end of each."""
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState | None) -> None:
-        reports_health = workflow.patched("health")
-        self.progress = StreamProgress(settings, state or shared.StreamState(), reports_health=reports_health)
+        self.replays_old = not workflow.patched("rounds")
+        self.progress = StreamProgress(settings, state or shared.StreamState(), replays_old=self.replays_old)
         self._settings = settings
-        self._n_started = 0
+        self._n_started = self._n_rounds = 0
+        self._n_alone = 0  # chunks to be worked on one at a time: a round with them was lost
+
+    async def run_lane(self) -> None:
+        """Run one round after the other until no chunk is left."""
+        while self.progress.state.pending:
+            await self.run_round()
+
+    async def run_round(self) -> None:
+        """Preprocess, classify and store the next chunks: one command at a time.
+
+        What was done is read from the results, not from what is remembered: a replay may take more chunks into the
+        round than the worker did that saw their signals later.
+        """
+        chunks = self.progress.start_round(1 if self._n_alone else shared.CHUNKS_PER_ROUND)
+        self._n_alone = max(0, self._n_alone - 1)
+        self._n_rounds += 1
+        try:
+            found = await self._classify_round({chunk.sequence: chunk for chunk in chunks})
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            found = [self._rejected(chunk, _reason(error), keep_audio=True) for chunk in chunks]
+            if len(chunks) > 1:
+                self._n_alone, found = len(chunks), []
+        for stored in found:
+            assert stored.outcome is not None
+            self.progress.record(stored.outcome, now=workflow.now().timestamp())
+        done = {stored.outcome.sequence for stored in found if stored.outcome}
+        self.progress.give_back([chunk for chunk in chunks if chunk.sequence not in done])
+        if found:
+            found[-1] = replace(found[-1], changes=self.progress.take_changes())
+            await _store(found)
+        self._n_started += len(done)
+        self.progress.in_flight -= done
+
+    async def _classify_round(self, chunks: dict[int, shared.ChunkReference]) -> list[shared.StoreInput]:
+        given = shared.PreprocessRound(workflow.info().workflow_id, list(chunks.values()))
+        prepared = await _infer(
+            "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT
+        )
+        found = [self._rejected(chunks[p.sequence], p.reason) for p in prepared if p.reason]
+        good = {p.sequence: p for p in prepared if not p.reason}
+        ready = [good[n].chunk or chunks[n] for n in good]
+        version = self.progress.state.settings_version
+        classified = await _infer(
+            "classify_round",
+            shared.ClassifyRound(ready, version),
+            list[shared.ClassifiedChunk],
+            timeout=shared.CLASSIFY_TIMEOUT,
+        )
+        for each in classified:
+            chunk = chunks[each.sequence]
+            if each.result is None:
+                found.append(self._rejected(chunk, each.reason))
+            else:
+                found.append(self._classified(chunk, good[each.sequence], each.result))
+        return sorted(found, key=lambda stored: stored.outcome.sequence if stored.outcome else 0)
+
+    def _classified(
+        self, chunk: shared.ChunkReference, prepared: shared.PreparedChunk, result: shared.ClassifyResult
+    ) -> shared.StoreInput:
+        if result.settings is not None:
+            self.progress.use_settings(result.settings, result.settings_version)
+        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
+        late = self.progress.is_late(chunk)
+        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, health=prepared.health, **found)
+        audio = sorted({chunk.sha256, (prepared.chunk or chunk).sha256})
+        return self._stored(outcome, audio, keep_audio=False)
+
+    def _rejected(self, chunk: shared.ChunkReference, reason: str, *, keep_audio: bool = False) -> shared.StoreInput:
+        """Return what is stored about a bad chunk; what failed because of our code is kept for a corrected one."""
+        outcome = _outcome(chunk, late=self.progress.is_late(chunk), status=shared.REJECTED, reason=reason)
+        return self._stored(outcome, [chunk.sha256], keep_audio=keep_audio)
+
+    def _stored(self, outcome: shared.ChunkOutcome, audio: list[str], *, keep_audio: bool) -> shared.StoreInput:
+        keep_audio = keep_audio or self._settings.keep_audio
+        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=audio, keep_audio=keep_audio)
 
     def start(self) -> None:
-        """Start the earliest pending chunk."""
+        """Start the earliest pending chunk, as versions without rounds did."""
         self._n_started += 1
         chunk = self.progress.start_next()
         asyncio.get_running_loop().create_task(self._process(chunk))
@@ -209,10 +348,11 @@ class ChunkPipeline:
 
     def is_run_long(self) -> bool:
         """Return whether it is time for continue-as-new."""
-        info = workflow.info()
+        info, long = workflow.info(), self._n_started >= self._settings.chunks_per_run
+        limit = shared.HISTORY_EVENTS_PER_RUN * (1 if self.replays_old else 2)  # rounds are counted: that is exact
         n_events = info.get_current_history_length()
-        long = n_events >= shared.HISTORY_EVENTS_PER_RUN or info.is_continue_as_new_suggested()
-        return long or self._n_started >= self._settings.chunks_per_run
+        long = long or self._n_rounds >= shared.ROUNDS_PER_RUN
+        return long or n_events >= limit or info.is_continue_as_new_suggested()
 
     async def drain(self) -> None:
         """Wait until nothing is in flight, no handler runs and every event change is stored."""
@@ -286,10 +426,10 @@ async def _infer(name: str, given: object, result: type[Result], *, timeout: tim
                 raise
 
 
-async def _store(stored: shared.StoreInput) -> None:
+async def _store(stored: shared.StoreInput | list[shared.StoreInput]) -> None:
     """Write to the results table; this never gives up, so nothing that was classified is lost."""
     await workflow.execute_activity(
-        "store",
+        "store_round" if isinstance(stored, list) else "store",
         stored,
         task_queue=shared.ORCHESTRATION_QUEUE,
         start_to_close_timeout=shared.STORE_TIMEOUT,

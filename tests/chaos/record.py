@@ -49,8 +49,21 @@ async def record(service: Service) -> dict[str, str]:
     soundfile.write(path, np.concatenate([tone(PITCH_HZ[label]) for label in LABELS]), config.SAMPLE_RATE_HZ)
     handle = await submit_file(client, service.settings, path)
     await handle.result()
-    found = {f"frames-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
-    return {**found, "frames-file-run-1": _text((await histories(client, handle.id))[0])}
+    found = {f"rounds-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
+    found["rounds-file-run-1"] = _text((await histories(client, handle.id))[0])
+    return {**found, "rounds-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
+
+
+async def _busy(service: Service) -> str:
+    """Send chunks while others are worked on, so that signals and results come in turn; return the stream's id."""
+    stream_id, labels = "stream-busy", LABELS * 2
+    sender = StreamSender(await service.client(), stream_id)
+    for chunk in service.put(stream_id, labels):
+        await sender.send(chunk)
+        await asyncio.sleep(0.1)
+    await sender.finish(len(labels))
+    await sender.result()
+    return stream_id
 
 
 def _text(history: WorkflowHistory) -> str:

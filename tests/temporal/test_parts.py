@@ -508,7 +508,7 @@ def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_recordings_are_there() -> None:
-    for kind in ("", "frames-"):  # of version 0.1, and with frames
+    for kind in ("", "frames-", "rounds-"):  # of version 0.1, with frames, and in rounds
         assert len(list(HISTORIES_DIR.glob(f"{kind}stream-*.json"))) >= 2
         assert list(HISTORIES_DIR.glob(f"{kind}file-*.json"))
 

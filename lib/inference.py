@@ -19,12 +19,14 @@ from lib import audio, config, ensemble
 from lib.detector import SILENCE_PEAK, Detector
 from lib.events import Event
 from lib.onnx_networks import Wav2Vec2, Yamnet
-from lib.waveforms import prepare
+from lib.waveforms import level_range_db, prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
 
 EXIT_BAD_INPUT = 2
 MAX_WAITING = 8  # windows of a recording that were read and not yet classified
+STILL_LEVELS = 6  # two a block: a level that does not move for over 20 s
+NO_SOUND = "there is no sound in it: its level never moves, as of a microphone that is off. The label says nothing"
 SILENCE_SAMPLES = 10 * config.SAMPLE_RATE_HZ
 
 
@@ -156,12 +158,14 @@ class Classifier:
         """
         if self.detector is None:
             raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
-        stream, parts = audio.stream(path), list[Future]()
+        stream, parts, levels = audio.stream(path), list[Future](), list[float]()
         with ThreadPoolExecutor(1) as beside:  # windows are classified while the detector goes on
-            detection = self.detector.detect(self._classified(stream, parts, beside))
+            detection = self.detector.detect(self._classified(_measured(stream, levels), parts, beside))
             windows = [part.result() for part in parts]
         label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
-        return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), list(stream.remarks))
+        still_db = min(levels) + config.STILL_DB if len(levels) >= STILL_LEVELS else config.LEVEL_FLOOR_DB
+        remarks = list(stream.remarks) + [NO_SOUND] * (max(levels) <= still_db)
+        return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), remarks)
 
     def _classified(
         self, blocks: Iterable[np.ndarray], windows: list[Future], beside: ThreadPoolExecutor
@@ -195,6 +199,12 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
     'crying'
     """
     return (classifier or Classifier.load()).predict_file(path)
+
+
+def _measured(blocks: Iterable[np.ndarray], levels: list[float]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        levels += level_range_db(block)
+        yield block
 
 
 def _label(row: np.ndarray) -> str:
@@ -246,7 +256,7 @@ def _classify(classifier: Classifier, path: Path, *, as_json: bool) -> str | Non
     text = json.dumps(dataclasses.asdict(prediction)) if as_json else as_text(prediction)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-    return None
+    return f"{audio.printable(str(path))}: {NO_SOUND}" if NO_SOUND in prediction.remarks else None
 
 
 def _complain(faults: Sequence[str], *, n_paths: int = 1) -> int:

@@ -99,8 +99,7 @@ def live_parts(blocks: Iterable[tuple[float, np.ndarray]], *, chunk_seconds: flo
 
 
 def _chunk_samples(chunk_seconds: float) -> int:
-    if not config.MIN_SEGMENT_SECONDS <= chunk_seconds <= config.MAX_SEGMENT_SECONDS:
-        raise ValueError(f"chunks of {chunk_seconds} s: choose {MIN_SAMPLES // RATE} to {MAX_SAMPLES // RATE} s.")
+    shared.check_chunk_seconds(chunk_seconds)
     return round(chunk_seconds * RATE)
 
 

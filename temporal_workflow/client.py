@@ -13,18 +13,26 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
-from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS
 from temporal_workflow import shared
 from temporal_workflow.results import ResultsTable, export, follow
-from temporal_workflow.sender import SendError, new_stream_id, send_stream, submit_file
-from temporal_workflow.settings import Settings, connect, leave
+from temporal_workflow.sender import (
+    ConflictError,
+    SendError,
+    StreamClosedError,
+    StreamSender,
+    ended,
+    new_stream_id,
+    send_stream,
+    submit_file,
+)
+from temporal_workflow.settings import Settings, check, connect, leave
 from temporal_workflow.store import ChunkStore
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
@@ -40,8 +48,8 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
         _complain(f"skipped: {line}")
     if not paths:
         raise ValueError("no audio files there")
-    client = await connect(settings)
-    n_bad = 0
+    client = await _connect(settings)
+    codes = []
     for path in paths:
         try:
             handle = await submit_file(
@@ -49,13 +57,22 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
             )
             _print(f"{path}: {handle.id}")
             if not chosen.no_wait:
-                _print_summary(handle.id, await handle.result(), settings)
+                codes.append(_print_summary(handle.id, await handle.result(), settings))
         except (ValueError, OSError, WorkflowFailureError) as error:
-            n_bad += 1
-            _complain(f"{path}: {_cause(error)}")
+            codes.append(EX_BAD_INPUT)
+            _complain(_cause(error, path))
+    n_bad = sum(code != EX_OK for code in codes)
     if n_bad:
         _complain(f"{n_bad} of {len(paths)} files could not be used.")
-    return EX_BAD_INPUT if n_bad else EX_OK
+    return max(codes, default=EX_OK)
+
+
+async def _connect(settings: Settings) -> Client:
+    """Connect, and tell at once what no waiting would mend."""
+    client = await connect(settings)
+    if not await check(client, settings):
+        _complain("no worker is connected: start ./run_all.sh serve. What is sent waits for one.")
+    return client
 
 
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -81,6 +98,7 @@ async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
         ChunkStore(settings.chunks_dir),
         stream_id=stream_id,
         microphone=open_microphone(chosen.device),
+        stop=_stop_on_interrupt(),
         chunk_seconds=chosen.chunk_seconds,
         max_chunks=chosen.chunks,
     )
@@ -118,21 +136,29 @@ def _stop_on_interrupt() -> threading.Event:
 async def _send(
     chosen: argparse.Namespace, settings: Settings, chunks: AsyncIterator[shared.ChunkReference], *, stream_id: str
 ) -> int:
+    client, results = await _connect(settings), ResultsTable(settings.results_url)
+    is_new = not getattr(chosen, "stream", None)
+    if any(row["stream_id"] == stream_id for row in results.streams()):
+        raise StreamClosedError(ended(stream_id))
     _print(stream_id)
-    summary = await send_stream(
-        await connect(settings),
-        chunks,
-        stream_id=stream_id,
+    sender = StreamSender(
+        client,
+        stream_id,
         settings=shared.StreamSettings(name=chosen.name, keep_audio=chosen.keep_audio),
-        on_sent=lambda chunk: _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)"),
+        stored=None if is_new else {row["sequence"]: row["sha256"] for row in results.chunks(stream_id)},
     )
-    _print_summary(stream_id, summary, settings)
-    return EX_OK
+    summary = await send_stream(
+        sender,
+        chunks,
+        on_sent=lambda chunk: _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)"),
+        on_problem=lambda problem: _complain(f"{problem.label} from {problem.onset_seconds:.1f} s on"),
+    )
+    return _print_summary(stream_id, summary, settings)
 
 
 async def _status(chosen: argparse.Namespace, settings: Settings) -> int:
     client = await connect(settings)
-    _print_json(await client.get_workflow_handle(chosen.stream).query("status"))
+    _print_json(await client.get_workflow_handle(chosen.stream).query("status", rpc_timeout=timedelta(seconds=30)))
     return EX_OK
 
 
@@ -146,6 +172,9 @@ async def _rows(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
+    if not ResultsTable(settings.results_url).knows(chosen.stream):  # it may have just begun
+        client = await connect(settings)
+        await client.get_workflow_handle(chosen.stream).describe()
     for kind, row in follow(ResultsTable(settings.results_url), chosen.stream, seconds=chosen.seconds):
         _print(_chunk_line(row) if kind == "chunk" else _change_line(row))
     return EX_OK
@@ -165,7 +194,8 @@ async def _dashboard(chosen: argparse.Namespace, settings: Settings) -> int:
     return EX_OK
 
 
-def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> None:
+def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> int:
+    """Print what came out; return the exit code."""
     results = ResultsTable(settings.results_url)
     _print_lines(results.chunks(stream_id), _chunk_line)
     _print_lines(results.events(stream_id), _event_line)
@@ -173,11 +203,16 @@ def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Sett
         _print(f"remark: {remark}")
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
     counts = f"{summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected"
-    _print(f"{stream_id} {summary.state}: {summary.label}; {counts}")
+    fault = summary.fault()
+    _print(f"{stream_id} {summary.state}: {fault or summary.label}; {counts}")
+    if fault:
+        _complain(f"{stream_id}: {fault}. This says nothing about whether somebody cried or screamed.")
+    return EX_BAD_INPUT if fault or summary.state == "interrupted" else EX_OK
 
 
 def _chunk_line(row: dict[str, Any]) -> str:
     what = row["label"] if row["status"] == shared.CLASSIFIED else f"rejected: {row['reason']}"
+    what += f" ({row['problems']})" if row["problems"] else ""
     return f"{row['stream_id']} {row['sequence']:>5} {row['start_seconds']:9.1f} - {row['stop_seconds']:.1f} s  {what}"
 
 
@@ -198,6 +233,8 @@ def _interval(row: dict[str, Any]) -> str:
 def _found(chosen: argparse.Namespace, settings: Settings, what: str) -> tuple[list[dict[str, Any]], Line]:
     """Return the rows that are asked for, and how to print one."""
     results = ResultsTable(settings.results_url)
+    if chosen.stream and not results.knows(chosen.stream):
+        raise ValueError(f"{chosen.stream}: there is no such stream or file in {settings.results_url}.")
     if what == "events":
         return results.events(chosen.stream), _event_line
     return results.chunks(chosen.stream), _chunk_line
@@ -221,11 +258,12 @@ def _complain(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def _cause(error: BaseException) -> str:
-    """Return the innermost message: what went wrong in the worker, not that a workflow failed."""
+def _cause(error: BaseException, path: Path) -> str:
+    """Return the file and the innermost message: what is wrong with it, not that a workflow failed."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error)
+    what = getattr(error, "what", None) or getattr(error, "strerror", None) or getattr(error, "message", None)
+    return f"{path}: {what or error}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -262,8 +300,10 @@ def _add_senders(commands: Any) -> None:
 
 
 def _chunk_seconds(text: str) -> float:
-    if not MIN_SEGMENT_SECONDS <= float(text) <= MAX_SEGMENT_SECONDS:
-        raise ValueError(text)
+    try:
+        shared.check_chunk_seconds(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return float(text)
 
 
@@ -291,7 +331,11 @@ def _add_readers(commands: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input, 69 Temporal not reachable."""
+    """Run one command and return its exit code.
+
+    0 done; 2 bad input or a wrong setting, no sound arrived, nothing was classified, or the stream was interrupted; 69
+    Temporal cannot be reached.
+    """
     chosen = _parser().parse_args(arguments)
     try:
         return asyncio.run(chosen.run(chosen, Settings.from_environment()))
@@ -299,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except SendError as error:
         _complain(str(error))
-        return EX_UNAVAILABLE
+        return EX_BAD_INPUT if isinstance(error, StreamClosedError | ConflictError) else EX_UNAVAILABLE
     except (RPCError, RuntimeError) as error:
         if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
             _complain(f"there is no such stream: {error}")

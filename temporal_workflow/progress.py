@@ -308,6 +308,8 @@ class StreamProgress:
         state = self.state
         if state.still and state.still[1] <= LEVEL_FLOOR_DB and state.still[2] >= state.seconds - shared.SAME_SECONDS:
             self._set_problem(shared.NO_SIGNAL, is_on=True, since=0.0, until=state.seconds)
+        if state.silent and not state.abandoned:
+            self.raise_silence(is_silent=False)
         for known in state.problems.values():
             self._tell(replace(known, kind="RESUMED"))
         state.problems.clear()

@@ -121,6 +121,13 @@ class ResultsTable:
         with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
 
+    def knows(self, stream_id: str) -> bool:
+        """Return whether anything is stored of a stream or file."""
+        tables = (CHUNKS, EVENTS, STREAMS)
+        query = sa.select(sa.or_(*(sa.exists().where(table.c.stream_id == stream_id) for table in tables)))
+        with self.engine.connect() as connection:
+            return bool(connection.execute(query).scalar())
+
     def chunks(self, stream_id: str | None = None, *, after: int = -1) -> list[dict[str, Any]]:
         """Return rows of one stream (or all), in order, with `sequence` greater than `after`."""
         query = sa.select(CHUNKS).where(CHUNKS.c.sequence > after).order_by(CHUNKS.c.stream_id, CHUNKS.c.sequence)

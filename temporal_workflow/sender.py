@@ -6,10 +6,11 @@ A stream's chunks go by signal, and again whatever did not arrive.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lib.events import EventChange
 from temporal_workflow import shared
 from temporal_workflow.settings import Settings
 from temporal_workflow.store import ChunkStore, uri_of
@@ -29,6 +31,7 @@ Result = TypeVar("Result")
 MAX_UNCONFIRMED = 16  # chunks sent beyond what the workflow is known to have accepted and applied
 POLL_SECONDS = 0.2
 RESEND_SECONDS = 5.0
+WATCH_SECONDS = 5.0
 OUTAGE_SECONDS = 300.0  # sending is given up when the server cannot be reached for longer
 QUERY_SECONDS = timedelta(seconds=5)
 UNREACHABLE = (  # what the SDK reports while the server or every worker is down or restarting
@@ -49,6 +52,10 @@ class StreamClosedError(SendError):
     """The stream has ended already."""
 
 
+class ConflictError(SendError):
+    """The stream holds other sound under the same sequence."""
+
+
 def new_stream_id() -> str:
     """Return a random id: stream ids are plain text in Temporal's database, so they must tell nothing."""
     return f"stream-{secrets.token_hex(8)}"
@@ -57,17 +64,25 @@ def new_stream_id() -> str:
 class StreamSender:
     """Delivers the chunks of a new stream, or of one to continue, at least once; the workflow stores them exactly once.
 
-    `settings` are used if the stream is new.
+    `settings` are used if the stream is new. `stored`, where it may be there already: SHA-256 by sequence of what the
+    results table has; other content under the same sequence is refused (the workflow remembers only the newest).
     """
 
-    def __init__(self, client: Client, stream_id: str, *, settings: shared.StreamSettings | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        stream_id: str,
+        *,
+        settings: shared.StreamSettings | None = None,
+        stored: Mapping[int, str] | None = None,
+    ) -> None:
         self.stream_id = stream_id
-        self._client = client
+        self._client, self._stored = client, stored
         self._settings = settings or shared.StreamSettings()
         self._handle: WorkflowHandle = client.get_workflow_handle_for(MonitorStreamWorkflow.run, stream_id)
         self._unconfirmed: dict[int, tuple[shared.ChunkReference, float]] = {}
         self._next_sequence = 0
-        self._sent = False
+        self.has_sent = False
         self._polling = asyncio.Lock()
         self._n_polls = 0
 
@@ -76,22 +91,26 @@ class StreamSender:
 
         Raises
         ------
-        StreamClosedError
-            If the stream has ended.
+        StreamClosedError, ConflictError
+            If the stream has ended, or holds other sound under the same sequence.
         SendError
             If the server cannot be reached for `OUTAGE_SECONDS`.
         """
         while len(self._unconfirmed) >= MAX_UNCONFIRMED or self._runs_ahead(chunk):
             await self._confirm()
             await asyncio.sleep(POLL_SECONDS)
+        self._check_same(chunk, (self._stored or {}).get(chunk.sequence, ""))
         await self._signal(chunk)
-        self._sent = True
         self._unconfirmed[chunk.sequence] = (chunk, time.monotonic())
+        is_first, self.has_sent = not self.has_sent, True
+        if is_first and self._stored is not None:  # before more is sent that may not belong there
+            await self.delivered()
 
-    async def finish(self, n_chunks: int) -> None:
-        """Wait until every chunk was accepted, then say that the stream has ended."""
+    async def finish(self, n_chunks: int, *, interrupted: str = "") -> None:
+        """Wait until every chunk was accepted, then say that the stream has ended, and why if before its time."""
         await self.delivered()
-        await _patiently(lambda: self._handle.signal(MonitorStreamWorkflow.finish, n_chunks))
+        given = [n_chunks, interrupted] if interrupted else [n_chunks]  # older workers take one
+        await _patiently(lambda: self._handle.signal("finish", args=given))
 
     async def delivered(self) -> None:
         """Wait until the workflow has accepted everything that was sent."""
@@ -103,7 +122,7 @@ class StreamSender:
     async def status(self) -> shared.StreamStatus:
         """Ask the stream how it stands."""
         return await _patiently(
-            lambda: self._handle.query(MonitorStreamWorkflow.status, rpc_timeout=QUERY_SECONDS), exists=self._sent
+            lambda: self._handle.query(MonitorStreamWorkflow.status, rpc_timeout=QUERY_SECONDS), exists=self.has_sent
         )
 
     async def result(self) -> shared.StreamSummary:
@@ -125,8 +144,7 @@ class StreamSender:
                 )
             )
         except WorkflowAlreadyStartedError:
-            message = f"{self.stream_id} has ended and its results are stored: start a new one."
-            raise StreamClosedError(message) from None
+            raise StreamClosedError(ended(self.stream_id)) from None
 
     async def _confirm(self) -> None:
         """Drop what the workflow has, send again what it should have by now; one query serves all who wait for it."""
@@ -141,37 +159,70 @@ class StreamSender:
         self._next_sequence = status.next_sequence
         for sequence, (chunk, sent_at) in list(self._unconfirmed.items()):
             if _is_known(status, sequence):
+                self._check_same(chunk, status.hashes.get(str(sequence), ""))
                 del self._unconfirmed[sequence]
             elif time.monotonic() - sent_at > RESEND_SECONDS:
                 await self._signal(chunk)
                 self._unconfirmed[sequence] = (chunk, time.monotonic())
 
+    def _check_same(self, chunk: shared.ChunkReference, known: str) -> None:
+        if not chunk.sha256.startswith(known):
+            raise ConflictError(
+                f"{self.stream_id} holds other sound as chunk {chunk.sequence}: this is another recording, or the same "
+                "one cut otherwise (--chunk-seconds). Leave out --stream to start a new stream."
+            )
+
     def _runs_ahead(self, chunk: shared.ChunkReference) -> bool:
         """Return whether the workflow would refuse the chunk because earlier ones are not done."""
-        return bool(self._sent) and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD
+        return self.has_sent and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD
+
+
+def ended(stream_id: str) -> str:
+    """Return what to tell who sends to a stream that has ended."""
+    return f"{stream_id} has ended and its results are stored: leave out --stream to start a new one."
 
 
 async def send_stream(
-    client: Client,
+    sender: StreamSender,
     chunks: AsyncIterator[shared.ChunkReference],
     *,
-    stream_id: str,
-    settings: shared.StreamSettings | None = None,
     on_sent: Callable[[shared.ChunkReference], None] = lambda _: None,
+    on_problem: Callable[[EventChange], None] = lambda _: None,
 ) -> shared.StreamSummary:
-    """Send all chunks of one stream, end it, and return its summary."""
-    sender = StreamSender(client, stream_id, settings=settings)
-    n_chunks = 0
+    """Send all chunks of one stream, end it, and return its summary.
+
+    Where the source fails, or Ctrl+C comes, the stream is ended as interrupted. `on_problem` is told what is wrong with
+    the stream while it is sent.
+    """
+    n_chunks, interrupted = 0, ""
+    watch = asyncio.create_task(_watch(sender, on_problem))
     try:
         async for chunk in chunks:
             await sender.send(chunk)
             on_sent(chunk)
             n_chunks = max(n_chunks, chunk.sequence + 1)
-    except asyncio.CancelledError:  # Ctrl+C ends a microphone's stream: what was sent is still wanted
-        if task := asyncio.current_task():
+    except (OSError, ValueError, asyncio.CancelledError) as error:
+        if not n_chunks:
+            raise
+        interrupted = str(error) or "its sender was stopped"
+        if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()):
             task.uncancel()
-    await sender.finish(n_chunks)
+    finally:
+        watch.cancel()
+    await sender.finish(n_chunks, interrupted=interrupted)
     return await sender.result()
+
+
+async def _watch(sender: StreamSender, on_problem: Callable[[EventChange], None]) -> None:
+    """Tell each problem of the stream once, soon after it was raised."""
+    told: set[int] = set()
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        with contextlib.suppress(SendError):
+            for problem in (await sender.status()).problems if sender.has_sent else []:
+                if problem.number not in told:
+                    told.add(problem.number)
+                    on_problem(problem)
 
 
 async def submit_file(
@@ -181,11 +232,12 @@ async def submit_file(
 
     Raises
     ------
-    lib.audio.AudioError
-        If the file is not usable audio.
+    lib.audio.AudioError, ValueError
+        If the file is not usable audio, or `chunk_seconds` not 5 to 15.
     """
     from lib import audio
 
+    shared.check_chunk_seconds(chunk_seconds)
     audio.inspect(path)
     file_id = f"file-{secrets.token_hex(8)}"  # random: a file's name could tell something
     sha256 = ChunkStore(settings.chunks_dir).put(path.read_bytes(), stream_id=file_id, sequence=shared.WHOLE_RECORDING)
@@ -219,7 +271,8 @@ async def _patiently(call: Callable[[], Awaitable[Result]], *, exists: bool = Tr
         try:
             return await call()
         except RPCError as error:
-            passing = error.status in UNREACHABLE or (exists and error.status == RPCStatusCode.NOT_FOUND)
+            missing = error.status == RPCStatusCode.NOT_FOUND and not error.message.startswith("Namespace")
+            passing = error.status in UNREACHABLE or (exists and missing)
             if not passing or time.monotonic() > deadline:
                 raise SendError(f"Temporal does not answer ({error.status.name}, {error.message})") from error
             LOG.info("waiting for Temporal", extra={"fields": {"status": error.status.name, "error": error.message}})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
+import fcntl
 import functools
 import json
 import logging
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,7 +133,19 @@ class LocalService:
 
     def run(self, stop: threading.Event, on_launched: Callable[[], object]) -> int:
         """Run everything until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
-        return supervise(list(self.children.values()), stop=stop, on_launched=on_launched)
+        try:
+            with self._only_one():
+                return supervise(list(self.children.values()), stop=stop, on_launched=on_launched)
+        except BlockingIOError:
+            LOG.error("another service runs on %s: stop it, or set AUDIO_SERVICE_DIR", self.settings.service_dir)
+            return EX_UNAVAILABLE
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Hold the folder's lock, or raise BlockingIOError; the kernel frees it however the process ends."""
+        with (self.settings.service_dir / ".serve.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
 
     def start(self, *, wait_seconds: float = 300.0) -> None:
         """Start everything and wait until every worker has loaded what it needs.

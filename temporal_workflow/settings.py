@@ -7,27 +7,48 @@ TEMPORAL_TLS_CLIENT_KEY_PATH, TEMPORAL_TLS_SERVER_CA_CERT_PATH, ...) are read by
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib
 import json
 import logging
 import os
+import re
 import secrets
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
 
 from lib import config
 from temporal_workflow.codec import data_converter, read_key
+from temporal_workflow.shared import INFERENCE_QUEUE, ORCHESTRATION_QUEUE
+from temporal_workflow.store import ChunkStore
 
 DEFAULT_ADDRESS = "127.0.0.1:7233"
 REAL_CLASSIFIER = "lib.inference:Classifier.load"
 PITCH_CLASSIFIER = "temporal_workflow.pitch_classifier:load"  # a stand-in
+
+POLL_SECONDS = 90.0  # a worker asks for work at least once a minute
+REFUSED = "the Temporal server at {} refuses this process: set TEMPORAL_API_KEY (or the TEMPORAL_TLS_ certificates)."
+OTHER_KEY = (
+    "the workers encrypt with another key than this process, or one of both does not encrypt: set AUDIO_CODEC_KEY_FILE "
+    "(or AUDIO_CODEC_KEY) alike for both."
+)
+OTHER_STORE = (
+    "the workers read another chunk store than this process writes: set AUDIO_SERVICE_DIR (or AUDIO_CHUNKS_DIR) alike "
+    "for both."
+)
+_MARKS = re.compile(r"-(plain|[0-9a-f]{8})-([0-9a-f]{8})$")  # at the end of a worker's name
 
 _VARIABLES = {
     "chunks_dir": "AUDIO_CHUNKS_DIR",
@@ -83,6 +104,11 @@ class Settings:
             variables["AUDIO_CODEC_KEY"] = base64.b64encode(self.key).decode()
         return variables
 
+    def marks(self) -> tuple[str, str]:
+        """Return marks of the codec key and of the chunk store: alike where two processes share them."""
+        key = "plain" if self.key is None else hashlib.sha256(b"mark of " + self.key).hexdigest()[:8]
+        return key, ChunkStore(self.chunks_dir).mark()
+
     def load_classifier(self) -> Any:
         """Load the classifier that `classifier` names as "module:factory", called with the models' folder."""
         module_name, _, factory_name = self.classifier.partition(":")
@@ -102,14 +128,69 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Clie
     ------
     RuntimeError
         If the server cannot be reached.
+    SettingsError
+        If it refuses this process.
     """
     options: dict[str, Any] = {**ClientConfig.load_client_connect_config(), "target_host": settings.address}
-    return await Client.connect(
-        **options,
-        data_converter=data_converter(settings.key),
-        identity=f"{Path(sys.argv[0]).stem}-{secrets.token_hex(4)}",  # the default would name the machine
-        runtime=runtime,
-    )
+    name = "-".join([Path(sys.argv[0]).stem, secrets.token_hex(4), *settings.marks()])  # the default names the machine
+    try:
+        return await Client.connect(
+            **options, data_converter=data_converter(settings.key), identity=name, runtime=runtime
+        )
+    except RuntimeError as error:
+        if any(word in str(error).lower() for word in ("unauthenticated", "permission")):
+            raise SettingsError(REFUSED.format(settings.address)) from None
+        raise
+
+
+async def check_access(client: Client, settings: Settings) -> list[str]:
+    """Return the names of the workers that are connected.
+
+    Raises
+    ------
+    SettingsError
+        If the server refuses this process or does not know the namespace; the message names the setting.
+    """
+    names: list[str] = []
+    for queue in (ORCHESTRATION_QUEUE, INFERENCE_QUEUE):
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            found = await client.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            _tell_setting(error, client.namespace, settings.address)
+            raise
+        newest = time.time() - POLL_SECONDS
+        names += [poller.identity for poller in found.pollers if poller.last_access_time.ToSeconds() >= newest]
+    return names
+
+
+async def check(client: Client, settings: Settings) -> bool:
+    """Return whether workers are there that share this process's settings; False where there is none yet.
+
+    Raises
+    ------
+    SettingsError
+        As `check_access`; or if every worker has another codec key, or another chunk store.
+    """
+    names = await check_access(client, settings)
+    found = [match.groups() for name in names if (match := _MARKS.search(name))]
+    for mine, theirs, fault in zip(settings.marks(), zip(*found, strict=True), (OTHER_KEY, OTHER_STORE), strict=False):
+        if mine not in theirs:
+            raise SettingsError(fault)
+    return bool(names)
+
+
+def _tell_setting(error: RPCError, namespace: str, address: str) -> None:
+    if error.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+        raise SettingsError(REFUSED.format(address)) from None
+    if error.status == RPCStatusCode.NOT_FOUND and "amespace" in error.message:
+        raise SettingsError(
+            f"the Temporal server at {address} has no namespace {namespace!r}: set TEMPORAL_NAMESPACE."
+        ) from None
 
 
 def leave(code: int) -> NoReturn:

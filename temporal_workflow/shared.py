@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 
-from lib.config import STILL_DB
+from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, STILL_DB
 from lib.events import EventChange, EventSettings, EventState
 
 ORCHESTRATION_QUEUE = "cry-scream-orchestration"  # workflows and the results table: no machine learning import
@@ -83,6 +83,12 @@ class ChunkReference:
 def short_hash(sha256: str) -> str:
     """Return enough of a hash to tell one chunk from another."""
     return sha256[:8]
+
+
+def check_chunk_seconds(seconds: float) -> None:
+    """Raise ValueError for chunks that are not 5 to 15 s long."""
+    if not MIN_SEGMENT_SECONDS <= seconds <= MAX_SEGMENT_SECONDS:
+        raise ValueError(f"chunks of {seconds:g} s: choose {MIN_SEGMENT_SECONDS:g} to {MAX_SEGMENT_SECONDS:g} s.")
 
 
 @dataclass(frozen=True)

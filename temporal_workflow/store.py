@@ -19,6 +19,7 @@ from pathlib import Path
 
 URI_PREFIX = "chunk://"
 KEPT = ".kept"
+MARK = ".mark"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OWNER = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -50,6 +51,13 @@ class ChunkStore:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def mark(self) -> str:
+        """Return a random mark that the store keeps: processes that read the same one use the same store."""
+        path = self.root / MARK
+        with contextlib.suppress(FileExistsError), path.open("x", encoding="ascii") as file:
+            file.write(os.urandom(4).hex())
+        return path.read_text(encoding="ascii")
 
     def put(self, content: bytes, *, stream_id: str, sequence: int) -> str:
         """Store audio for one chunk and return its SHA-256; doing it twice changes nothing.

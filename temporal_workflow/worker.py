@@ -31,7 +31,7 @@ from temporal_workflow.activities import InferenceActivities, StoreActivities
 from temporal_workflow.alerts import alert_workers
 from temporal_workflow.devserver import LIBC
 from temporal_workflow.results import ResultsTable, SchemaError
-from temporal_workflow.settings import Settings, connect, leave, log_as_json
+from temporal_workflow.settings import Settings, check_access, connect, leave, log_as_json
 from temporal_workflow.store import ChunkStore
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
@@ -90,6 +90,7 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
         inference = await asyncio.to_thread(lambda: InferenceActivities(settings.load_classifier(), chunks))
         await asyncio.to_thread(inference.warm_up)
     client = await connect(settings, runtime=_serve_metrics(metrics_port))
+    await check_access(client, settings)
     async with AsyncExitStack() as running:
         if queue != "inference":
             results = ResultsTable(settings.results_url)

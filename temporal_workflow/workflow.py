@@ -161,10 +161,13 @@ class MonitorStreamWorkflow:
             silence = workflow.now().timestamp() - self._last_chunk_at
             if silence < self._settings.silent_seconds:
                 await workflow.sleep(self._settings.silent_seconds - silence)
-            elif state.end >= 0:
+            elif self._has_end():
                 return
             else:
                 await self._wait_out_the_silence()
+
+    def _has_end(self) -> bool:
+        return self._progress.state.end >= 0 or self._announced is not None
 
     async def _wait_out_the_silence(self) -> None:
         state = self._progress.state
@@ -172,7 +175,7 @@ class MonitorStreamWorkflow:
             self._progress.raise_silence(is_silent=True)
         try:
             await workflow.wait_condition(
-                lambda: not state.silent or state.end >= 0, timeout=timedelta(seconds=self._settings.abandon_seconds)
+                lambda: not state.silent or self._has_end(), timeout=timedelta(seconds=self._settings.abandon_seconds)
             )
         except TimeoutError:
             state.abandoned = True

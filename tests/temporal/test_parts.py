@@ -29,7 +29,6 @@ from lib.events import EventChange
 from temporal_workflow import codec, shared
 from temporal_workflow.activities import MAX_DECODED, DecodedChunks, InferenceActivities
 from temporal_workflow.chunks import put_waveform
-from temporal_workflow.microphone import NoMicrophone, open_microphone, record
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.results import SCHEMA, ResultsTable, SchemaError
 from temporal_workflow.settings import JsonFormatter, Settings, connect
@@ -391,46 +390,6 @@ def test_errors_say_whose_fault_it_is(tmp_path: Path) -> None:
     assert (code.type, code.non_retryable) == ("TypeError", False)
     for attempt, final in ((1, False), (2, False), (3, True)):  # a decoder that was killed looks like damage
         assert _classify(tmp_path, audio.DamagedAudio("x"), attempt=attempt).non_retryable == final
-
-
-class FakeMicrophone:
-    """Reads like sounddevice's InputStream: a ramp, with a sample out of range and one that is not finite."""
-
-    opened = 0
-
-    def __enter__(self) -> FakeMicrophone:
-        self.opened += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.opened -= 1
-
-    def read(self, n_samples: int) -> tuple[np.ndarray, bool]:
-        samples = np.linspace(-0.5, 0.5, n_samples, dtype=np.float32)[:, None]
-        samples[:2, 0] = 3.0, np.nan
-        return samples, False
-
-
-def test_microphone_becomes_chunks(tmp_path: Path) -> None:
-    store, microphone = ChunkStore(tmp_path), FakeMicrophone()
-
-    async def collect() -> list[shared.ChunkReference]:
-        heard = record(store, stream_id="s", microphone=microphone, chunk_seconds=5, max_chunks=3)
-        return [chunk async for chunk in heard]
-
-    chunks = asyncio.run(collect())
-    assert [(chunk.sequence, chunk.start_seconds, chunk.n_samples) for chunk in chunks] == [
-        (n, 5 * n, 80_000) for n in range(3)
-    ]
-    waveform = audio.load(store.path(chunks[0].uri, chunks[0].sha256))
-    assert waveform.max() <= 1
-    assert microphone.opened == 0
-
-
-def test_no_microphone_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(NoMicrophone, match="pip install sounddevice"):
-        open_microphone()
 
 
 def test_real_cluster_by_settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

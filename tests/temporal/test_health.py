@@ -1,0 +1,158 @@
+"""What is wrong is said: no sound, other sound under the same name, a stream nobody knows, settings that do not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from lib.config import PROJECT_DIR
+from temporal_workflow import client as cli
+from temporal_workflow import shared
+from temporal_workflow.chunks import cut_live
+from temporal_workflow.sender import StreamSender, new_stream_id, send_stream
+from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
+from temporal_workflow.settings import Settings
+from tests.chaos.harness import PITCH_HZ, Service, tone
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture
+def run(service: Service, monkeypatch, capsys) -> Run:
+    for variable, value in service.settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    return lambda *arguments: (cli.main(arguments), *capsys.readouterr())
+
+
+def test_half_a_minute_of_zeros_is_no_calm(service: Service, run: Run, tmp_path) -> None:
+    soundfile.write(tmp_path / "off.wav", np.zeros(30 * 16_000), 16_000)
+    code, out, err = run("stream", str(tmp_path / "off.wav"))
+    stream_id = out.splitlines()[0]
+    assert (code, "no sound arrived" in err, "no signal for 30.0 s" in out) == (2, True, True)
+    kinds = [(row["kind"], row["label"]) for row in service.results.changes(stream_id)]
+    assert kinds == [("HEALTH", "no signal"), ("RESUMED", "no signal")]
+    assert [(row["level_db"], row["problems"]) for row in service.results.chunks(stream_id)] == [(-90, "no signal")] * 3
+    followed = run("follow", stream_id)[1]
+    assert (followed.count("(no signal)"), "HEALTH" in followed) == (3, True)
+    code, out, err = run("submit", str(tmp_path / "off.wav"))
+    assert (code, "no sound arrived" in err) == (2, True)
+
+
+def test_other_sound_under_the_same_name_is_refused(service: Service, run: Run, tmp_path) -> None:
+    for name in ("normal", "crying"):
+        soundfile.write(tmp_path / f"{name}.wav", tone(PITCH_HZ[name], 40), 16_000)
+    stream_id, path = new_stream_id(), tmp_path / "normal.wav"
+
+    async def begin() -> None:
+        sender = StreamSender(await service.client(), stream_id)
+        async for chunk in cut_live(service.chunks, path, stream_id=stream_id):
+            await sender.send(chunk)
+            if chunk.sequence == 1:
+                break
+        await sender.delivered()
+
+    asyncio.run(begin())
+    for other in ([str(tmp_path / "crying.wav")], [str(path), "--chunk-seconds", "5"]):
+        code, _, err = run("stream", *other, "--stream", stream_id)
+        assert (code, f"{stream_id} holds other sound as chunk 0" in err) == (2, True)
+    assert run("stream", str(path), "--stream", stream_id)[0] == 0
+    assert [row["label"] for row in service.results.chunks(stream_id)] == ["normal"] * 4
+    code, _, err = run("stream", str(path), "--stream", stream_id)
+    assert (code, "has ended" in err) == (2, True)
+
+
+def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) -> None:
+    stream_id = new_stream_id()
+
+    async def failing() -> AsyncIterator[shared.ChunkReference]:
+        yield service.put(stream_id, ["normal"])[0]
+        raise OSError("the microphone is gone")
+
+    async def send() -> shared.StreamSummary:
+        return await send_stream(StreamSender(await service.client(), stream_id), failing())
+
+    summary = asyncio.run(send())
+    assert (summary.state, summary.n_classified) == ("interrupted", 1)
+    assert summary.remarks == ["interrupted: the microphone is gone"]
+    assert service.results.streams()[-1]["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("command", ["events", "results", "follow", "status", "export"])
+def test_a_stream_that_nobody_knows(run: Run, tmp_path, command) -> None:
+    given = [str(tmp_path / "x.csv"), "--stream"] if command == "export" else ["--stream"] * (command[0] in "er")
+    code, out, err = run(command, *given, "stream-nowhere")
+    assert (code, out, len(err.splitlines()), "no such stream" in err) == (2, "", 1, True)
+
+
+@pytest.mark.parametrize("seconds", ["4", "20", "nan", "ten"])
+@pytest.mark.parametrize("command", [["stream", "x.wav"], ["submit", "x.wav"], ["microphone"], ["listen", "rtsp://x"]])
+def test_chunks_of_other_lengths_are_refused_first(capsys, command, seconds) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([*command, "--chunk-seconds", seconds])
+    assert left.value.code == 2
+    assert "5 to 15 s" in capsys.readouterr().err
+
+
+OTHER_KEY = base64.b64encode(os.urandom(32)).decode()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("AUDIO_CODEC_KEY", OTHER_KEY, "AUDIO_CODEC_KEY_FILE"),
+        ("AUDIO_CHUNKS_DIR", "elsewhere", "AUDIO_SERVICE_DIR"),
+        ("TEMPORAL_NAMESPACE", "nowhere", "TEMPORAL_NAMESPACE"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named_at_once(run: Run, tmp_path, monkeypatch, variable, value, named) -> None:
+    soundfile.write(tmp_path / "tone.wav", tone(500, 10), 16_000)
+    monkeypatch.setenv(variable, str(tmp_path / value) if variable == "AUDIO_CHUNKS_DIR" else value)
+    code, out, err = run("stream", str(tmp_path / "tone.wav"))
+    assert (code, out, len(err.splitlines()), named in err) == (2, "", 1, True)
+
+
+def test_one_service_per_folder(service: Service, caplog) -> None:
+    second = LocalService(service.settings)
+    assert second.run(threading.Event(), int) == EX_UNAVAILABLE
+    assert "another service runs on" in caplog.text
+
+
+def test_the_lock_of_a_killed_service_is_free(tmp_path: Path) -> None:
+    code = (
+        f"import os, pathlib; from temporal_workflow.serve import LocalService, Settings\n"
+        f"with LocalService(Settings.below(pathlib.Path({str(tmp_path)!r})))._only_one(): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, timeout=60).returncode == -9
+    first, second = (LocalService(Settings.below(tmp_path)) for _ in range(2))
+    with first._only_one(), pytest.raises(BlockingIOError), second._only_one():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"n_classified": 0}, "nothing classified"),
+        ({"problem_seconds": {"no signal": 60.0}}, "no sound arrived"),
+    ],
+)
+def test_what_makes_a_summary_worthless(changes, expected) -> None:
+    counts = dict.fromkeys(("n_rejected", "n_duplicates", "n_refused", "n_late", "n_missing", "n_events"), 0)
+    given = {"n_chunks": 6, "n_classified": 6, "n_by_label": {}, "last_label": "", "seconds": 60.0, **counts, **changes}
+    assert shared.StreamSummary("finished", "stream", "", **given).fault() == expected

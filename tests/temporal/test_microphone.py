@@ -1,0 +1,112 @@
+"""The microphone: a device that drops sound, is unplugged, refuses 16 kHz, or gives samples that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lib import audio
+from temporal_workflow import microphone
+from temporal_workflow.microphone import NoMicrophone, open_microphone, record
+from temporal_workflow.store import ChunkStore
+
+
+class PortAudioError(Exception):
+    """sounddevice's."""
+
+
+class Device:
+    """Reads like sounddevice's InputStream, on a clock of its own: a tone, with whatever is planned by block."""
+
+    def __init__(self, *, samplerate: float = 16_000, plan: dict[int, object] | None = None, **_: object) -> None:
+        self.samplerate, self.plan = samplerate, plan or {}
+        self.seconds, self.n_blocks, self.opened = 0.0, 0, 0
+
+    def __enter__(self) -> Device:
+        self.opened += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.opened -= 1
+
+    def read(self, n_samples: int) -> tuple[np.ndarray, bool]:
+        planned = self.plan.get(self.n_blocks, 0.0)
+        self.n_blocks += 1
+        if isinstance(planned, threading.Event):
+            planned.set()
+        elif isinstance(planned, Exception):
+            raise planned
+        else:
+            self.seconds += planned
+        self.seconds += n_samples / self.samplerate
+        times = np.arange(n_samples) / self.samplerate
+        samples = (0.5 * np.sin(2 * np.pi * 500 * times)).astype(np.float32)[:, None]
+        samples[:2, 0] = 3.0, np.nan
+        return samples, isinstance(planned, float) and planned > 0
+
+
+def recorded(device: Device, folder: Path, monkeypatch, *, stop=None, max_chunks=None) -> list[tuple[float, float]]:
+    """Record chunks of 5 s; return (start, seconds) of each, and check what they hold."""
+    monkeypatch.setattr(microphone, "time", SimpleNamespace(monotonic=lambda: device.seconds))
+    store, rows = ChunkStore(folder), []
+
+    async def collect() -> None:
+        given = {"stream_id": "s", "microphone": device, "stop": stop or threading.Event()}
+        try:
+            async for chunk in record(store, chunk_seconds=5.0, max_chunks=max_chunks, **given):
+                waveform = audio.load(store.path(chunk.uri, chunk.sha256))
+                assert abs(waveform).max() <= 1
+                assert abs(np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform) - 500) < 1
+                rows.append((chunk.start_seconds, round(chunk.stop_seconds - chunk.start_seconds, 2)))
+        finally:
+            assert device.opened == 0
+
+    try:
+        asyncio.run(asyncio.wait_for(collect(), 30))
+    except NoMicrophone as error:
+        rows.append(str(error))
+    return rows
+
+
+def test_the_last_chunk_is_the_sound_in_hand(tmp_path, monkeypatch) -> None:
+    stop = threading.Event()
+    assert recorded(Device(plan={13: stop}), tmp_path, monkeypatch, stop=stop) == [(0.0, 5.0), (5.0, 2.0)]
+
+
+def test_dropped_sound_is_a_gap_at_its_true_time(tmp_path, monkeypatch) -> None:
+    stop = threading.Event()
+    found = recorded(Device(plan={14: 7.0, 30: stop}), tmp_path, monkeypatch, stop=stop)
+    assert found == [(0.0, 5.0), (5.0, 2.0), (14.0, 5.0), (19.0, 3.5)]
+
+
+def test_an_unplugged_device_is_one_clear_line_after_the_sound_in_hand(tmp_path, monkeypatch) -> None:
+    *chunks, line = recorded(Device(plan={13: PortAudioError("Device unavailable")}), tmp_path, monkeypatch)
+    assert chunks == [(0.0, 5.0), (5.0, 1.5)]
+    assert line == "the microphone is gone (Device unavailable): plug it in and start again."
+
+
+def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> None:
+    def opened(*, samplerate: float, **options: object) -> Device:
+        if samplerate == 16_000:
+            raise PortAudioError("Invalid sample rate")
+        return Device(samplerate=samplerate, **options)
+
+    fake = SimpleNamespace(
+        InputStream=opened, PortAudioError=PortAudioError, query_devices=lambda *_: {"default_samplerate": 44_100.0}
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    device = open_microphone()
+    assert device.samplerate == 44_100
+    assert recorded(device, tmp_path, monkeypatch, max_chunks=2) == [(0.0, 5.0), (5.0, 5.0)]
+
+
+def test_no_microphone_is_said_clearly(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(NoMicrophone, match="pip install sounddevice"):
+        open_microphone()

@@ -132,6 +132,8 @@ class StoreActivities:
         self._release(stored)
         for change in stored.changes:
             metrics.EVENTS.labels(change.kind).inc()
+            if change.label in shared.PROBLEMS:
+                metrics.HEALTH.labels(change.label, change.kind).inc()
         LOG.info("stored", extra={"fields": _log_fields(stored)})
 
     @activity.defn(name="store_round")
@@ -332,6 +334,10 @@ def _count(outcome: shared.ChunkOutcome) -> None:
         metrics.LABELS.labels(outcome.label).inc()
     else:
         metrics.REJECTS.labels(outcome.reason.partition(":")[0]).inc()
+    if outcome.health is not None:
+        metrics.LEVEL.set(outcome.health.high_db)
+        for problem in outcome.health.problems():
+            metrics.PROBLEMS.labels(problem).inc()
     if outcome.sent_seconds:
         metrics.LATENCY.observe(max(0.0, datetime.now(UTC).timestamp() - outcome.sent_seconds))
 

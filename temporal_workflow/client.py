@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 import threading
@@ -301,10 +302,14 @@ def _add_senders(commands: Any) -> None:
 
 def _chunk_seconds(text: str) -> float:
     try:
-        shared.check_chunk_seconds(float(text))
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    try:
+        shared.check_chunk_seconds(seconds)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return float(text)
+    return seconds
 
 
 def _add_readers(commands: Any) -> None:

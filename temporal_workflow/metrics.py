@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+import itertools
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from temporal_workflow import shared
 
 CHUNKS = Counter("audio_chunks", "Chunks stored, by status", ["status"])
 LABELS = Counter("audio_labels", "Classified chunks, by label", ["label"])
 REJECTS = Counter("audio_rejects", "Rejected chunks, by named error", ["error"])
 EVENTS = Counter("audio_event_changes", "Event changes stored, by kind", ["kind"])
 ALERTS = Counter("audio_alerts", "Alerts delivered, by target and kind", ["target", "kind"])
+HEALTH = Counter("audio_health_changes", "Changes of streams' health stored, by problem and kind", ["problem", "kind"])
+for _problem, _kind in itertools.product(shared.PROBLEMS, ("HEALTH", "SILENT", "RESUMED")):
+    HEALTH.labels(_problem, _kind)  # from 0 on: Prometheus sees no increase in what appears with a value
+PROBLEMS = Counter("audio_chunk_problems", "Chunks without signal or clipped, by problem", ["problem"])
+LEVEL = Gauge("audio_level_db", "Loudest half second of the chunk stored last, in dBFS")
 RETRIES = Counter("audio_retries", "Activity attempts after the first", ["activity"])
 SECONDS = Histogram(
     "audio_activity_seconds",

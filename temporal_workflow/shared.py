@@ -23,6 +23,7 @@ CLIPPING = "clipping"
 SOUND_LOST = "sound lost"  # a gap in the stream: overflow, an interrupted source, chunks that never came
 UNCLASSIFIED = "nothing classified"  # every chunk is rejected, or none is done
 SENDER_SILENT = "sender silent"  # no chunk for longer than expected; of kind SILENT
+PROBLEMS = (NO_SIGNAL, CLIPPING, SOUND_LOST, UNCLASSIFIED, SENDER_SILENT)
 ALERT_KINDS = ("START", "SUSTAINED", "END", "SILENT", "HEALTH", "RESUMED")  # what someone may be told about
 SAME_SECONDS = 0.01  # times that are no further apart are the same
 CLIPPED_SHARE = 0.001  # of a chunk's samples at full scale

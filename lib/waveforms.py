@@ -145,10 +145,7 @@ def amplitude(level_db: float) -> float:
 
 
 def level_range_db(waveform: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and highest level of the half seconds of a waveform (n_samples,), without their offset.
-
-    In dBFS, at least -90; within `config.STILL_DB` of each other where nothing moves: silence, a constant, a hum.
-    """
+    """Return the lowest and highest level in dBFS, at least -90, of the half seconds of (n_samples,), no offset."""
     parts = np.array_split(waveform.astype(np.float64), max(1, len(waveform) // (SAMPLE_RATE_HZ // 2)))
     levels = [10 * math.log10(max(part.var(), 10 ** (LEVEL_FLOOR_DB / 10))) for part in parts]
     return round(min(levels), 3), round(max(levels), 3)

@@ -69,7 +69,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _connect(settings: Settings) -> Client:
-    """Connect, and tell at once what no waiting would mend."""
+    """Connect, and tell at once what waiting would not change."""
     client = await connect(settings)
     if not await check(client, settings):
         _complain("no worker is connected: start ./run_all.sh serve. What is sent waits for one.")

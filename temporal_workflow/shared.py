@@ -274,8 +274,8 @@ class StreamSummary:
         """Return why this tells nothing about the sound: none arrived, or none was classified; else nothing."""
         if not self.n_classified:
             return UNCLASSIFIED if self.n_chunks else "nothing was sent"
-        heard = self.seconds - self.problem_seconds.get(SOUND_LOST, 0.0) - self.problem_seconds.get(NO_SIGNAL, 0.0)
-        return "no sound arrived" if heard <= SAME_SECONDS else ""
+        sounding = self.seconds - self.problem_seconds.get(SOUND_LOST, 0.0) - self.problem_seconds.get(NO_SIGNAL, 0.0)
+        return "no sound arrived" if sounding <= SAME_SECONDS else ""
 
 
 @dataclass(frozen=True)

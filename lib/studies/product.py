@@ -1,8 +1,8 @@
 """Trains the detector, chooses its settings, and measures it: `./run_all.sh studies product`.
 
 Writes models/detector, and in build/studies product.json, curves.json, listening.json and tables/detector_*.csv. Needs
-the processed clips of notebook 02 and TF-Hub's YAMNet; takes about an hour on two cores, most of it YAMNet's. Kept
-embeddings make a second run short.
+the full build and TF-Hub's YAMNet; takes about 26 minutes of one core, 11 of them YAMNet's and 9 the training's. Kept
+embeddings make a second run shorter.
 
 Every figure is of the detector in models/detector, run by `Detector.detect`; those of left-out corpora are of networks
 trained in the same way without that corpus, with the same settings.

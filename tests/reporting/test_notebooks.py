@@ -56,6 +56,8 @@ def test_it_is_valid_and_holds_no_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
+    kept = {"codemirror_mode", "file_extension", "mimetype", "nbconvert_exporter", "pygments_lexer", "version", "name"}
+    assert set(notebook.metadata.language_info) == kept  # as the kernel says it: else Jupyter shows the tab as unsaved
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
     for cell in notebook.cells:

@@ -17,22 +17,6 @@ from lib.reporting import results
 
 PAGES = {"listening.html": "listen", "thresholds.html": "thresholds"}  # file: its place in the bar of pages
 SET_TITLES = {"left_out": "unseen corpora", "test": "test groups"}
-PLACE_TITLES = {
-    "test_clip": "A test clip",
-    "test_soundscape": "A soundscape of test groups",
-    "left_out_clip": "A clip of an unseen corpus",
-    "left_out_soundscape": "A soundscape of an unseen corpus",
-}
-KIND_TITLES = {
-    "missed_crying": "Cries missed",
-    "missed_screaming": "Screams missed",
-    "false_alarm_crying": "False alarms of crying",
-    "false_alarm_screaming": "False alarms of screaming",
-    "found_crying": "Cries found",
-    "found_screaming": "Screams found",
-    "left_alone_crying": "Nearly taken for crying",
-    "left_alone_screaming": "Nearly taken for screaming",
-}
 
 
 def bodies() -> dict[str, str]:
@@ -86,26 +70,13 @@ def _tables(curves: Mapping[str, Any]) -> dict[str, Any]:
 
 def listening_body(content: Mapping[str, Any], on: Mapping[str, float]) -> str:
     """Return the page with players for the content of listening.json; `on` are the thresholds by label."""
-    items = [dict(item, title=_title(item), steps=_steps(item)) for item in content["items"]]
-    sections: list[dict[str, Any]] = []
-    for name, title in KIND_TITLES.items():
-        mine = [item for item in items if f"{item['kind']}_{item['label']}" == name]
-        sections += [{"id": name, "title": title, "items": mine}] if mine else []
-    return results.render(
-        "listening.html.j2",
-        items=items,
-        sections=sections,
-        listed=content["listed"],
-        sources=content["sources"],
-        played=sorted({clip["source"] for item in items for clip in item["clips"]}),
-        version=content["version"],
-        on=on,
-        labels=EVENT_LABELS,
-        colours=plots.COLOURS,
-        kind_titles=KIND_TITLES,
-        place_titles=PLACE_TITLES,
-        mel_ticks=_mel_ticks(),
-    )
+    items = [
+        dict(item, title=_title(item), steps=_steps(item), section=f"{item['kind']}_{item['label']}")
+        for item in content["items"]
+    ]
+    played = sorted({clip["source"] for item in items for clip in item["clips"]})
+    shown = {"items": items, "played": played, "mel_ticks": _mel_ticks(), "on": on, "colours": plots.COLOURS}
+    return results.render("listening.html.j2", **{**content, **shown}, labels=EVENT_LABELS)
 
 
 def _title(item: Mapping[str, Any]) -> str:

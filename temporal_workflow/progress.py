@@ -274,6 +274,10 @@ class StreamProgress:
         if outcome.health is not None:
             self._watch_level(outcome.health, since=start, until=stop)
 
+    def note_wait(self) -> None:
+        """Raise that nothing is classified: no worker takes the next chunk."""
+        self._set_problem(shared.UNCLASSIFIED, is_on=True, since=self.state.seconds, until=self.state.seconds)
+
     def _watch_level(self, health: shared.ChunkHealth, *, since: float, until: float) -> None:
         state, problems = self.state, health.problems()
         low, high, seconds = state.still or (health.low_db, health.high_db, 0.0)

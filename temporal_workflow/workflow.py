@@ -6,13 +6,15 @@ No numpy, no files, no models, no clock but Temporal's: the sandbox runs this mo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
+from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 with workflow.unsafe.imports_passed_through():
     from temporal_workflow import shared
@@ -24,6 +26,7 @@ BOUNDED = RetryPolicy(
     maximum_interval=shared.RETRY_LONGEST,
     maximum_attempts=shared.MAX_CRASHES,
 )
+NOT_TAKEN = TimeoutType.SCHEDULE_TO_START
 Result = TypeVar("Result")
 
 
@@ -288,20 +291,27 @@ class ChunkPipeline:
         self._n_started += len(done)
         self.progress.in_flight -= done
 
+    async def _tell_of_wait(self) -> None:
+        """Tell that no worker has taken the chunks for a while."""
+        self.progress.note_wait()
+        if self.progress.state.outbox:
+            await self.flush()
+
     async def _classify_round(self, chunks: dict[int, shared.ChunkReference]) -> list[shared.StoreInput]:
+        wait: dict[str, Any] = {
+            "wait": timedelta(seconds=self._settings.unclassified_seconds),
+            "on_wait": self._tell_of_wait,
+        }
         given = shared.PreprocessRound(workflow.info().workflow_id, list(chunks.values()))
         prepared = await _infer(
-            "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT
+            "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT, **wait
         )
         found = [self._rejected(chunks[p.sequence], p.reason) for p in prepared if p.reason]
         good = {p.sequence: p for p in prepared if not p.reason}
         ready = [good[n].chunk or chunks[n] for n in good]
-        version = self.progress.state.settings_version
+        to_classify = shared.ClassifyRound(ready, self.progress.state.settings_version)
         classified = await _infer(
-            "classify_round",
-            shared.ClassifyRound(ready, version),
-            list[shared.ClassifiedChunk],
-            timeout=shared.CLASSIFY_TIMEOUT,
+            "classify_round", to_classify, list[shared.ClassifiedChunk], timeout=shared.CLASSIFY_TIMEOUT, **wait
         )
         for each in classified:
             chunk = chunks[each.sequence]
@@ -411,8 +421,19 @@ def _outcome(chunk: shared.ChunkReference, **found: object) -> shared.ChunkOutco
     )
 
 
-async def _infer(name: str, given: object, result: type[Result], *, timeout: timedelta) -> Result:
-    """Run an activity of the inference queue; while disk or store are at fault, go on trying."""
+async def _infer(
+    name: str,
+    given: object,
+    result: type[Result],
+    *,
+    timeout: timedelta,
+    wait: timedelta | None = None,
+    on_wait: Callable[[], Awaitable[None]] | None = None,
+) -> Result:
+    """Run an activity of the inference queue; while disk or store are at fault, go on trying.
+
+    `on_wait` is called, and the activity put into the queue again, where no worker takes it within `wait`.
+    """
     while True:
         try:
             return await workflow.execute_activity(
@@ -421,11 +442,14 @@ async def _infer(name: str, given: object, result: type[Result], *, timeout: tim
                 result_type=result,
                 task_queue=shared.INFERENCE_QUEUE,
                 start_to_close_timeout=timeout,
+                schedule_to_start_timeout=wait,
                 heartbeat_timeout=shared.HEARTBEAT_TIMEOUT,
                 retry_policy=BOUNDED,
             )
         except ActivityError as error:
-            if not (isinstance(error.cause, ApplicationError) and error.cause.type == shared.INFRASTRUCTURE):
+            if on_wait and isinstance(error.cause, ActivityTimeout) and error.cause.type == NOT_TAKEN:
+                await on_wait()
+            elif not (isinstance(error.cause, ApplicationError) and error.cause.type == shared.INFRASTRUCTURE):
                 raise
 
 

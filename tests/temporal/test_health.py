@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -91,6 +92,28 @@ def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) ->
     assert (summary.state, summary.n_classified) == ("interrupted", 1)
     assert summary.remarks == ["interrupted: the microphone is gone"]
     assert service.results.streams()[-1]["state"] == "interrupted"
+
+
+def test_chunks_that_no_worker_takes_are_told_of(service: Service) -> None:
+    stream_id = new_stream_id()
+    worker = service.children["inference-1"].process
+
+    async def send() -> shared.StreamSummary:
+        settings = shared.StreamSettings(unclassified_seconds=1.0)
+        sender = StreamSender(await service.client(), stream_id, settings=settings)
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            await sender.send(service.put(stream_id, ["normal"])[0])
+            while not service.results.changes(stream_id):
+                await asyncio.sleep(0.2)
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        await sender.finish(1)
+        return await sender.result()
+
+    assert asyncio.run(asyncio.wait_for(send(), 90)).n_classified == 1
+    kinds = [(row["kind"], row["label"]) for row in service.results.changes(stream_id)]
+    assert kinds == [("HEALTH", "nothing classified"), ("RESUMED", "nothing classified")]
 
 
 @pytest.mark.parametrize("command", ["events", "results", "follow", "status", "export"])

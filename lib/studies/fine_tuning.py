@@ -6,7 +6,7 @@ the corpus group that neither was trained on. Fine-tuned, it ships only where th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def tabulate(examples: pd.DataFrame, found: Mapping[str, tuple[np.ndarray, np.nd
 
 
 def _without(
-    name: str, examples: pd.DataFrame, sounds: list[np.ndarray], features: list[np.ndarray], *, backbone: Any
+    name: str, examples: pd.DataFrame, sounds: Sequence[np.ndarray], features: Sequence[np.ndarray], *, backbone: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from lib import yamnet
 

@@ -31,7 +31,6 @@ STUDIES: tuple[Step, ...] = (
     _study("robustness", _NETWORKS, ("robustness",), on_request=True),
     _study("common_mistakes", _NETWORKS, ("common_mistakes",), on_request=True),
     _study("options", _DATA, ("options",), on_request=True),
-    _study("fine_tuning", _DATA, ("fine_tuning",), variables=("TFHUB_CACHE_DIR",), on_request=True),
     _study("pretraining_gain", (*_DATA, _PRETRAINED), ("pretraining", "pretraining_tried"), on_request=True),
     # Trains the detector, writes models/detector and measures it: half an hour.
     _study(

@@ -1,4 +1,4 @@
-"""What a frozen network computes of each clip, kept on disk, and the linear head that is fitted to Wav2Vec2's."""
+"""What a frozen network computes of each clip, kept on disk, and the linear head that is fitted to it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ def of_clips(
     *,
     cache_dir: Path = config.BUILD_DIR / "cache",
     progress: Callable[[list], Iterable] = iter,
-) -> list[np.ndarray]:
-    """Return the features of each clip by a frozen network, each clip computed once for all builds.
-
-    Of YAMNet those of its patches (n_patches, n_features), of Wav2Vec2 those of the whole clip (n_features,).
+) -> np.ndarray:
+    """Return the pooled features of a frozen network (n_clips, n_features), each clip computed once for all builds.
 
     Parameters
     ----------
     network : module
-        `lib.yamnet` or `lib.wav2vec2`: its `clip_features`, `weights` and `FEATURES`.
+        `lib.yamnet` or `lib.wav2vec2`: its `pooled`, `weights` and `POOLINGS`.
     model : object
         A network of that module, without head.
     waveforms : sequence of ndarray, each (n_samples,)
     cache_dir : Path
-        A network with other weights, or other features, has a folder of its own in it.
+        A network with other weights, or another pooling, has a folder of its own in it.
     progress : callable
         Wraps the blocks of clips (tqdm, say).
     """
     name = network.__name__.rpartition(".")[2]
-    folder = Path(cache_dir) / name / weights_sha256(network.weights(model))[:16] / network.FEATURES
-    return cached(partial(network.clip_features, model), waveforms, folder=folder, progress=progress)
+    folder = Path(cache_dir) / name / weights_sha256(network.weights(model))[:16] / network.POOLINGS
+    return cached(partial(network.pooled, model), waveforms, folder=folder, progress=progress)
 
 
 def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
@@ -55,21 +53,21 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
 
 
 def cached(
-    compute: Callable[[list[np.ndarray]], Sequence[np.ndarray]],
+    compute: Callable[[list[np.ndarray]], np.ndarray],
     waveforms: Sequence[np.ndarray],
     *,
     folder: Path,
     progress: Callable[[list], Iterable] = iter,
-) -> list[np.ndarray]:
-    """Return the features of each clip, computing only those that `folder` does not hold yet.
+) -> np.ndarray:
+    """Return features (n_clips, n_features), computing only those that `folder` does not hold yet.
 
-    Each file in it is named by its waveform's hash; whoever changes what a network is given, or what is kept of it,
-    has to rename its features or clear the folder.
+    Each file in it is named by its waveform's hash; whoever changes what a network is given, or how its features are
+    pooled, has to rename the pooling or clear the folder.
 
     Parameters
     ----------
     compute : callable
-        Some waveforms to the features of each; blocks hold clips of like length.
+        Some waveforms to their features (n, n_features); blocks hold clips of like length.
     waveforms, folder, progress
         As in `of_clips`.
     """
@@ -82,7 +80,7 @@ def cached(
     for block in progress(blocks):
         for row, values in zip(block, compute([waveforms[row] for row in block]), strict=True):
             _write(paths[row], values)
-    return [np.load(path) for path in paths]
+    return np.stack([np.load(path) for path in paths])
 
 
 def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +97,7 @@ def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    """Write one clip; a killed build leaves no half-written one."""
+    """Write one row; a killed build leaves no half-written one."""
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
         np.save(file, values)

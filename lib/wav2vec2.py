@@ -27,7 +27,7 @@ PRETRAINED_NAME = "facebook/wav2vec2-base"
 PRETRAINED_DIR = config.MODELS_DIR / "wav2vec2_pretrained"  # written by lib.studies.pretraining, without labels
 PRETRAINING_LOSS_FILE = "loss.csv"
 CHECKPOINT_FILE = config.CHECKPOINT_FILES["wav2vec2"]
-FEATURES = "mean_maximum"  # of `pool`; names a folder of frozen_features' cache
+POOLINGS = "mean_maximum"  # of `pool`; names a folder of frozen_features' cache
 HUB_TIMEOUT_SECONDS = 5.0
 
 
@@ -181,9 +181,6 @@ def pooled(backbone: Wav2Vec2Model, waveforms: Sequence[np.ndarray], *, batch_si
     for batch, inputs in _batches(backbone, waveforms, batch_size):
         rows[batch] = pool(backbone, **inputs).cpu().numpy()
     return rows
-
-
-clip_features = pooled  # what `lib.frozen_features.of_clips` keeps of each clip
 
 
 def weights(backbone: Wav2Vec2Model) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""YAMNet for three classes: features of patches, head, checkpoints; with `yamnet_backbone` TensorFlow's place."""
+"""YAMNet for three classes: patches, pooled features, heads, checkpoints; with `yamnet_backbone` TensorFlow's place."""
 
 from __future__ import annotations
 
@@ -9,55 +9,57 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.special import logsumexp
 
 from lib import config, yamnet_backbone
 from lib.config import PATCH_SAMPLES
+from lib.frozen_features import CLIPS_PER_BLOCK
 from lib.onnx_networks import cut_patches
 from lib.yamnet_backbone import EMBEDDING_SIZE, N_FEATURES, BaseYamnet, copy, serializable
 
 MAX_PATCHES_PER_BATCH = 64
-FEATURES = "patches"  # names a folder of frozen_features' cache
+POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of frozen_features' cache
+Linear = tuple[np.ndarray, np.ndarray]  # weights (3, n_features) and biases (3,)
 
 
 @serializable
 class PoolByClip(keras.layers.Layer):
-    """Units of patches (n_patches, n) and their clip index (n_patches,) to three poolings of each (n_clips, 3 n).
+    """Features (n_patches, n) and their clip index (n_patches,) to what `pool` makes of each clip (n_clips, 3 n)."""
 
-    Mean, maximum, and log-mean-exp between the two: a few loud patches count for more than in the mean, and one alone
-    for less than in the maximum (Pinheiro and Collobert 2015, "From image-level to pixel-level labeling").
-    """
-
-    def call(self, units: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
+    def call(self, features: tf.Tensor, clip_index: tf.Tensor) -> tf.Tensor:
         """Pool patches that share an index; indices must rise from 0 without a gap."""
-        mean, maximum = (f(units, clip_index) for f in (tf.math.segment_mean, tf.math.segment_max))
-        below = tf.exp(units - tf.gather(maximum, clip_index))
+        mean, maximum = (f(features, clip_index) for f in (tf.math.segment_mean, tf.math.segment_max))
+        below = tf.exp(features - tf.gather(maximum, clip_index))
         return tf.concat([mean, maximum, maximum + tf.math.log(tf.math.segment_mean(below, clip_index))], axis=1)
 
 
 @serializable
 class SplitFeatures(keras.layers.Layer):
-    """Of checkpoints with two linear heads, so that they can be loaded: columns of the embedding, and of the scores."""
+    """Pooled features (n_clips, 3 * 1047) to those of the embedding (n_clips, 2048) and of the scores (n_clips, 69)."""
 
     def call(self, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Split the columns of every kind of pooling alike."""
-        parts = [pooled[:, start : start + N_FEATURES] for start in range(0, 3 * N_FEATURES, N_FEATURES)]
-        embedding, scores = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
-        return keras.ops.concatenate(embedding, axis=1), keras.ops.concatenate(scores, axis=1)
+        return split_features(pooled, concatenate=keras.ops.concatenate)
+
+
+def split_features(pooled: np.ndarray, *, concatenate: Callable = np.concatenate) -> tuple[np.ndarray, np.ndarray]:
+    """Split the pooled features of `with_class_scores` (n_clips, 3 * 1047).
+
+    Returns
+    -------
+    tuple
+        Mean and maximum of the embedding (n_clips, 2048); mean, maximum and log-mean-exp of the scores (n_clips, 69).
+    """
+    parts = [pooled[:, start : start + N_FEATURES] for start in range(0, 3 * N_FEATURES, N_FEATURES)]
+    embedding, scores = [p[:, :EMBEDDING_SIZE] for p in parts[:2]], [p[:, EMBEDDING_SIZE:] for p in parts]
+    return concatenate(embedding, axis=1), concatenate(scores, axis=1)
 
 
 def clip_batch(waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the classifier's input: all patches of some clips (n_patches, 15600) and each patch's clip index."""
-    return _joined("patches", [cut_patches(waveform) for waveform in waveforms])
-
-
-def feature_batch(clip_features: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the head's input: the features of all patches of some clips (n_patches, 1047), and their clip index."""
-    return _joined("features", clip_features)
-
-
-def _joined(name: str, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    clip_index = np.repeat(np.arange(len(clips)), [len(part) for part in clips]).astype(np.int32)
-    return {name: np.concatenate(clips), "clip_index": clip_index}
+    patches = [cut_patches(waveform) for waveform in waveforms]
+    clip_index = np.repeat(np.arange(len(patches)), [len(part) for part in patches]).astype(np.int32)
+    return {"patches": np.concatenate(patches), "clip_index": clip_index}
 
 
 def load_base(released_dir: Path = config.MODELS_DIR / config.RELEASED_DIRS["yamnet"]) -> BaseYamnet:
@@ -91,7 +93,21 @@ def embeddings(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> list[n
     return np.split(np.concatenate(parts), np.flatnonzero(np.diff(batch["clip_index"])) + 1)
 
 
-clip_features = embeddings  # what `lib.frozen_features.of_clips` keeps of each clip
+def pool(clip_features: Sequence[np.ndarray]) -> np.ndarray:
+    """Pool each clip's features (n_patches, n) by mean, maximum and log-mean-exp: (n_clips, 3 n), as PoolByClip does.
+
+    The last is between the other two: a few loud patches count for more than in the mean, and one alone for less
+    than in the maximum (Pinheiro and Collobert 2015, "From image-level to pixel-level labeling").
+    """
+    between = [logsumexp(features, axis=0) - np.log(len(features)) for features in clip_features]
+    outer = [np.concatenate([features.mean(axis=0), features.max(axis=0)]) for features in clip_features]
+    return np.concatenate([np.stack(outer), np.stack(between)], axis=1).astype(np.float32)
+
+
+def pooled(backbone: keras.Model, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pooled features (n_clips, 3 n) of clips."""
+    starts = range(0, len(waveforms), CLIPS_PER_BLOCK)
+    return np.concatenate([pool(embeddings(backbone, waveforms[start : start + CLIPS_PER_BLOCK])) for start in starts])
 
 
 def weights(backbone: keras.Model) -> dict[str, np.ndarray]:
@@ -99,41 +115,34 @@ def weights(backbone: keras.Model) -> dict[str, np.ndarray]:
     return {v.path: v.numpy() for v in backbone.weights}
 
 
-def build_head(mean: np.ndarray, variance: np.ndarray, *, n_hidden: int = 64, dropout: float = 0.3) -> keras.Model:
-    """Build a small network that is given a clip's patches one by one, pools what it makes of them, and decides.
-
-    Multiple instance learning: the label is the clip's, and which patches it is due to is learnt (Ilse et al. 2018,
-    "Attention-based deep multiple instance learning", section 2).
+def build_head(of_embedding: Linear, of_scores: Linear) -> keras.Model:
+    """Build two linear heads whose probabilities are averaged.
 
     Parameters
     ----------
-    mean, variance : ndarray (n_features,)
-        Of the features of patches, for standardising them.
-    n_hidden : int
-        Units that each patch's features are turned into.
-    dropout : float
-        Share of features, and of units, that are left out in training.
+    of_embedding, of_scores : (ndarray, ndarray)
+        Weights (3, 2048) and (3, 69) on what `split_features` returns, and biases (3,).
 
     Returns
     -------
     keras.Model
-        The input of `feature_batch` to probabilities (n_clips, 3).
+        Pooled features of `with_class_scores` (n_clips, 3 * 1047) to probabilities (n_clips, 3).
     """
-    features, clip_index = keras.Input((len(mean),), name="features"), keras.Input((), name="clip_index", dtype="int32")
-    net = keras.layers.Normalization(mean=mean, variance=variance, name="standardise")(features)
-    net = keras.layers.Dropout(dropout)(net)
-    net = keras.layers.Dense(n_hidden, activation="relu", name="of_patch")(net)
-    net = PoolByClip(name="pool_by_clip")(keras.layers.Dropout(dropout)(net), clip_index)
-    net = keras.layers.Dense(len(config.CLASS_NAMES), activation="softmax", name="of_clip")(net)
-    return keras.Model({"features": features, "clip_index": clip_index}, net, name="head")
+    pooled = keras.Input((3 * N_FEATURES,), name="pooled")
+    heads, probabilities = {"of_embedding": of_embedding, "of_scores": of_scores}, []
+    for part, (name, (kernel, bias)) in zip(SplitFeatures(name="split")(pooled), heads.items(), strict=True):
+        layer = keras.layers.Dense(len(config.CLASS_NAMES), activation="softmax", name=name)
+        probabilities.append(layer(part))
+        layer.set_weights([kernel.T, bias])
+    return keras.Model(pooled, keras.layers.Average(name="mean")(probabilities), name="head")
 
 
 def build_classifier(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """Join backbone and head: the input of `clip_batch` to probabilities (n_clips, 3)."""
+    """Join backbone, pooling by clip and head: the input of `clip_batch` to probabilities (n_clips, 3)."""
     patches = keras.Input((PATCH_SAMPLES,), name="patches")
     clip_index = keras.Input((), name="clip_index", dtype="int32")
-    probabilities = head({"features": backbone(patches), "clip_index": clip_index})
-    return keras.Model({"patches": patches, "clip_index": clip_index}, probabilities, name="yamnet_classifier")
+    pooled = PoolByClip(name="pool_by_clip")(backbone(patches), clip_index)
+    return keras.Model({"patches": patches, "clip_index": clip_index}, head(pooled), name="yamnet_classifier")
 
 
 def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
@@ -147,17 +156,8 @@ def set_trainable(backbone: keras.Model, *, first_layer: int = 1) -> None:
 
 def predict(classifier: keras.Model, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> np.ndarray:
     """Return probabilities (n_clips, 3) in CLASS_NAMES order; a clip's row does not depend on its neighbours."""
-    return _predict(classifier, clip_batch, waveforms, batch_size)
-
-
-def predict_features(head: keras.Model, clip_features: Sequence[np.ndarray], *, batch_size: int = 128) -> np.ndarray:
-    """Return a head's probabilities (n_clips, 3) of the features of each clip's patches."""
-    return _predict(head, feature_batch, clip_features, batch_size)
-
-
-def _predict(network: keras.Model, collate: Callable, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    starts = range(0, len(clips), batch_size)
-    rows = [network.predict_on_batch(collate(clips[start : start + batch_size])) for start in starts]
+    starts = range(0, len(waveforms), batch_size)
+    rows = [classifier.predict_on_batch(clip_batch(waveforms[start : start + batch_size])) for start in starts]
     return np.concatenate(rows) if rows else np.empty((0, len(config.CLASS_NAMES)), dtype=np.float32)
 
 

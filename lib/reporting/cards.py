@@ -21,7 +21,7 @@ README_MARKS = ("<!-- headline: written by `python -m lib.reporting.cards` -->",
 SPEED_MARKS = ("<!-- benchmark: written by `python -m lib.reporting.cards` -->", "<!-- end of benchmark -->")
 DOCS_DIR = config.PROJECT_DIR / "docs"
 TITLES = {
-    "yamnet": "YAMNet, frozen, with a head on its patches",
+    "yamnet": "YAMNet, frozen, with two linear heads",
     "wav2vec2": "Wav2Vec2, compact, frozen, with a linear head",
 }
 SPLITS = {

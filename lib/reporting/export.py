@@ -125,27 +125,19 @@ def _pool(graph: _Graph, _layer: Any, features: str, _clip_index: str) -> str:
 
 
 def _split(graph: _Graph, _layer: Any, pooled: str) -> list[str]:
-    """Gather the columns that `lib.yamnet.SplitFeatures` separates, of checkpoints with two linear heads."""
-    from lib.yamnet import N_FEATURES, SplitFeatures
+    """Gather the columns that `lib.yamnet.split_features` separates."""
+    from lib.yamnet import N_FEATURES, split_features
 
-    columns = SplitFeatures()(np.arange(3 * N_FEATURES)[None])
-    return [graph.add("Gather", pooled, graph.constant(part.numpy()[0]), axis=1) for part in columns]
+    columns = split_features(np.arange(3 * N_FEATURES)[None])
+    return [graph.add("Gather", pooled, graph.constant(part[0]), axis=1) for part in columns]
 
 
 def _dense(graph: _Graph, layer: Any, values: str) -> str:
     weights = (graph.constant(part.numpy()) for part in (layer.kernel, layer.bias))
     result, activation = graph.add("Gemm", values, *weights), layer.activation.__name__
-    if activation not in ("linear", "relu", "softmax"):
+    if activation not in ("linear", "softmax"):
         raise ExportError(f"{layer.name} has the activation {activation}: teach lib.reporting.export to write it.")
-    if activation == "relu":
-        return graph.add("Relu", result)
     return result if activation == "linear" else graph.add("Softmax", result, axis=1)
-
-
-def _standardise(graph: _Graph, layer: Any, values: str) -> str:
-    mean, variance = (part.numpy()[0] for part in (layer.mean, layer.variance))
-    centred = graph.add("Sub", values, graph.constant(mean))
-    return graph.add("Div", centred, graph.constant(np.sqrt(variance)))
 
 
 def _network(graph: _Graph, layer: Any, *given: str) -> list[str]:
@@ -169,8 +161,6 @@ LAYERS: dict[str, Callable[..., str | list[str]]] = {
     "GlobalAveragePooling2D": lambda graph, _, values: graph.add("ReduceMean", values, axes=[2, 3], keepdims=0),
     "Concatenate": lambda graph, _, *values: graph.add("Concat", *values, axis=1),
     "Average": lambda graph, _, *values: graph.add("Mean", *values),
-    "Normalization": _standardise,
-    "Dropout": lambda _graph, _layer, values: values,
     "PoolByClip": _pool,
     "SplitFeatures": _split,
     "Dense": _dense,

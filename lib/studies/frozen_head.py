@@ -77,13 +77,11 @@ def compare(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray], column: s
 
 
 def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and maximum of the published YAMNet's embeddings, and of its AudioSet class scores, by clip."""
+    """Return pooled embeddings and pooled AudioSet class scores of the published YAMNet, each (n_clips, n_features)."""
     from lib import yamnet, yamnet_backbone
 
-    backbone, size = yamnet_backbone.from_hub().with_class_scores(), yamnet_backbone.EMBEDDING_SIZE
-    clips = frozen_features.of_clips(yamnet, backbone, waveforms)
-    pooled = np.stack([np.stack([clip.mean(axis=0), clip.max(axis=0)]) for clip in clips])  # (n_clips, 2, 1047)
-    return pooled[..., :size].reshape(len(pooled), -1), pooled[..., size:].reshape(len(pooled), -1)
+    backbone = yamnet_backbone.from_hub().with_class_scores()
+    return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, waveforms))
 
 
 def in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:

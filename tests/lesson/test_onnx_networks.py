@@ -83,7 +83,7 @@ def build(tmp_path_factory):
     """Return the models of a build whose YAMNet has another backbone and another head."""
     folder = tmp_path_factory.mktemp("build")
     keras.utils.set_random_seed(3)
-    head = yamnet.build_head(np.linspace(-1, 1, 1024), np.linspace(0.1, 2, 1024))
+    head = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(3, activation="softmax")], name="head")
     yamnet.save(yamnet.build_classifier(yamnet_backbone.build_backbone(), head), folder / "yamnet/grouped", record={})
     wav2vec2.save(compact_wav2vec2.initial_model(), folder / "wav2vec2/grouped", record={})
     ensemble.save_rule(folder / "ensemble.json", RULE)
@@ -114,10 +114,9 @@ def test_networks_of_a_build_are_exported_and_never_replaced_by_others(build, tm
 
 
 def test_a_layer_that_the_export_does_not_know_is_named(build, capsys):
-    head = keras.Sequential([keras.layers.UnitNormalization(), keras.layers.Dense(3)])
-    given = {"features": keras.Input((1024,), name="features")}
-    given["clip_index"] = keras.Input((), name="clip_index", dtype="int32")
-    head = keras.Model(given, head(given["features"]), name="head")
+    head = keras.Sequential(
+        [keras.Input((3072,)), keras.layers.UnitNormalization(), keras.layers.Dense(3)], name="head"
+    )
     classifier = yamnet.build_classifier(yamnet_backbone.build_backbone(), head)
     with pytest.raises(export.ExportError, match="UnitNormalization"):
         export.yamnet_graphs(classifier, version="")

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import io
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -25,6 +26,7 @@ from tests.chaos.audit import audit, examine
 from tests.chaos.harness import PITCH_HZ, Service, tone
 
 Row = dict[str, Any]
+STALL_SECONDS = 1.5 * shared.WORKFLOW_TASK_TIMEOUT.total_seconds()
 LOCK_SECONDS = 6.0  # longer than SQLite's busy timeout of 5 s, so that the activity fails and is tried again
 DAY_SECONDS = 86_400.0
 
@@ -107,6 +109,37 @@ def clock_jump(service: Service, n_times: int) -> Row:
     }
 
 
+def worker_stalled(service: Service, n_times: int) -> Row:
+    """The orchestration worker stands still for longer than a workflow task may take, while chunks come and go."""
+    stream_id = new_stream_id()
+    chunks = service.put(stream_id, ["crying", "normal", "screaming"] * 10 * n_times)
+
+    async def stall() -> None:
+        for _ in range(n_times):
+            await asyncio.sleep(1.0)
+            process = service.children["orchestration"].process
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(STALL_SECONDS)
+            process.send_signal(signal.SIGCONT)
+
+    async def send() -> None:
+        stalls = asyncio.create_task(stall())
+        sender = StreamSender(await service.client(), stream_id)
+        for chunk in chunks:
+            await sender.send(chunk)
+            await sender.send(chunk)
+            await sender.status()
+        await stalls
+        await sender.finish(len(chunks))
+        await sender.result()
+
+    asyncio.run(send())
+    found = _found(service, stream_id, chunks)
+    held = n_times if found["replayed"] == found["histories"] else 0
+    return {"held": held, "outcome": "the stream goes on, and its history replays", **found}
+
+
 def disk_full(folder: Path, n_times: int) -> Row:
     """The disk of chunk store and results fills up while a chunk is under way."""
     results_url = f"sqlite:///{folder / 'disk' / 'results.sqlite'}"  # on the same disk
@@ -182,6 +215,7 @@ ON_A_SERVICE: dict[str, Callable[[Service, int], Row]] = {
     "chunk altered": chunk_altered,
     "clock jump": clock_jump,
     "results database locked": results_locked,
+    "worker stalled": worker_stalled,
 }
 IN_A_FOLDER: dict[str, Callable[[Path, int], Row]] = {
     "disk full": disk_full,

@@ -127,15 +127,23 @@ def test_worst_state_fits_in_one_message() -> None:
     assert progress.state.n_refused == 499 - (shared.MAX_AHEAD - 1)
 
 
-def test_full_store_message_fits() -> None:
+def test_full_round_fits_in_one_message() -> None:
     change = EventChange(99, 1, "SUSTAINED", "screaming", 123_456.789, 123_456.789, 0.1234, True)
-    stored = shared.StoreInput(
-        "stream-0123456789abcdef",
-        outcome=dataclasses.replace(_outcome(_chunk(99_999)), reason="r" * 400, model_version="v" * 200),
-        changes=[dataclasses.replace(change, change=99_999 + n) for n in range(shared.MAX_CHANGES)],
-        audio=[SHA, SHA],
+    longest = shared.FrameProbabilities.pack([(1.0, 1.0)] * 36, first_frame=999_999, n_final=33)  # 15 s
+    outcome = dataclasses.replace(
+        _outcome(_chunk(99_999)),
+        probabilities=[0.333333] * 3,
+        members={name: [0.333333] * 3 for name in ("yamnet", "wav2vec2")},
+        model_version="v" * 100,
+        frames=longest,
+        health=shared.ChunkHealth(-89.123, -12.345, 0.1234),
     )
-    asyncio.run(codec.data_converter(os.urandom(32)).encode([stored]))
+    stored = [shared.StoreInput("stream-0123456789abcdef", outcome, audio=[SHA, SHA])] * shared.CHUNKS_PER_ROUND
+    changes = [dataclasses.replace(change, change=99_999 + n) for n in range(shared.MAX_CHANGES)]
+    stored[-1] = dataclasses.replace(stored[-1], changes=changes)
+    rejected = dataclasses.replace(outcome, reason="r" * 400, frames=None)
+    for message in (stored, [dataclasses.replace(each, outcome=rejected) for each in stored]):
+        asyncio.run(codec.data_converter(os.urandom(32)).encode([message]))
 
 
 def test_silent_sender_is_named_finished_is_final() -> None:

@@ -263,8 +263,8 @@ def _cause(error: BaseException, path: Path) -> str:
     """Return the file and the innermost message: what is wrong with it, not that a workflow failed."""
     while error.__cause__ is not None:
         error = error.__cause__
-    what = getattr(error, "what", None) or getattr(error, "strerror", None) or getattr(error, "message", None)
-    return f"{path}: {what or error}"
+    what = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    return what if str(path) in what else f"{path}: {what}"
 
 
 def _parser() -> argparse.ArgumentParser:

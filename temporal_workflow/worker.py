@@ -36,7 +36,7 @@ from temporal_workflow.store import ChunkStore
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
 LOG = logging.getLogger(__name__)
-EX_OK, EX_FAILURE, EX_UNAVAILABLE, EX_CONFIG = 0, 1, 69, 78  # sysexits.h
+EX_OK, EX_UNAVAILABLE, EX_CONFIG = 0, 69, 78  # sysexits.h
 GRACE = timedelta(seconds=30)
 STORE_SLOTS = 8
 SLOTS = 2  # chunks that one worker classifies at a time

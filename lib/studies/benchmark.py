@@ -247,7 +247,7 @@ def cached_sweep(sizes: Sizes) -> Iterator[Row]:
         for threshold in np.linspace(0.01, 0.99, 99):
             np.mean((scores > threshold).argmax(axis=1) == labels)
     seconds = time.monotonic() - started
-    note = f"{n_rows:,} windows, {5 * len(strengths)} fits; {len(windows)} windows timed, the rest scaled"
+    note = f"{n_rows:,} random rows, {5 * len(strengths)} fits; {len(windows)} windows timed, the rest scaled"
     again = seconds + 5 * len(strengths) * n_rows * per_window
     yield Row("Sweep of heads, folds and thresholds", "s", again, seconds, least_ratio=100, note=note)
 

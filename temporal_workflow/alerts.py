@@ -35,7 +35,7 @@ from temporalio.worker import Worker
 
 from lib.events import EVENT_LABELS
 from temporal_workflow import metrics, shared
-from temporal_workflow.results import ResultsTable
+from temporal_workflow.results import ResultsTable, with_zone
 from temporal_workflow.settings import SettingsError
 
 LOG = logging.getLogger(__name__)
@@ -285,9 +285,10 @@ class AlertActivities:
 def _alert(row: dict[str, Any]) -> dict[str, Any]:
     """Return what the outside is told of a change."""
     names = ("stream_id", "kind", "label", "onset_seconds", "offset_seconds", "peak_probability", "sustained", "change")
-    stored_at = row["stored_at"].replace(tzinfo=UTC) if row["stored_at"].tzinfo is None else row["stored_at"]
     facts = {"id": f"{row['stream_id']}-{row['change']}", "event": row["number"], "event_type": row["kind"]}
-    return facts | {name: row[name] for name in names} | {"time": stored_at.astimezone(UTC).isoformat()}
+    return (
+        facts | {name: row[name] for name in names} | {"time": with_zone(row["stored_at"]).astimezone(UTC).isoformat()}
+    )
 
 
 @workflow.defn(sandboxed=False)

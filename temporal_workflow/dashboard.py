@@ -24,7 +24,7 @@ from temporalio.service import RPCError
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.results import CHUNKS, EVENTS, ResultsTable
+from temporal_workflow.results import CHUNKS, EVENTS, ResultsTable, with_zone
 from temporal_workflow.settings import Settings, connect
 from temporal_workflow.store import ChunkStore
 
@@ -72,7 +72,7 @@ class Dashboard:
         return [
             row["stream_id"]
             for row in self._newest_chunks()
-            if row["stream_id"] not in ended and (now - _aware(row["stored_at"])).total_seconds() < RUNNING_SECONDS
+            if row["stream_id"] not in ended and (now - with_zone(row["stored_at"])).total_seconds() < RUNNING_SECONDS
         ]
 
     def _newest_chunks(self) -> list[dict[str, Any]]:
@@ -86,12 +86,14 @@ class Dashboard:
             sa.select(*keys, sa.func.max(column).label("last"), sa.func.count().label("n")).group_by(*keys).subquery()
         )
         here = sa.and_(table.c.stream_id == last.c.stream_id, column == last.c.last)
-        return self._rows(sa.select(table, last.c.n).join(last, here).order_by(table.c.stored_at.desc()).limit(limit))
+        return self.results.rows(
+            sa.select(table, last.c.n).join(last, here).order_by(table.c.stored_at.desc()).limit(limit)
+        )
 
     def _stream(self, newest: dict[str, Any], ended: dict[str, Any] | None) -> dict[str, Any]:
         stream_id = newest["stream_id"]
         status = None if ended else self.statuses.get(stream_id)
-        rows = self._rows(
+        rows = self.results.rows(
             sa.select(CHUNKS.c.frames)
             .where(CHUNKS.c.stream_id == stream_id, CHUNKS.c.sequence > newest["sequence"] - N_CHUNKS)
             .order_by(CHUNKS.c.sequence)
@@ -107,7 +109,7 @@ class Dashboard:
             "lag_seconds": status.lag_seconds if status else None,
             "seconds": newest["stop_seconds"],
             "n_chunks": newest["n"],
-            "stored_at": _aware(newest["stored_at"]),
+            "stored_at": with_zone(newest["stored_at"]),
             "frames": _frames(row["frames"] for row in rows if row["frames"]),
         }
 
@@ -118,7 +120,7 @@ class Dashboard:
             **{name: row[name] for name in shown},
             "name": names.get(row["stream_id"], ""),
             "is_open": not over,
-            "stored_at": _aware(row["stored_at"]),
+            "stored_at": with_zone(row["stored_at"]),
             "audio": self._audio(row) if row["label"] in config.CLASS_NAMES else [],
         }
 
@@ -131,12 +133,10 @@ class Dashboard:
             CHUNKS.c.start_seconds < event["offset_seconds"],
         )
         return [
-            row for row in self._rows(query.order_by(CHUNKS.c.sequence).limit(6)) if self.store.holds(row["sha256"])
+            row
+            for row in self.results.rows(query.order_by(CHUNKS.c.sequence).limit(6))
+            if self.store.holds(row["sha256"])
         ]
-
-    def _rows(self, query: sa.Select) -> list[dict[str, Any]]:
-        with self.results.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _frames(packed: Iterable[dict[str, Any]]) -> list[list[float]]:
@@ -146,10 +146,6 @@ def _frames(packed: Iterable[dict[str, Any]]) -> list[list[float]]:
         found = shared.FrameProbabilities(**frames)
         rows |= dict(enumerate(found.rows(), start=found.first_frame))
     return [[round(number * shared.HOP_SECONDS, 2), *rows[number]] for number in sorted(rows)]
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # SQLite forgets the zone
 
 
 class Server(ThreadingHTTPServer):

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from lib import audio, config
 from temporal_workflow import shared
+from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, leave
@@ -96,8 +96,7 @@ async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str
 
 def _latencies(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return p50 and p95 of the seconds from sending to the stored result, and the medians of ten parts in order."""
-    sent = np.array([row["sent_at"].replace(tzinfo=UTC).timestamp() for row in rows])
-    stored = np.array([row["stored_at"].replace(tzinfo=UTC).timestamp() for row in rows])
+    sent, stored = (np.array([with_zone(row[at]).timestamp() for row in rows]) for at in ("sent_at", "stored_at"))
     order = np.argsort(sent)
     lags, times = (stored - sent)[order], np.sort(stored)
     parts = np.array_split(lags, min(10, len(lags)))

@@ -131,12 +131,12 @@ class ResultsTable:
     def chunks(self, stream_id: str | None = None, *, after: int = -1) -> list[dict[str, Any]]:
         """Return rows of one stream (or all), in order, with `sequence` greater than `after`."""
         query = sa.select(CHUNKS).where(CHUNKS.c.sequence > after).order_by(CHUNKS.c.stream_id, CHUNKS.c.sequence)
-        return self._rows(query if stream_id is None else query.where(CHUNKS.c.stream_id == stream_id))
+        return self.rows(query if stream_id is None else query.where(CHUNKS.c.stream_id == stream_id))
 
     def changes(self, stream_id: str | None = None, *, after: int = 0) -> list[dict[str, Any]]:
         """Return the steps in the life of events (START, UPDATE, SUSTAINED, END, SILENT, RESUMED), in order."""
         query = sa.select(EVENTS).where(EVENTS.c.change > after).order_by(EVENTS.c.stream_id, EVENTS.c.change)
-        return self._rows(query if stream_id is None else query.where(EVENTS.c.stream_id == stream_id))
+        return self.rows(query if stream_id is None else query.where(EVENTS.c.stream_id == stream_id))
 
     def alerts(self, target: str, *, delivered: bool, within: timedelta) -> list[dict[str, Any]]:
         """Return the changes of live streams that `target` is told about, delivered or not yet, oldest first."""
@@ -148,7 +148,7 @@ class ResultsTable:
             ~EVENTS.c.stream_id.startswith("file-"),
             is_delivered if delivered else ~is_delivered,
         )
-        return self._rows(query.order_by(EVENTS.c.stored_at, EVENTS.c.stream_id, EVENTS.c.change))
+        return self.rows(query.order_by(EVENTS.c.stored_at, EVENTS.c.stream_id, EVENTS.c.change))
 
     def mark_delivered(self, target: str, stream_id: str, change: int) -> None:
         """Note that `target` was told about a change."""
@@ -163,9 +163,10 @@ class ResultsTable:
 
     def streams(self) -> list[dict[str, Any]]:
         """Return finished streams and files, oldest first."""
-        return self._rows(sa.select(STREAMS).order_by(STREAMS.c.stored_at))
+        return self.rows(sa.select(STREAMS).order_by(STREAMS.c.stored_at))
 
-    def _rows(self, query: sa.Select) -> list[dict[str, Any]]:
+    def rows(self, query: sa.Select) -> list[dict[str, Any]]:
+        """Return what a query of these tables finds."""
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -255,6 +256,11 @@ def export(rows: list[dict[str, Any]], path: Path) -> None:
         pd.DataFrame(plain).to_parquet(path, index=False)
     else:
         raise ValueError(f"{path.name}: export writes .csv or .parquet.")
+
+
+def with_zone(moment: datetime) -> datetime:
+    """Return a stored time with its zone, UTC: SQLite forgets it."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _engine(url: str) -> sa.Engine:

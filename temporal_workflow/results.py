@@ -134,7 +134,7 @@ class ResultsTable:
         return self.rows(query if stream_id is None else query.where(CHUNKS.c.stream_id == stream_id))
 
     def changes(self, stream_id: str | None = None, *, after: int = 0) -> list[dict[str, Any]]:
-        """Return the steps in the life of events (START, UPDATE, SUSTAINED, END, SILENT, RESUMED), in order."""
+        """Return the steps in the life of events (`shared.ALERT_KINDS` and UPDATE), in order."""
         query = sa.select(EVENTS).where(EVENTS.c.change > after).order_by(EVENTS.c.stream_id, EVENTS.c.change)
         return self.rows(query if stream_id is None else query.where(EVENTS.c.stream_id == stream_id))
 

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 @workflow.defn
 class MonitorStreamWorkflow:
-    """One live stream, for as long as it lasts: a signal per chunk, continue-as-new every few hundred.
+    """One live stream, for as long as it lasts: a signal per chunk, and a new run after some rounds, see `is_run_long`.
 
     Signals wait in an inbox; one coroutine takes them in their order, a round at a time, and waits for each step of a
     round before the next. So the order of commands follows from the order of events alone: a worker that stood still

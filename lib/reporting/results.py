@@ -229,8 +229,6 @@ def rewrite_between(text: str, start: str, end: str, block: str, *, error: Calla
 
 def benchmark(folder: Path) -> list[list[str]]:
     """Return the rows of benchmark.json as text: figure, baseline, ours, ratio, goal, met; none where it is absent."""
-    path = folder / "benchmark.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return [
         [
             row["figure"],
@@ -240,7 +238,7 @@ def benchmark(folder: Path) -> list[list[str]]:
             row["goal"],
             "yes" if row["met"] else "no",
         ]
-        for row in rows
+        for row in read_json(folder / "benchmark.json")
     ]
 
 

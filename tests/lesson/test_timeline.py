@@ -106,7 +106,7 @@ def test_the_command_writes_page_and_tables(night, loaded, capsys, tmp_path):
     assert (tmp_path / "tables" / "night.wav.csv").read_text().count("\n") == 3
 
 
-def test_only_tables_on_request_and_no_model_is_one_line(night, loaded, capsys, tmp_path):
+def test_only_tables_on_request_and_a_time_that_is_none_is_refused(night, loaded, capsys, tmp_path):
     assert timeline.main([str(night), "--no-page", "--export", str(tmp_path / "t")]) == 0
     assert not list(tmp_path.glob("*.html"))
     with pytest.raises(SystemExit):

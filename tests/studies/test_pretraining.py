@@ -18,8 +18,6 @@ from lib.onnx_networks import cut_patches
 from lib.studies import compact_wav2vec2, pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
 
-LAST = 10**6  # a step so late that the quantiser has cooled down
-
 
 @pytest.fixture(scope="module")
 def hop_and_field():

@@ -52,7 +52,7 @@ PREPROCESS_TIMEOUT = timedelta(seconds=60)
 CLASSIFY_TIMEOUT = timedelta(seconds=120)
 STORE_TIMEOUT = timedelta(seconds=60)
 CUT_TIMEOUT = timedelta(minutes=10)
-WORKFLOW_TASK_TIMEOUT = timedelta(seconds=3)
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=2)
 STICKY_TIMEOUT = timedelta(seconds=1)  # a dead worker's cached workflows go to another after this long
 RETRY_FIRST = timedelta(seconds=0.2)
 RETRY_LONGEST = timedelta(seconds=5)

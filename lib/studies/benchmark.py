@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -105,18 +104,15 @@ def _write(folder: Path, name: str, waveform: np.ndarray) -> Path:
     return path
 
 
-def run_process(*arguments: object) -> tuple[str, float, float]:
-    """Run a module as a process; return its output, its seconds and its peak memory in MB."""
+def run_process(*arguments: object) -> tuple[str, float]:
+    """Run a module as a process; return its output and its seconds."""
     before, command = time.monotonic(), [sys.executable, "-m", *map(str, arguments)]
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, cwd=config.PROJECT_DIR)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - before
-        out.seek(0)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}.")
-        return out.read(), seconds, usage.ru_maxrss * 1024 / MEGABYTE
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    done = subprocess.run(command, cwd=config.PROJECT_DIR, **options)
+    seconds = time.monotonic() - before
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}.")
+    return done.stdout, seconds
 
 
 def _child(what: str, module: str, n_runs: int) -> dict[str, Any]:
@@ -134,8 +130,13 @@ def measure_inside(module: str, n_runs: int) -> dict[str, Any]:
         classifier.predict(chunk[5 * RATE_HZ :])
         classifier.detector.frames(chunk, first_sample=first, is_last=True)
         seconds.append(time.monotonic() - started)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
-    return {"seconds": seconds[3:], "memory_mb": memory}
+    return {"seconds": seconds[3:], "memory_mb": _peak_megabytes()}
+
+
+def _peak_megabytes() -> float:
+    """Return this process's own peak memory: getrusage also knows that of the process that started it."""
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return int(kilobytes) * 1024 / MEGABYTE
 
 
 def load_classifier(module: str) -> Any:
@@ -175,13 +176,13 @@ def warm_chunks(sizes: Sizes) -> Iterator[Row]:
 
 def chunks_in_temporal(sizes: Sizes) -> Iterator[Row]:
     """Time chunks of 5 s from sending to the stored result, one stream, and weigh their history."""
-    n_chunks = 20 * sizes.n_runs
-    naive = json.loads(run_process("lib.studies.naive_worker", max(sizes.n_runs, 2), 5)[0])
+    n_chunks, n_naive = 20 * sizes.n_runs, max(sizes.n_runs, 2)
+    naive = json.loads(run_process("lib.studies.naive_worker", n_naive, 5)[0])
     load = _load("--chunks", n_chunks, "--chunk-seconds", 5, "--pace", 0.5)
     for name, least in (("p50", 20), ("p95", 10)):
         slow = float(np.percentile(naive["seconds"], int(name[1:])))
         figure, ours = f"Per chunk of 5 s inside Temporal, {name}", load[f"{name}_seconds"]
-        yield Row(figure, "s", slow, ours, least_ratio=least, n_runs=n_chunks, note=f"naive: {sizes.n_runs} runs")
+        yield Row(figure, "s", slow, ours, least_ratio=least, n_runs=n_chunks, note=f"naive: {n_naive} runs")
     size = load["history_bytes_per_chunk"]
     yield Row("History per chunk", "bytes", float(np.median(naive["history_bytes"])), size, limit=3000)
 

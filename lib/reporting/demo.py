@@ -105,7 +105,7 @@ def build(detector: Detector) -> Any:
     """Return the Gradio page."""
     import gradio as gr
 
-    def hear(message: dict[str, Any]) -> dict[str, Any]:
+    def follow(message: dict[str, Any]) -> dict[str, Any]:
         return microphones.push(message)
 
     microphones = Microphones(detector)
@@ -116,7 +116,7 @@ def build(detector: Detector) -> Any:
             gr.HTML(
                 html_template=_text("demo.html"),
                 js_on_load=_text("demo.js"),
-                server_functions=[hear],
+                server_functions=[follow],
                 on=detector.settings.events.on,
             )
         with gr.Tab("File"):

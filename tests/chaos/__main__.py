@@ -93,7 +93,7 @@ def write_row(path: Path, row: Row) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen tests one after the other; return 1 if any failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="the long sizes: hours, and a week of audio")
+    parser.add_argument("--long", action="store_true", help="the long sizes, with a week of audio: an hour and a half")
     parser.add_argument("--only", default="", help="only tests whose name holds this")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the size to run (rows say how much)")
     parser.add_argument("--seed", type=int, default=7)

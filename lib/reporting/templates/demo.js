@@ -33,7 +33,7 @@ async function send(name) {
     await wait(SEND_MS);
     is_last = microphone === null;
     const rate_hz = context.sampleRate;
-    show(await server.hear({name, rate_hz, sound: taken(), is_last}));
+    show(await server.follow({name, rate_hz, sound: taken(), is_last}));
   }
   await context.close();
 }

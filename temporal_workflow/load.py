@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, leave
 from temporal_workflow.store import ChunkStore, uri_of
 
-N_SOUNDS = 64  # different chunks; streams and sequences share them
+N_SOUNDS = 128  # different chunks, in turns: a worker that is sent one again no longer keeps its embeddings
 SILENCE_RUN = 10  # chunks of silence come together, as at night
 NOISE_LEVEL = 0.05
 
@@ -38,7 +39,7 @@ class Sounds:
     def __init__(self, *, chunk_seconds: float, silence: float, seed: int = 7) -> None:
         self._rng = np.random.default_rng(seed)
         self._chunk_seconds, self._silence = chunk_seconds, silence
-        self._sounding = [self._encode(NOISE_LEVEL) for _ in range(N_SOUNDS)]
+        self._sounding = itertools.cycle([self._encode(NOISE_LEVEL) for _ in range(N_SOUNDS)])
         self._silent = self._encode(0.0)
 
     def _encode(self, level: float) -> bytes:
@@ -48,7 +49,7 @@ class Sounds:
     def put(self, store: ChunkStore, stream_id: str, sequence: int) -> shared.ChunkReference:
         """Store a chunk of a stream, with its context, and return its reference."""
         silent = sequence // SILENCE_RUN % 10 < round(10 * self._silence)
-        content = self._silent if silent else self._sounding[hash((stream_id, sequence)) % N_SOUNDS]
+        content = self._silent if silent else next(self._sounding)
         sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
         rate_hz = config.SAMPLE_RATE_HZ
         return shared.ChunkReference(

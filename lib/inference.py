@@ -27,7 +27,6 @@ EXIT_BAD_INPUT = 2
 MAX_WAITING = 8  # windows of a recording that were read and not yet classified
 STILL_LEVELS = 6  # two a block: a level that does not move for over 20 s
 NO_SOUND = "there is no sound in it: its level never moves, as of a microphone that is off. The label says nothing"
-SILENCE_SAMPLES = 10 * config.SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Classifier:
 
     @cached_property
     def _silence(self) -> Prediction:
-        return self._predict([np.zeros(SILENCE_SAMPLES, np.float32)])[0]
+        return self._predict([np.zeros(10 * config.SAMPLE_RATE_HZ, np.float32)])[0]
 
     def _predict(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         if not waveforms:
@@ -163,8 +162,7 @@ class Classifier:
             detection = self.detector.detect(self._classified(_measured(stream, levels), parts, beside))
             windows = [part.result() for part in parts]
         label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
-        still_db = min(levels) + config.STILL_DB if len(levels) >= STILL_LEVELS else config.LEVEL_FLOOR_DB
-        remarks = list(stream.remarks) + [NO_SOUND] * (max(levels) <= still_db)
+        remarks = [*stream.remarks, *no_sound(levels)]
         return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), remarks)
 
     def _classified(
@@ -199,6 +197,12 @@ def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None
     'crying'
     """
     return (classifier or Classifier.load()).predict_file(path)
+
+
+def no_sound(levels: Sequence[float]) -> list[str]:
+    """Return the remark NO_SOUND if a recording with these levels, see `level_range_db`, has no sound in it."""
+    still_db = min(levels) + config.STILL_DB if len(levels) >= STILL_LEVELS else config.LEVEL_FLOOR_DB
+    return [NO_SOUND] * (max(levels) <= still_db)
 
 
 def _measured(blocks: Iterable[np.ndarray], levels: list[float]) -> Iterator[np.ndarray]:
@@ -242,8 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:  # AudioError, ClassOrderError and broken JSON are of the second
         return _complain([str(error)])
     faults = [fault for path in paths if (fault := _classify(classifier, path, as_json=options.json))]
-    if not paths:
-        faults.append("no audio files there")
+    faults += ["no audio files there"] * (not paths)
     return _complain(faults, n_paths=len(paths)) if faults else 0
 
 
@@ -260,8 +263,7 @@ def _classify(classifier: Classifier, path: Path, *, as_json: bool) -> str | Non
 
 
 def _complain(faults: Sequence[str], *, n_paths: int = 1) -> int:
-    for fault in faults:
-        sys.stderr.write(f"error: {fault}\n")
+    sys.stderr.write("".join(f"error: {fault}\n" for fault in faults))
     if n_paths > 1:
         sys.stderr.write(f"{len(faults)} of {n_paths} recordings could not be classified.\n")
     return EXIT_BAD_INPUT

@@ -11,7 +11,9 @@ import argparse
 import base64
 import csv
 import io
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,6 +27,8 @@ from tqdm import tqdm
 from lib import audio, config
 from lib.detector import HOP_SECONDS, Detector, levels_db
 from lib.events import EVENT_LABELS, Event
+from lib.inference import NO_SOUND, no_sound
+from lib.waveforms import level_range_db
 
 EXIT_BAD_INPUT = 2
 PAD_SECONDS = 2.0  # before and after an event, in its player
@@ -60,17 +64,19 @@ def follow(path: Path, detector: Detector, *, on_seconds: Callable[[float], obje
     lib.audio.AudioError
         If the recording cannot be read.
     """
-    stream, lengths, levels = audio.stream(path), list[int](), list[np.ndarray]()
+    stream, lengths, levels, ranges = audio.stream(path), list[int](), list[np.ndarray](), list[float]()
 
     def blocks() -> Iterator[np.ndarray]:
         for block in stream:
             lengths.append(len(block))
+            ranges.extend(level_range_db(block))
             yield block
             on_seconds(len(block) / config.SAMPLE_RATE_HZ)
 
     found = detector.detect(_measured(blocks(), levels))
     seconds = sum(lengths) / config.SAMPLE_RATE_HZ
-    return Timeline(path, seconds, found.frames, np.concatenate(levels), found.events, list(stream.remarks))
+    remarks = [*stream.remarks, *no_sound(ranges)]
+    return Timeline(path, seconds, found.frames, np.concatenate(levels), found.events, remarks)
 
 
 def _measured(blocks: Iterable[np.ndarray], levels: list[np.ndarray]) -> Iterator[np.ndarray]:
@@ -155,11 +161,12 @@ def html(timeline: Timeline, detector: Detector, *, started_at: datetime | None 
         **{label: _bytes(timeline.frames[:, i] * PROBABILITY_STEPS) for i, label in enumerate(EVENT_LABELS)},
         "level": _bytes((timeline.levels_db - LOWEST_DB) * LEVEL_STEPS_PER_DB),
     }  # fmt: skip
-    tables = {f"{timeline.path.name}{ending}": make(timeline.events) for ending, make in TABLES.items()}
+    name = audio.printable(timeline.path.name)  # it need not be valid text
+    tables = {f"{name}{ending}": make(timeline.events) for ending, make in TABLES.items()}
     loader = jinja2.FileSystemLoader(TEMPLATES_DIR)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("timeline.html.j2").render(
-        name=timeline.path.name,
+        name=name,
         remarks=timeline.remarks,
         counts={label: [e for e in timeline.events if e.label == label] for label in EVENT_LABELS},
         n_without_player=len(events) - len(sound),
@@ -215,15 +222,18 @@ def _table(rows: Iterable[Sequence[object]], *, delimiter: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 if any input was bad or no trained detector is there."""
-    chosen = _parser().parse_args(arguments)
-    paths, skipped = audio.expand(chosen.paths)
-    faults = [] if paths else ["no audio files there"]
-    for line in skipped:
-        sys.stderr.write(f"skipped: {line}\n")
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.no_page and not chosen.export:
+        parser.error("--no-page leaves nothing to write: add --export DIR")
+    faults: list[str] = []
     try:
+        paths, skipped = audio.expand(chosen.paths)
+        sys.stderr.write("".join(f"skipped: {line}\n" for line in skipped))
+        faults += [] if paths else ["no audio files there"]
         detector = Detector.load(chosen.models)
-        for path in paths:
-            faults += _write(path, detector, chosen)
+        for path, name in zip(paths, _names(paths), strict=True):
+            faults += _write(path, detector, chosen, name=name)
     except (FileNotFoundError, ValueError) as error:
         faults.append(str(error))
     for fault in faults:
@@ -231,28 +241,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_BAD_INPUT if faults else 0
 
 
-def _write(path: Path, detector: Detector, chosen: argparse.Namespace) -> list[str]:
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return what each recording's files are called: by its folders, too, where several have one name."""
+    n_alike = Counter(path.name for path in paths)
+    top = os.path.commonpath([path.absolute().parent for path in paths or [Path()]])
+    return [p.name if n_alike[p.name] == 1 else "-".join(p.absolute().relative_to(top).parts) for p in paths]
+
+
+def _write(path: Path, detector: Detector, chosen: argparse.Namespace, *, name: str) -> list[str]:
     """Write what is asked for of one recording, and name it on standard output; return what is wrong with it."""
+    folders = [None if chosen.no_page else chosen.out or path.parent, chosen.export]
     try:
+        for folder in filter(None, folders):  # before hours of work
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(f"{folder} cannot be written to: choose another folder with --out or --export")
         seconds = audio.inspect(path).duration_seconds
         with tqdm(total=round(seconds), unit="s", unit_scale=True, desc=audio.printable(path.name)) as bar:
             timeline = follow(path, detector, on_seconds=lambda done: bar.update(min(done, bar.total - bar.n)))
-        for written in _files(timeline, detector, chosen):
-            sys.stdout.write(f"{written}\n")
+        for written in _files(timeline, detector, chosen, name=name):
+            sys.stdout.write(f"{audio.printable(written)}\n")
     except (audio.AudioError, OSError) as error:
         return [str(error)]
-    return []
+    return [f"{audio.printable(path)}: {NO_SOUND}"] if NO_SOUND in timeline.remarks else []
 
 
-def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace) -> list[Path]:
+def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace, *, name: str) -> list[Path]:
     files: dict[Path, str] = {}
     if not chosen.no_page:
         folder = chosen.out or timeline.path.parent
-        files[folder / f"{timeline.path.name}.html"] = html(timeline, detector, started_at=chosen.started_at)
+        files[folder / f"{name}.html"] = html(timeline, detector, started_at=chosen.started_at)
     if chosen.export:
-        files |= {chosen.export / f"{timeline.path.name}{end}": make(timeline.events) for end, make in TABLES.items()}
+        files |= {chosen.export / f"{name}{end}": make(timeline.events) for end, make in TABLES.items()}
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(files)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -109,8 +111,34 @@ def test_the_command_writes_page_and_tables(night, loaded, capsys, tmp_path):
 def test_only_tables_on_request_and_a_time_that_is_none_is_refused(night, loaded, capsys, tmp_path):
     assert timeline.main([str(night), "--no-page", "--export", str(tmp_path / "t")]) == 0
     assert not list(tmp_path.glob("*.html"))
-    with pytest.raises(SystemExit):
-        timeline.main([str(night), "--started-at", "yesterday"])
+    for wrong in (["--started-at", "yesterday"], ["--no-page"]):
+        with pytest.raises(SystemExit):
+            timeline.main([str(night), *wrong])
+
+
+def test_recordings_of_one_name_and_names_that_are_no_text_all_get_a_page(night, loaded, capfd, tmp_path):
+    for folder in ("monday", "tuesday", "other/tuesday"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(night, tmp_path / folder / "1.wav")
+    shutil.move(night, tmp_path / "<img src=x>.wav")
+    shutil.copy(tmp_path / "<img src=x>.wav", os.fsencode(tmp_path) + b"/\xff.wav")
+    assert timeline.main([str(tmp_path), "--out", str(tmp_path / "pages"), "--export", str(tmp_path / "pages")]) == 0
+    pages = {os.fsencode(page.name): page.read_text() for page in (tmp_path / "pages").glob("*.html")}
+    names = {b"monday-1.wav.html", b"tuesday-1.wav.html", b"other-tuesday-1.wav.html", b"<img src=x>.wav.html"}
+    assert set(pages) == names | {b"\xff.wav.html"}
+    assert "<img" not in pages[b"<img src=x>.wav.html"] and all("</html>" in page for page in pages.values())
+
+
+def test_what_cannot_be_written_is_told_before_the_work_and_no_sound_is_no_calm(night, loaded, capsys, monkeypatch):
+    audio.write_pcm16(night.parent / "off.wav", np.zeros(30 * SAMPLE_RATE_HZ, np.float32))
+    assert timeline.main([str(night.parent / "off.wav")]) == timeline.EXIT_BAD_INPUT
+    assert timeline.NO_SOUND in capsys.readouterr().err
+    assert timeline.NO_SOUND in (night.parent / "off.wav.html").read_text()
+    monkeypatch.setattr(timeline, "follow", None)
+    assert timeline.main([str(night), "--export", str(night)]) == timeline.EXIT_BAD_INPUT
+    monkeypatch.setattr(timeline.os, "access", lambda path, mode: path != night.parent)
+    assert timeline.main([str(night)]) == timeline.EXIT_BAD_INPUT
+    assert "cannot be written to" in capsys.readouterr().err
 
 
 def test_a_folder_without_models_says_how_to_train(night, capsys, tmp_path):

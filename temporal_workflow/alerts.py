@@ -229,7 +229,12 @@ def targets(environment: Mapping[str, str] = os.environ) -> list[Webhook | Mqtt]
     """
     found: list[Webhook | Mqtt] = []
     if url := _address(environment, "AUDIO_WEBHOOK_URL", ("http", "https")):
-        found.append(Webhook(url, _secret(environment, "AUDIO_WEBHOOK_SECRET_FILE")))
+        secret = _secret(environment, "AUDIO_WEBHOOK_SECRET_FILE")
+        try:
+            signature(secret, "", sent_at="", body=b"")
+        except ValueError:
+            raise SettingsError("AUDIO_WEBHOOK_SECRET: what follows whsec_ must be base64.") from None
+        found.append(Webhook(url, secret))
     if url := _address(environment, "AUDIO_MQTT_URL", ("mqtt", "mqtts")):
         prefix = environment.get("AUDIO_MQTT_DISCOVERY_PREFIX") or "homeassistant"
         found.append(Mqtt(url, _secret(environment, "AUDIO_MQTT_PASSWORD_FILE"), discovery_prefix=prefix))
@@ -238,9 +243,15 @@ def targets(environment: Mapping[str, str] = os.environ) -> list[Webhook | Mqtt]
 
 def _address(environment: Mapping[str, str], variable: str, schemes: tuple[str, ...]) -> str:
     url = environment.get(variable, "")
-    if url and (urlsplit(url).scheme not in schemes or not urlsplit(url).hostname):
+    try:
+        parts = urlsplit(url)
+        is_wrong = parts.scheme not in schemes or not parts.hostname or parts.port == 0
+    except ValueError:  # its text could hold a part of a password
+        is_wrong = True
+    if url and is_wrong:
         raise SettingsError(
-            f"{variable} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host."
+            f"{variable} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host; a port is a "
+            "number; in user and password, write / ? # @ : as %2F %3F %23 %40 %3A."
         )
     return url
 

@@ -33,7 +33,7 @@ from temporal_workflow.sender import (
     send_stream,
     submit_file,
 )
-from temporal_workflow.settings import Settings, check, connect, leave
+from temporal_workflow.settings import Settings, check, connect, count, leave
 from temporal_workflow.store import ChunkStore
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
@@ -56,7 +56,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
             handle = await submit_file(
                 client, settings, path, chunk_seconds=chosen.chunk_seconds, keep_audio=chosen.keep_audio
             )
-            _print(f"{path}: {handle.id}")
+            _print(f"{audio.printable(path)}: {handle.id}")
             if not chosen.no_wait:
                 codes.append(_print_summary(handle.id, await handle.result(), settings))
         except (ValueError, OSError, WorkflowFailureError) as error:
@@ -292,7 +292,7 @@ def _add_senders(commands: Any) -> None:
     listen.add_argument("url", help="anything that FFmpeg opens; user and password in it are never shown")
     listen.set_defaults(run=_listen)
     for command in (microphone, listen):
-        command.add_argument("--chunks", type=int, help="stop after so many chunks")
+        command.add_argument("--chunks", type=count, help="stop after so many chunks")
     for command in (stream, microphone, listen):
         command.add_argument("--name", default="", help="free text kept with the results")
     for command in (submit, stream, microphone, listen):

@@ -60,7 +60,7 @@ class Source:
 
     def __init__(self, url: str, stop: threading.Event, note: Callable[[str], None]) -> None:
         self.url, self._stop, self._note = url, stop, note
-        self.shown = re.sub(r"//[^/]*@", "//", url).partition("?")[0]
+        self.shown = re.sub(r"//.*@", "//", re.sub(r"//[^/]*@", "//", url).partition("?")[0])  # a / may be in it
         self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
         self._origin: float | None = None  # of the stream's time, on the monotonic clock
         self._waiting: list[np.ndarray] = []  # samples (n_samples, n_channels) that make the next block

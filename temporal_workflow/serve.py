@@ -27,7 +27,7 @@ from temporalio.client import Client
 from lib import config
 from temporal_workflow import devserver
 from temporal_workflow.results import ResultsTable
-from temporal_workflow.settings import PITCH_CLASSIFIER, Settings, connect
+from temporal_workflow.settings import PITCH_CLASSIFIER, Settings, connect, count
 from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE, SLOTS
 
 LOG = logging.getLogger(__name__)
@@ -258,13 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if chosen.classifier:
         os.environ["AUDIO_CLASSIFIER"] = PITCH_CLASSIFIER if chosen.classifier == "pitch" else chosen.classifier
-    service = LocalService(
-        Settings.from_environment(),
-        n_workers=chosen.workers,
-        port=chosen.port,
-        ui_port=None if chosen.headless else chosen.ui_port,
-        metrics_port=chosen.metrics_port,
-    )
+    try:
+        service = LocalService(
+            Settings.from_environment(),
+            n_workers=chosen.workers,
+            port=chosen.port,
+            ui_port=None if chosen.headless else chosen.ui_port,
+            metrics_port=chosen.metrics_port,
+        )
+    except (ValueError, OSError) as error:
+        LOG.error("wrong setting: %s", error)
+        return EX_CONFIG
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -289,7 +293,7 @@ def _announce(service: LocalService) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.serve", description=__doc__)
     parser.add_argument(
-        "--workers", type=int, default=1, help="inference workers, each with its own models (default 1)"
+        "--workers", type=count, default=1, help="inference workers, each with its own models (default 1)"
     )
     parser.add_argument("--port", type=int, default=7233)
     parser.add_argument("--ui-port", type=int, default=8233)

@@ -6,6 +6,7 @@ TEMPORAL_TLS_CLIENT_KEY_PATH, TEMPORAL_TLS_SERVER_CA_CERT_PATH, ...) are read by
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import importlib
@@ -191,6 +192,13 @@ def _tell_setting(error: RPCError, namespace: str, address: str) -> None:
         raise SettingsError(
             f"the Temporal server at {address} has no namespace {namespace!r}: set TEMPORAL_NAMESPACE."
         ) from None
+
+
+def count(text: str) -> int:
+    """Return a number from 1 on that a command was given."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
 
 
 def leave(code: int) -> NoReturn:

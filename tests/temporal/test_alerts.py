@@ -131,9 +131,16 @@ def test_targets_come_from_settings_alone(tmp_path: Path) -> None:
     )
     assert webhook == Webhook("https://a/b", "abc")
     assert (mqtt._topic, mqtt._password, mqtt._id) == ("home/nursery", "p@ss", "home_nursery")
-    for variable, url in {"AUDIO_WEBHOOK_URL": "file:///etc/passwd", "AUDIO_MQTT_URL": "broker:1883"}.items():
-        with pytest.raises(SettingsError, match=variable):
+    for variable, url in (
+        ("AUDIO_WEBHOOK_URL", "file:///etc/passwd"),
+        ("AUDIO_MQTT_URL", "broker:1883"),
+        ("AUDIO_MQTT_URL", "mqtt://user:hidden/word@broker"),
+        ("AUDIO_WEBHOOK_URL", "https://user:hidden\u2100@a/b"),
+    ):
+        with pytest.raises(SettingsError, match=f"{variable} must(?!.*hidden)"):
             targets({variable: url})
+    with pytest.raises(SettingsError, match="base64"):
+        targets({"AUDIO_WEBHOOK_URL": "https://a/b", "AUDIO_WEBHOOK_SECRET": "whsec_a"})
 
 
 @pytest.fixture

@@ -124,6 +124,11 @@ def test_what_cannot_work_is_said_at_once(handler, url, status, programme, says,
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.parametrize("user", ["u:hidden@", "u:hid/den@", "u:hid?den@"])
+def test_a_password_is_never_shown_however_it_is_written(user):
+    assert listening.Source(f"rtsp://{user}camera/a?b=c", threading.Event(), print).shown == "rtsp://camera/a"
+
+
 def test_a_file_ends(tmp_path):
     (tmp_path / "a.wav").write_bytes(wav(rate_hz=16_000))
     rows, notes = heard(str(tmp_path / "a.wav"), tmp_path / "store")

@@ -177,7 +177,7 @@ def warm_chunks(sizes: Sizes) -> Iterator[Row]:
 def chunks_in_temporal(sizes: Sizes) -> Iterator[Row]:
     """Time chunks of 5 s from sending to the stored result, one stream, and weigh their history."""
     n_chunks, n_naive = 20 * sizes.n_runs, max(sizes.n_runs, 2)
-    naive = json.loads(run_process("lib.studies.naive_worker", n_naive, 5)[0])
+    naive = json.loads(run_process("lib.studies.naive_worker", n_naive, 5)[0].splitlines()[-1])
     load = _load("--chunks", n_chunks, "--chunk-seconds", 5, "--pace", 0.5)
     for name, least in (("p50", 20), ("p95", 10)):
         slow = float(np.percentile(naive["seconds"], int(name[1:])))
@@ -188,7 +188,7 @@ def chunks_in_temporal(sizes: Sizes) -> Iterator[Row]:
 
 
 def _load(*arguments: object) -> dict[str, Any]:
-    return json.loads(run_process("temporal_workflow.load", *arguments)[0])
+    return json.loads(run_process("temporal_workflow.load", *arguments)[0].splitlines()[-1])
 
 
 def streams_held(sizes: Sizes) -> Iterator[Row]:

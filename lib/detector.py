@@ -153,8 +153,12 @@ class Detector:
 
         folder = Path(models_dir) / "detector"
         network = FrameNetwork(load_file(config.require_file(folder / WEIGHTS_FILE)))
-        written = json.loads(config.require_file(folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        settings = DetectorSettings(EventSettings(**written["events"]), written["version"])
+        path = config.require_file(folder / SETTINGS_FILE)
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            settings = DetectorSettings(EventSettings(**written["events"]), written["version"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no whole settings: {error!r}") from error
         return cls(embed or Yamnet(models_dir).embed, network, settings)
 
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:

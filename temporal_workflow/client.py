@@ -139,6 +139,8 @@ async def _send(
 ) -> int:
     client, results = await _connect(settings), ResultsTable(settings.results_url)
     is_new = not getattr(chosen, "stream", None)
+    if stream_id.startswith("file-"):
+        raise ConflictError(f"{stream_id}: ids that begin with file- are those of submitted files. Choose another.")
     if any(row["stream_id"] == stream_id for row in results.streams()):
         raise StreamClosedError(ended(stream_id))
     _print(stream_id)

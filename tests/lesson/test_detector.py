@@ -1,6 +1,7 @@
 """The detector: the same frames and events however a stream is cut, silence for nothing, any length."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +169,18 @@ def test_a_folder_without_a_detector_is_named(tmp_path):
 
 
 RELEASED = config.MODELS_DIR / "detector"
+
+
+@pytest.mark.parametrize("part", ["", "{", "[]", '{"version": "1", "events": {}}', '"label"'])
+def test_settings_that_were_copied_in_part_are_one_line(part, tmp_path):
+    shutil.copytree(RELEASED, tmp_path / "detector")
+    if part == '"label"':
+        whole = json.loads((RELEASED / "settings.json").read_text(encoding="utf-8"))
+        del whole["events"]["on"]["crying"]
+        part = json.dumps(whole)
+    (tmp_path / "detector" / "settings.json").write_text(part, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"settings\.json holds no whole settings"):
+        Detector.load(tmp_path, embed=embed_by_spectrum)
 
 
 def test_the_released_settings_are_those_of_the_released_weights():

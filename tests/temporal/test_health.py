@@ -76,6 +76,8 @@ def test_other_sound_under_the_same_name_is_refused(service: Service, run: Run, 
     assert [row["label"] for row in service.results.chunks(stream_id)] == ["normal"] * 4
     code, _, err = run("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err) == (2, True)
+    code, _, err = run("stream", str(path), "--stream", "file-1")  # alerts leave submitted files out
+    assert (code, "submitted files" in err) == (2, True)
 
 
 def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) -> None:

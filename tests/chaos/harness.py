@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ import numpy as np
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.chunks import put_waveform
+from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part, put_waveform
+from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, Settings
 from temporal_workflow.store import ChunkStore
@@ -43,6 +46,32 @@ class Service(LocalService):
             waveform[:16] += rng.normal(0, 1e-2, 16).astype(np.float32)  # makes each chunk's hash its own
             place = {"sequence": sequence, "start_seconds": sequence * chunk_seconds}
             yield put_waveform(self.chunks, waveform, stream_id=stream_id, **place)
+
+
+def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: float, chunk_seconds: float) -> str:
+    """Send a stream as chunks of any phase, shuffled, every third one twice; return its id once it has ended."""
+    n_first, n_chunk, n_least = (
+        round(s * config.SAMPLE_RATE_HZ) for s in (first_seconds, chunk_seconds, CHUNK_SECONDS)
+    )
+    borders = [0, *range(n_first, len(waveform) - n_least, n_chunk), len(waveform)]
+    contexts = [min(start, CONTEXT_SAMPLES) for start in borders[:-1]]
+    parts = [
+        Part(waveform[start - n_context : stop], start, n_context)
+        for start, stop, n_context in zip(borders, borders[1:], contexts, strict=False)
+    ]
+    stream_id = new_stream_id()
+    sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(parts)]
+    random.Random(7).shuffle(sent)
+
+    async def send() -> None:
+        sender = StreamSender(await service.client(), stream_id)
+        for chunk in sent + sent[::3]:
+            await sender.send(chunk)
+        await sender.finish(len(parts))
+        await sender.result()
+
+    asyncio.run(send())
+    return stream_id
 
 
 def tone(frequency_hz: float, seconds: float = CHUNK_SECONDS) -> np.ndarray:

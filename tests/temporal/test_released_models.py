@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,10 +9,8 @@ import pytest
 
 from lib import audio, config
 from lib.detector import Detection, Detector
-from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part
-from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.settings import REAL_CLASSIFIER
-from tests.chaos.harness import Service
+from tests.chaos.harness import Service, send_in_pieces
 
 RATE = config.SAMPLE_RATE_HZ
 CASES = config.PROJECT_DIR / "tests" / "data" / "cases"
@@ -57,25 +53,7 @@ def test_cry_and_screams_over_chunk_borders_are_found(whole: Detection) -> None:
 def test_the_service_finds_the_same_however_the_stream_is_cut(
     service: Service, stream: np.ndarray, whole: Detection, chunk_seconds: int, phase_seconds: float
 ) -> None:
-    n_first, n_chunk = round((5 + phase_seconds) * RATE), chunk_seconds * RATE
-    borders = [0, *range(n_first, len(stream) - 5 * RATE, n_chunk), len(stream)]
-    contexts = [min(start, CONTEXT_SAMPLES) for start in borders[:-1]]
-    parts = [
-        Part(stream[start - n_context : stop], start, n_context)
-        for start, stop, n_context in zip(borders, borders[1:], contexts, strict=False)
-    ]
-    stream_id = new_stream_id()
-    sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(parts)]
-    random.Random(7).shuffle(sent)
-
-    async def send() -> None:
-        sender = StreamSender(await service.client(), stream_id)
-        for chunk in sent + sent[::3]:
-            await sender.send(chunk)
-        await sender.finish(len(parts))
-        await sender.result()
-
-    asyncio.run(send())
+    stream_id = send_in_pieces(service, stream, first_seconds=5 + phase_seconds, chunk_seconds=chunk_seconds)
     found = [(e["label"], e["onset_seconds"], e["offset_seconds"]) for e in service.results.events(stream_id)]
     expected = [(event.label, event.onset_seconds, event.offset_seconds) for event in whole.events]
     assert [label for label, *_ in found] == [label for label, *_ in expected]

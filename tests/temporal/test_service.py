@@ -27,7 +27,6 @@ from lib.config import PROJECT_DIR
 from lib.events import frames_to_events
 from temporal_workflow import client as cli
 from temporal_workflow import shared
-from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part
 from temporal_workflow.codec import OversizedMessage
 from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.sender import StreamClosedError, StreamSender, new_stream_id, submit_file
@@ -35,7 +34,7 @@ from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
 from temporal_workflow.store import uri_of
 from temporal_workflow.workflow import MonitorStreamWorkflow
 from tests.chaos.audit import audit, histories, largest_event_bytes, replay
-from tests.chaos.harness import PITCH_HZ, Service, random_labels, tone, wait_until
+from tests.chaos.harness import PITCH_HZ, Service, random_labels, send_in_pieces, tone, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -161,25 +160,7 @@ def test_events_do_not_depend_on_how_the_stream_is_cut(service: Service, chunk_s
     expected = frames_to_events(rows, detector.settings.events, **given)
     assert [event.label for event in expected] == ["crying", "screaming", "crying"]
 
-    n_first, n_chunk, n_least = (round(seconds * 16_000) for seconds in (5 + phase_seconds, chunk_seconds, 5))
-    borders = [0, *range(n_first, len(waveform) - n_least, n_chunk), len(waveform)]
-    contexts = [min(start, CONTEXT_SAMPLES) for start in borders[:-1]]
-    found = [
-        Part(waveform[start - n_context : stop], start, n_context)
-        for start, stop, n_context in zip(borders, borders[1:], contexts, strict=False)
-    ]
-    stream_id = new_stream_id()
-    sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(found)]
-    random.Random(7).shuffle(sent)
-
-    async def send() -> None:
-        sender = StreamSender(await service.client(), stream_id)
-        for chunk in sent + sent[::3]:
-            await sender.send(chunk)
-        await sender.finish(len(found))
-        await sender.result()
-
-    asyncio.run(send())
+    stream_id = send_in_pieces(service, waveform, first_seconds=5 + phase_seconds, chunk_seconds=chunk_seconds)
     events = service.results.events(stream_id)
     assert [(e["onset_seconds"], e["offset_seconds"], e["label"]) for e in events] == [
         (pytest.approx(e.onset_seconds), pytest.approx(e.offset_seconds), e.label) for e in expected

@@ -172,8 +172,8 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[st
     Returns
     -------
     (list of Path, list of str)
-        The files in order, those of a folder sorted; and for each other file of the folders, or a folder without
-        recordings, a line with its path and why.
+        The files in order, those of a folder sorted; and for each other file of the folders, a folder that cannot be
+        read, is a link or has no recordings, a line with its path and why.
 
     Raises
     ------
@@ -182,25 +182,27 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[st
     """
     files: list[Path] = []
     skipped: list[str] = []
-    for given in paths:
-        if not os.fspath(given):
+    for path in paths:
+        if not os.fspath(path):
             raise MissingAudio("the path is empty")
-        path = Path(given)
-        inside = sorted(each for each in path.rglob("*") if not _is_left_out(each, path)) if path.is_dir() else None
-        chosen = [path] if inside is None else [each for each in inside if not _why_skipped(each)]
+        inside = sorted(_inside(path)) if os.path.isdir(path) else [(Path(path), "")]  # noqa: PTH112 - never raises
+        chosen = [each for each, why in inside if not why]
         files += chosen
-        skipped += [f"{printable(each)}: {why}" for each in inside or () if (why := _why_skipped(each))]
+        skipped += [f"{printable(each)}: {why}" for each, why in inside if why]
         if not chosen:
-            skipped.append(f"{printable(path)}: no sound files in it")
+            skipped.append(f"{printable(path)}: no sound files found in it")
     return files, skipped
 
 
-def _is_left_out(path: Path, folder: Path) -> bool:
-    return path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _why_skipped(path: Path) -> str:
-    return "" if path.suffix.lower() in AUDIO_SUFFIXES else "not the name of a sound file"
+def _inside(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str]]:
+    """Yield what is below a folder and not hidden, and why it is skipped, "" for a recording."""
+    failed: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=failed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from ((path, "a link to a folder") for name in folders if (path := Path(place, name)).is_symlink())
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            yield path, "" if path.suffix.lower() in AUDIO_SUFFIXES else "not the name of a sound file"
+    yield from ((Path(error.filename), f"it cannot be read ({error.strerror})") for error in failed)
 
 
 def write_pcm16(path: str | os.PathLike[str], waveform: np.ndarray) -> None:
@@ -234,13 +236,7 @@ def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def encode_flac(waveform: np.ndarray) -> bytes:
-    """Return a 16 kHz waveform as the bytes of a mono 16-bit FLAC file.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-        In [-1, 1].
-    """
+    """Return a 16 kHz waveform, float32 (n_samples,) in [-1, 1], as the bytes of a mono 16-bit FLAC file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, _pcm16(waveform), SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -171,28 +172,50 @@ def test_loud_floats_are_turned_down_from_where_they_occur(tmp_path):
     assert np.abs(waveform[-16_000:]).max() == pytest.approx(1.0, abs=0.01)
 
 
-def test_a_folder_names_what_it_passes_over(tmp_path):
-    for name in ("b.wav", "a.MOV", "notes.txt", ".hidden.wav", "deeper/c.opus", "deeper/cover.jpg", ".git/d.wav"):
+@pytest.fixture
+def folder(tmp_path):
+    """One of each kind: recordings, other files, hidden ones, an empty folder, a link, and one that may not be read."""
+    for name in ("b.wav", "a.MOV", "notes.txt", ".hidden.wav", "deeper/c.opus", ".git/d.wav", "locked/e.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "empty").mkdir()
-    files, skipped = audio.expand([tmp_path, tmp_path / "notes.txt", tmp_path / "empty"])
+    (tmp_path / "link").symlink_to(tmp_path / "deeper")
+    (tmp_path / "locked").chmod(0)
+    yield tmp_path
+    (tmp_path / "locked").chmod(0o700)
+
+
+@pytest.fixture
+def no_root(monkeypatch):
+    """Root may read every folder: it is refused what another user would be."""
+    scandir = os.scandir
+
+    def scan(path):
+        if not Path(path).stat().st_mode & 0o400:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+
+
+def test_a_folder_names_what_it_passes_over(folder, no_root):
+    files, skipped = audio.expand([folder, folder / "notes.txt", folder / "empty"])
     assert [path.name for path in files] == ["a.MOV", "b.wav", "c.opus", "notes.txt"]
     names = [line.split(": ")[0].rsplit("/", 1)[-1] for line in skipped]
-    assert names == ["cover.jpg", "notes.txt", "empty"]
-    assert skipped[-1].endswith("no sound files in it")
+    assert names == ["link", "locked", "notes.txt", "empty"]
+    assert "Permission denied" in skipped[1]
     with pytest.raises(audio.MissingAudio, match="empty"):  # it would mean the current folder
         audio.expand([""])
 
 
 @pytest.mark.parametrize("module", ["lib.inference", "temporal_workflow.client"])
-def test_a_folder_with_nothing_to_classify_says_so_and_fails(module, tmp_path, capsys):
-    for name in ("notes.txt", ".hidden.wav", ".hidden/a.wav"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
+def test_a_folder_with_nothing_to_classify_says_so_and_fails(module, folder, no_root, capsys):
+    for path in (folder / "a.MOV", folder / "b.wav", folder / "deeper" / "c.opus"):
+        path.unlink()
     command = ["submit"] if module.endswith("client") else []
-    assert importlib.import_module(module).main([*command, str(tmp_path)]) == 2
+    assert importlib.import_module(module).main([*command, str(folder)]) == 2
     said = capsys.readouterr().err
-    assert said.count("skipped: ") == 2  # the text, and that there is no recording; what is hidden is not looked at
+    assert said.count("skipped: ") == 4  # the text, the link, the locked folder, and that there is no recording
     assert "notes.txt: not the name of a sound file" in said
+    assert "locked: it cannot be read (Permission denied)" in said
     assert "no audio files there" in said

@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 
 from lib import config
 from temporal_workflow import shared
+from temporal_workflow.devserver import check_port
 from temporal_workflow.results import CHUNKS, EVENTS, ResultsTable, with_zone
 from temporal_workflow.settings import Settings, connect
 from temporal_workflow.store import ChunkStore
@@ -149,12 +150,13 @@ def _frames(packed: Iterable[dict[str, Any]]) -> list[list[float]]:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a dashboard on loopback; port 0: a free one."""
+    """Serves a dashboard on loopback; port 0: a free one. `devserver.PortError` for one that cannot be used."""
 
     daemon_threads = True
 
     def __init__(self, dashboard: Dashboard, port: int) -> None:
         self.dashboard, self.asked_at = dashboard, 0.0
+        check_port(port)
         super().__init__((HOST, port), _Handler)
         self.address = f"http://{HOST}:{self.server_port}/"
         threading.Thread(target=self.serve_forever, daemon=True).start()

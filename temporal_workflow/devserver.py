@@ -23,6 +23,10 @@ class ServerError(RuntimeError):
     """The development server is missing, or did not start."""
 
 
+class PortError(OSError):
+    """A port cannot be used; the message names it."""
+
+
 def temporal_path() -> str:
     """Return the `temporal` binary beside this Python, else the one on PATH.
 
@@ -45,6 +49,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def check_port(port: int, host: str = "127.0.0.1") -> None:
+    """Raise PortError for a port that does not exist, is in use, or is not for this user."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just left can be used again
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "ports are 1 to 65535"
+        raise PortError(f"port {port} on {host} cannot be used ({reason}): choose another port.") from None
+
+
 def is_listening(port: int) -> bool:
     """Return whether something on loopback answers at `port`."""
     with socket.socket() as probe:
@@ -61,12 +76,11 @@ def start(
 
     Raises
     ------
-    ServerError
-        If a port is taken, or the server ends or does not answer in time.
+    PortError, ServerError
+        If a port cannot be used; if the server ends or does not answer in time.
     """
-    for wanted in (port, ui_port):
-        if wanted and is_listening(wanted):
-            raise ServerError(f"port {wanted} on 127.0.0.1 is taken: stop what uses it, or choose another port.")
+    for wanted in filter(None, (port, ui_port)):
+        check_port(wanted)
     command = [temporal_path(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
     command += ["--db-filename", str(database_path), "--log-level", "warn"]
     command += ["--ui-port", str(ui_port), "--ui-ip", "127.0.0.1"] if ui_port else ["--headless"]

@@ -135,10 +135,19 @@ class LocalService:
         """Run everything until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
         try:
             with self._only_one():
+                for port in self._metrics_ports():
+                    devserver.check_port(port)
                 return supervise(list(self.children.values()), stop=stop, on_launched=on_launched)
         except BlockingIOError:
             LOG.error("another service runs on %s: stop it, or set AUDIO_SERVICE_DIR", self.settings.service_dir)
-            return EX_UNAVAILABLE
+        except (devserver.ServerError, devserver.PortError) as error:
+            LOG.error("%s", error)
+        return EX_UNAVAILABLE
+
+    def _metrics_ports(self) -> range:
+        """Return two ports for each worker: the service's own metrics, and those of Temporal's SDK."""
+        n_ports = 2 * (len(self.children) - 1) if self.metrics_port else 0
+        return range(self.metrics_port, self.metrics_port + n_ports)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -231,7 +240,10 @@ class LocalService:
 
 
 def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: Callable[[], object]) -> int:
-    """Run the children until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
+    """Run the children until `stop` is set, or until a worker reports a wrong setting; return the exit code.
+
+    `devserver.start`'s errors pass, once every child was stopped.
+    """
     try:
         for child in children:
             child.launch()
@@ -243,9 +255,6 @@ def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: 
                     return EX_CONFIG
                 child.restart_if_ended()
         return EX_OK
-    except devserver.ServerError as error:
-        LOG.error("%s", error)
-        return EX_UNAVAILABLE
     finally:
         for child in reversed(children):
             if child.process is not None:

@@ -29,9 +29,9 @@ from lib import config
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, StoreActivities
 from temporal_workflow.alerts import alert_workers
-from temporal_workflow.devserver import LIBC
+from temporal_workflow.devserver import LIBC, PortError, check_port
 from temporal_workflow.results import ResultsTable, SchemaError
-from temporal_workflow.settings import Settings, check_access, connect, leave, log_as_json
+from temporal_workflow.settings import Settings, check_access, connect, count, leave, log_as_json
 from temporal_workflow.store import ChunkStore
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
@@ -124,6 +124,8 @@ def _serve_metrics(port: int) -> Runtime | None:
     if not port:
         return None
     host = os.environ.get("AUDIO_METRICS_HOST", "127.0.0.1")
+    for each in (port, port + 1):
+        check_port(each, host)
     start_http_server(port, addr=host)
     return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"{host}:{port + 1}")))
 
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one worker and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.worker", description=__doc__)
     parser.add_argument("--queue", choices=("both", "orchestration", "inference"), default="both")
-    parser.add_argument("--slots", type=int, default=SLOTS, help=f"chunks classified at a time (default {SLOTS})")
+    parser.add_argument("--slots", type=count, default=SLOTS, help=f"chunks classified at a time (default {SLOTS})")
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus port; the SDK's is the next (0: none)")
     chosen = parser.parse_args(arguments)
     log_as_json()
@@ -159,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, SchemaError, FileNotFoundError, PermissionError) as error:
         LOG.error("wrong setting: %s", error)
         return EX_CONFIG
-    except (RPCError, RuntimeError, ConnectionError, sqlalchemy.exc.OperationalError) as error:
+    except (RPCError, RuntimeError, ConnectionError, PortError, sqlalchemy.exc.OperationalError) as error:
         LOG.error("not reachable: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
         return EX_UNAVAILABLE
     return EX_OK

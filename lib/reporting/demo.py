@@ -155,8 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--models", type=Path, default=config.MODELS_DIR, help="folder of the trained models")
     chosen = parser.parse_args(arguments)
+    detector = Detector.load(chosen.models)
     with tempfile.TemporaryDirectory(prefix="cry-scream-demo-") as folder:  # what is uploaded goes with it
-        launch(Detector.load(chosen.models), port=chosen.port, folder=folder)
+        try:
+            launch(detector, port=chosen.port, folder=folder)
+        except (OSError, OverflowError):  # Gradio's own message names a variable of Gradio's
+            parser.error(f"port {chosen.port or 'from 7860 on'} on {SERVER} cannot be used: choose another --port.")
     return 0
 
 

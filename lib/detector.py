@@ -21,7 +21,7 @@ import numpy as np
 
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
-from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
+from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events, label_of_window
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -34,7 +34,6 @@ LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
-TRACE_FROM = 0.15  # see `Detection.label_with`; chosen on left-out corpora
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
@@ -117,12 +116,8 @@ class Detection:
         return "normal" if strongest is None else strongest.label
 
     def label_with(self, window: str) -> str:
-        """Return the label of a recording that is one window, which the classifier labels `window`.
-
-        The classifier's, where the detector's probability of it reaches `TRACE_FROM` anywhere; else that of the events.
-        """
-        is_traced = window in EVENT_LABELS and self.frames[:, EVENT_LABELS.index(window)].max(initial=0) >= TRACE_FROM
-        return window if is_traced else self.label
+        """Return the label of a recording that is one window, see `lib.events.label_of_window`."""
+        return label_of_window(window, self.frames, otherwise=self.label)
 
 
 @dataclass(frozen=True)

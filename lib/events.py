@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 EVENT_LABELS = ("crying", "screaming")  # lib.config.CLASS_NAMES without "normal"; the order of probabilities
 SUSTAINED_LABEL = "crying"
+TRACE_FROM = 0.15  # see `label_of_window`; chosen on left-out corpora
 TOLERANCE_SECONDS = 1e-6  # in floating point 3 * 0.16 is not 0.48
 
 
@@ -270,6 +271,18 @@ def frames_to_events(
     tracker = EventTracker(settings)
     tracker.end_seconds = end_seconds
     return ended([*tracker.advance(frame_spans(probabilities, hop_seconds=hop_seconds)), *tracker.finish()])
+
+
+def label_of_window(window: str, frames: Iterable[Sequence[float]], *, otherwise: str) -> str:
+    """Return the label of a recording that is one window, which the classifier labels `window`.
+
+    The classifier's, where the detector's probability of it, in `frames` (n_frames, 2), reaches `TRACE_FROM` anywhere;
+    else that of the events, `otherwise`.
+    """
+    if window not in EVENT_LABELS:
+        return otherwise
+    column = EVENT_LABELS.index(window)
+    return window if max((row[column] for row in frames), default=0.0) >= TRACE_FROM else otherwise
 
 
 def _by_label(value: float | Mapping[str, float]) -> dict[str, float]:

@@ -53,7 +53,7 @@ class FilePrediction:
     """The events of a recording, its label, and the windows it was cut into.
 
     The label is that of the strongest event, "normal" without any; of a recording of one window (15 s at most), see
-    `lib.detector.Detection.label_with`.
+    `lib.events.label_of_window`.
     """
 
     path: str

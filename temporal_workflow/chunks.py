@@ -61,6 +61,8 @@ def put_waveform(
 def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Part]:
     """Cut a waveform that comes in blocks into chunks: all of `chunk_seconds`, the last one or two of 5 to 15 s.
 
+    Up to 15 s are one chunk: `lib.inference` takes them as one window, too.
+
     Raises
     ------
     ValueError
@@ -70,7 +72,7 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
     held, start, n_context = EMPTY, 0, 0
     for block in itertools.chain(blocks, [None]):
         held = held if block is None else np.concatenate([held, block])
-        while n_new := _next_length(len(held) - n_context, n_chunk, is_last=block is None):
+        while n_new := _next_length(len(held) - n_context, n_chunk, is_last=block is None, is_first=not start):
             yield Part(held[: n_context + n_new], start, n_context)
             start += n_new
             n_before, n_context = n_context + n_new, min(start, CONTEXT_SAMPLES)
@@ -103,8 +105,10 @@ def _chunk_samples(chunk_seconds: float) -> int:
     return round(chunk_seconds * RATE)
 
 
-def _next_length(n_waiting: int, n_chunk: int, *, is_last: bool) -> int:
+def _next_length(n_waiting: int, n_chunk: int, *, is_first: bool, is_last: bool) -> int:
     """Return the length of the next chunk; 0 while more must come first."""
+    if is_first and n_waiting <= MAX_SAMPLES:
+        return n_waiting if is_last else 0
     if n_waiting >= n_chunk + MIN_SAMPLES:
         return n_chunk
     if not is_last:

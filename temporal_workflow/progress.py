@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lib.config import LEVEL_FLOOR_DB, STILL_DB
-from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
+from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans, label_of_window
 from temporal_workflow import shared
 
 
@@ -121,9 +121,12 @@ class StreamProgress:
 
     def end_events(self) -> None:
         """End the stream: its last frames, then the events and the problems that are open."""
-        self.tracker.end_seconds = self.state.seconds
+        state, frames = self.state, self.state.tail
+        self.tracker.end_seconds = state.seconds
         self._apply_tail()
         self._note(self.tracker.finish())
+        if frames is not None and state.end == state.n_classified == 1:  # one window: as lib.inference labels it
+            state.label = label_of_window(state.last_label, frames.rows(), otherwise=state.label)
         self._end_problems()
 
     def take_changes(self) -> list[EventChange]:
@@ -232,7 +235,6 @@ class StreamProgress:
             self._watch_health(outcome)
             self._note(self.tracker.advance(self._spans(outcome)))
             state.last_label = outcome.label or state.last_label
-            state.last_sent_seconds = outcome.sent_seconds
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
             state.seconds = max(state.seconds, outcome.stop_seconds)
 

@@ -5,11 +5,12 @@ Pure Python only: Temporal's sandbox imports this module, and the orchestration 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 
-from lib.config import MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, STILL_DB
+from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, STILL_DB
 from lib.events import EventChange, EventSettings, EventState
 
 ORCHESTRATION_QUEUE = "cry-scream-orchestration"  # workflows and the results table: no machine learning import
@@ -116,9 +117,10 @@ class ChunkHealth:
     high_db: float
     clipped_share: float  # of its samples
 
-    def problems(self) -> list[str]:
-        """Return what is wrong with the chunk by itself."""
-        is_still, is_clipped = self.high_db - self.low_db <= STILL_DB, self.clipped_share > CLIPPED_SHARE
+    def problems(self, seconds: float = math.inf) -> list[str]:
+        """Return what is wrong with a chunk of so many seconds by itself; in under one, a level has no time to move."""
+        is_still = self.high_db - self.low_db <= STILL_DB if seconds >= 1 else self.high_db <= LEVEL_FLOOR_DB
+        is_clipped = self.clipped_share > CLIPPED_SHARE
         return [NO_SIGNAL] * is_still + [CLIPPING] * is_clipped
 
 
@@ -226,6 +228,10 @@ class ChunkOutcome:
     frames: FrameProbabilities | None = None
     health: ChunkHealth | None = None
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with the chunk's sound."""
+        return self.health.problems(self.stop_seconds - self.start_seconds) if self.health else []
+
 
 @dataclass(frozen=True)
 class WaitingOutcome:
@@ -267,7 +273,7 @@ class StreamSummary:
     last_label: str
     seconds: float  # end of the last chunk that was applied in order
     remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
-    label: str = "normal"  # of the strongest event that has ended
+    label: str = "normal"  # of the strongest event that has ended; of one chunk alone, see `lib.events.label_of_window`
     problem_seconds: dict[str, float] = field(default_factory=dict)  # of the stream, by problem
 
     def fault(self) -> str:
@@ -352,7 +358,6 @@ class StreamState:
     last_label: str = ""
     label: str = "normal"  # of the strongest event that has ended
     peak_probability: float = 0.0  # its highest
-    last_sent_seconds: float = 0.0
     lag_seconds: float = 0.0
     seconds: float = 0.0
     end: int = -1  # number of chunks the sender announced; -1 while it still sends

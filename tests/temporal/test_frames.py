@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lib import config
 from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
-from lib.detector import Detector
+from lib.detector import Detection, Detector
 from lib.events import Event, EventSettings, ended, frames_to_events
 from temporal_workflow import shared
 from temporal_workflow.activities import frames_of_chunk
@@ -146,6 +147,26 @@ def test_a_missing_chunk_costs_its_own_frames_alone() -> None:
     first, second = events(outcomes, [0, 3])  # 20 s are not
     assert first.offset_seconds == pytest.approx(10.08)
     assert 27 < second.onset_seconds < 30  # the context of the next chunk reaches back
+
+
+@pytest.mark.parametrize("n_samples", [RATE // 10, 12 * RATE, 15 * RATE])
+@pytest.mark.parametrize("window", ["crying", "screaming", "normal"])
+@pytest.mark.parametrize("peak", [0.1, 0.2, 0.7])
+def test_one_chunk_is_labelled_as_the_command_labels_a_file(n_samples, window, peak) -> None:
+    table = np.full((-(-n_samples // HOP), 2), 0.05)
+    table[-1, 0] = peak  # known only once the stream has ended
+    detector = TableDetector(table, n_samples)
+    (part,) = parts([np.zeros(n_samples, np.float32)], chunk_seconds=5.0)
+    assert len(part.waveform) == n_samples
+    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+    progress.use_settings(EventSettings.create(on=0.6, off=0.4), "table")
+    progress.accept(shared.ChunkReference(0, "", "", n_samples, RATE, 0.0))
+    progress.start_next()
+    progress.record(dataclasses.replace(outcome(detector, 0, n_samples, 0), label=window), now=0.0)
+    progress.finish(1)
+    progress.end_events()
+    found = frames_to_events(table, progress.tracker.settings, hop_seconds=shared.HOP_SECONDS)
+    assert progress.summary("file").label == Detection(table, found).label_with(window)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lib import audio, config
-from lib.detector import Detection, Detector
+from lib.detector import Detection
+from lib.inference import Classifier, run_inference
+from temporal_workflow import shared
+from temporal_workflow.sender import submit_file
 from temporal_workflow.settings import REAL_CLASSIFIER
 from tests.chaos.harness import Service, send_in_pieces
 
@@ -32,8 +37,13 @@ def stream() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def whole(stream: np.ndarray) -> Detection:
-    return Detector.load().detect(stream)
+def classifier() -> Classifier:
+    return Classifier.load()
+
+
+@pytest.fixture(scope="module")
+def whole(stream: np.ndarray, classifier: Classifier) -> Detection:
+    return classifier.detector.detect(stream)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +57,16 @@ def test_cry_and_screams_over_chunk_borders_are_found(whole: Detection) -> None:
     assert (cry.label, [event.label for event in screams]) == ("crying", ["screaming"] * len(screams))
     assert cry.onset_seconds == pytest.approx(CRY_AT, abs=1.0) and cry.offset_seconds > 12
     assert [event.onset_seconds for event in screams] == pytest.approx([SCREAM_AT, SHORT_AT], abs=1.0)
+
+
+@pytest.mark.parametrize("path", [ODD / "no_eos.opus", CASES / "scream_2s_alone.wav"], ids=lambda path: path.stem)
+def test_a_short_file_is_labelled_as_by_the_command(service: Service, classifier: Classifier, path: Path) -> None:
+    async def submit() -> shared.StreamSummary:
+        handle = await submit_file(await service.client(), service.settings, path, chunk_seconds=5.0)
+        return await handle.result()
+
+    summary = asyncio.run(submit())
+    assert (summary.n_chunks, summary.label) == (1, run_inference(path, classifier=classifier).label)
 
 
 @pytest.mark.parametrize(("chunk_seconds", "phase_seconds"), [(5, 0.0), (10, 0.0), (10, 3.3), (15, 1.7)])

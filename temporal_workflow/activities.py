@@ -126,7 +126,8 @@ class StoreActivities:
         self._store(stored)
 
     def _store(self, stored: shared.StoreInput) -> None:
-        self._results.store(stored)
+        is_file = activity.info().workflow_type == "ClassifyFileWorkflow"
+        self._results.store(stored, kind="file" if is_file else "stream")
         if stored.outcome is not None:
             _count(stored.outcome)
         self._release(stored)
@@ -336,7 +337,7 @@ def _count(outcome: shared.ChunkOutcome) -> None:
         metrics.REJECTS.labels(outcome.reason.partition(":")[0]).inc()
     if outcome.health is not None:
         metrics.LEVEL.set(outcome.health.high_db)
-        for problem in outcome.health.problems():
+        for problem in outcome.problems():
             metrics.PROBLEMS.labels(problem).inc()
     if outcome.sent_seconds:
         metrics.LATENCY.observe(max(0.0, datetime.now(UTC).timestamp() - outcome.sent_seconds))

@@ -139,21 +139,24 @@ async def _send(
 ) -> int:
     client, results = await _connect(settings), ResultsTable(settings.results_url)
     is_new = not getattr(chosen, "stream", None)
-    if stream_id.startswith("file-"):
-        raise ConflictError(f"{stream_id}: ids that begin with file- are those of submitted files. Choose another.")
     if any(row["stream_id"] == stream_id for row in results.streams()):
         raise StreamClosedError(ended(stream_id))
-    _print(stream_id)
     sender = StreamSender(
         client,
         stream_id,
         settings=shared.StreamSettings(name=chosen.name, keep_audio=chosen.keep_audio),
         stored=None if is_new else {row["sequence"]: row["sha256"] for row in results.chunks(stream_id)},
     )
+
+    def on_sent(chunk: shared.ChunkReference) -> None:
+        if chunk.sequence == 0:  # accepted: before, the stream might have been refused
+            _print(stream_id)
+        _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)")
+
     summary = await send_stream(
         sender,
         chunks,
-        on_sent=lambda chunk: _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)"),
+        on_sent=on_sent,
         on_problem=lambda problem: _complain(f"{problem.label} from {problem.onset_seconds:.1f} s on"),
     )
     return _print_summary(stream_id, summary, settings)

@@ -25,6 +25,7 @@ NEW_COLUMNS = {
     1: {"members": "JSON", "frames": "JSON"},
     2: {"level_db": "FLOAT", "problems": "TEXT"},
 }  # after a version
+RUNNING = "running"  # state of a file that is not finished
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
 _METADATA = sa.MetaData()
@@ -100,10 +101,16 @@ class ResultsTable:
         self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
         self._prepare()
 
-    def store(self, stored: shared.StoreInput) -> None:
-        """Write one message of the workflow in one transaction; repeating it changes nothing."""
+    def store(self, stored: shared.StoreInput, *, kind: str = "stream") -> None:
+        """Write one message of the workflow in one transaction; repeating it changes nothing. `kind`: stream or file.
+
+        A file stands among the streams from its first event on, so that nobody is alerted to a recording.
+        """
         now = datetime.now(UTC)
         with self.engine.begin() as connection:
+            if kind == "file" and stored.changes:
+                values = {"stream_id": stored.stream_id, "kind": kind, "name": "", "state": RUNNING, "summary": {}}
+                connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
             for change in stored.changes:
                 connection.execute(
                     self._insert(EVENTS)
@@ -145,7 +152,7 @@ class ResultsTable:
         query = sa.select(EVENTS).where(
             EVENTS.c.stored_at > datetime.now(UTC) - within,
             EVENTS.c.kind.in_(shared.ALERT_KINDS),
-            ~EVENTS.c.stream_id.startswith("file-"),
+            ~sa.exists().where(STREAMS.c.stream_id == EVENTS.c.stream_id, STREAMS.c.kind == "file"),
             is_delivered if delivered else ~is_delivered,
         )
         return self.rows(query.order_by(EVENTS.c.stored_at, EVENTS.c.stream_id, EVENTS.c.change))
@@ -163,7 +170,7 @@ class ResultsTable:
 
     def streams(self) -> list[dict[str, Any]]:
         """Return finished streams and files, oldest first."""
-        return self.rows(sa.select(STREAMS).order_by(STREAMS.c.stored_at))
+        return self.rows(sa.select(STREAMS).where(STREAMS.c.state != RUNNING).order_by(STREAMS.c.stored_at))
 
     def rows(self, query: sa.Select) -> list[dict[str, Any]]:
         """Return what a query of these tables finds."""
@@ -178,7 +185,7 @@ class ResultsTable:
         values |= dict(zip(CLASS_NAMES, outcome.probabilities, strict=False))
         values["frames"] = outcome.frames and asdict(outcome.frames)
         values["level_db"] = outcome.health and outcome.health.high_db
-        values["problems"] = outcome.health and ", ".join(outcome.health.problems())
+        values["problems"] = outcome.health and ", ".join(outcome.problems())
         values["sent_at"] = datetime.fromtimestamp(outcome.sent_seconds, UTC) if outcome.sent_seconds else None
         statement = self._insert(CHUNKS).values(stream_id=stream_id, stored_at=now, n_writes=1, **values)
         connection.execute(

@@ -193,6 +193,11 @@ async def send_stream(
 
     Where the source fails, or Ctrl+C comes, the stream is ended as interrupted. `on_problem` is told what is wrong with
     the stream while it is sent.
+
+    Raises
+    ------
+    ValueError
+        If the source ends before it gave a chunk: then there is no stream.
     """
     n_chunks, interrupted = 0, ""
     watch = asyncio.create_task(_watch(sender, on_problem))
@@ -209,6 +214,8 @@ async def send_stream(
             task.uncancel()
     finally:
         watch.cancel()
+    if not n_chunks:
+        raise ValueError("nothing was sent: the source ended before any sound came.")
     await sender.finish(n_chunks, interrupted=interrupted)
     return await sender.result()
 

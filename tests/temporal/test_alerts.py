@@ -87,14 +87,15 @@ def test_the_signature_is_that_of_the_standard() -> None:
 
 def test_alerts_go_out_once_in_order_and_signed(tmp_path: Path) -> None:
     kinds = ("START", "UPDATE", "SUSTAINED", "END", "SILENT", "RESUMED", "HEALTH")
-    results = table(tmp_path, *(change(number, kind) for number, kind in enumerate(kinds, 1)))
-    results.store(shared.StoreInput("file-b", changes=[change(1)]))  # a file is no live sound
+    results = table(tmp_path, *(change(number, kind) for number, kind in enumerate(kinds, 1)), stream_id="file-a")
+    results.store(shared.StoreInput("recording", changes=[change(1)]), kind="file")  # it is no live sound
+    assert [row["stream_id"] for row in results.streams()] == []  # and not finished
     with receiver() as hook:
         deliver(results, Webhook(hook.url, SECRET), until=lambda: len(hook.got) >= 6)
         deliver(results, Webhook(hook.url, SECRET), until=lambda: True)  # nothing twice
     sent = [json.loads(body) for _, body in hook.got]
     assert [alert["kind"] for alert in sent] == [kind for kind in kinds if kind != "UPDATE"]
-    assert sent[0]["id"] == "stream-a-1"
+    assert sent[0]["id"] == "file-a-1"
     assert (sent[0]["label"], sent[0]["onset_seconds"], sent[0]["event"]) == ("crying", 1.0, 1)
     for headers, body in hook.got:
         assert headers["idempotency-key"] == headers["webhook-id"] == json.loads(body)["id"]

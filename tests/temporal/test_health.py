@@ -18,7 +18,7 @@ import soundfile
 
 from lib.config import PROJECT_DIR
 from temporal_workflow import client as cli
-from temporal_workflow import shared
+from temporal_workflow import devserver, shared
 from temporal_workflow.chunks import cut_live
 from temporal_workflow.sender import StreamSender, new_stream_id, send_stream
 from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
@@ -70,14 +70,12 @@ def test_other_sound_under_the_same_name_is_refused(service: Service, run: Run, 
 
     asyncio.run(begin())
     for other in ([str(tmp_path / "crying.wav")], [str(path), "--chunk-seconds", "5"]):
-        code, _, err = run("stream", *other, "--stream", stream_id)
-        assert (code, f"{stream_id} holds other sound as chunk 0" in err) == (2, True)
+        code, out, err = run("stream", *other, "--stream", stream_id)
+        assert (code, out, f"{stream_id} holds other sound as chunk 0" in err) == (2, "", True)
     assert run("stream", str(path), "--stream", stream_id)[0] == 0
     assert [row["label"] for row in service.results.chunks(stream_id)] == ["normal"] * 4
     code, _, err = run("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err) == (2, True)
-    code, _, err = run("stream", str(path), "--stream", "file-1")  # alerts leave submitted files out
-    assert (code, "submitted files" in err) == (2, True)
 
 
 def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) -> None:
@@ -132,6 +130,43 @@ def test_chunks_of_other_lengths_are_refused_first(capsys, command, seconds) -> 
         cli.main([*command, "--chunk-seconds", seconds])
     assert left.value.code == 2
     assert "5 to 15 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.05])
+def test_the_shortest_sound_is_classified_and_a_shorter_one_refused(run: Run, tmp_path, seconds) -> None:
+    soundfile.write(tmp_path / "short.wav", tone(PITCH_HZ["crying"], seconds), 16_000)
+    for command in ("submit", "stream"):
+        code, out, err = run(command, str(tmp_path / "short.wav"))
+        if seconds < 0.1:
+            assert (code, "the minimum is 0.1 s" in err) == (2, True)
+            assert command == "submit" or out == ""
+        else:
+            assert (code, "crying; 1 chunks" in out, "no signal" in out) == (0, True, False)
+
+
+def test_a_source_without_sound_is_no_stream(service: Service) -> None:
+    async def send() -> None:
+        async def nothing() -> AsyncIterator[shared.ChunkReference]:
+            return
+            yield
+
+        await send_stream(StreamSender(await service.client(), new_stream_id()), nothing())
+
+    with pytest.raises(ValueError, match="nothing was sent"):
+        asyncio.run(send())
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_port_that_cannot_be_used_is_one_line(service: Service, run: Run, tmp_path, caplog, is_taken) -> None:
+    port, free = str(service.port if is_taken else 99_999), str(devserver.free_port())
+    code, out, err = run("dashboard", "--port", port)
+    assert (code, out, len(err.splitlines()), f"port {port}" in err) == (2, "", 1, True)
+    other = LocalService(Settings.below(tmp_path), port=int(free), metrics_port=int(port))
+    assert other.run(threading.Event(), int) == EX_UNAVAILABLE
+    assert f"port {port}" in caplog.text
+    command = [sys.executable, "-m", "temporal_workflow.worker", "--queue=orchestration", f"--metrics-port={port}"]
+    worker = subprocess.run(command, env={**os.environ, **service.settings.environment()}, capture_output=True)
+    assert (worker.returncode, worker.stderr.count(b"\n"), port.encode() in worker.stderr) == (EX_UNAVAILABLE, 1, True)
 
 
 OTHER_KEY = base64.b64encode(os.urandom(32)).decode()

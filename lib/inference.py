@@ -138,7 +138,9 @@ class Classifier:
         if not waveforms:
             return []
         given = [prepare(waveform) for waveform in waveforms]
-        members = {name: predict(given) for name, predict in self.predictors.items()}
+        with ThreadPoolExecutor(min(len(self.predictors), config.n_threads())) as together:
+            waiting = {name: together.submit(predict, given) for name, predict in self.predictors.items()}
+            members = {name: predicted.result() for name, predicted in waiting.items()}
         combined = ensemble.apply_rule(self.rule, members)
         return [
             Prediction(_label(row), _by_class(row), {name: _by_class(rows[i]) for name, rows in members.items()})

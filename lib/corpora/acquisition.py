@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -107,9 +107,7 @@ def acquire(
     *,
     mirror_dir: Path | None = None,
     base_url: str = BASE_URL,
-    offline: bool | None = None,
     extra: Iterable[str] = (),
-    checksums: Mapping[str, str] | None = None,
     seed: int = 7,
     n_synthetic_groups: int = 24,
     progress: Progress | None = None,
@@ -120,10 +118,10 @@ def acquire(
     ----------
     data_tier : str
         "auto": the folder named by AUDIO_MIRROR, else the network, else generated audio. "real": never generated.
-    mirror_dir, base_url, offline
-        Instead of AUDIO_MIRROR, the pinned addresses and AUDIO_OFFLINE (open no socket).
-    extra, checksums
-        Optional corpora (`optional.table`) added to the real tiers; SHA-256 of those whose publisher states none.
+    mirror_dir, base_url
+        Instead of AUDIO_MIRROR and the pinned addresses.
+    extra
+        Optional corpora (`optional.table`) added to the real tiers.
     seed, n_synthetic_groups : int
         Of generated audio: its seed, and its groups per class.
     progress : callable, optional
@@ -136,25 +134,24 @@ def acquire(
     NoRealAudioError
         If "real" is asked for and there is neither mirror nor network.
     optional.CorpusError
-        If one of `extra` is unknown, needs an account or a checksum; the text says what to do.
+        If one of `extra` is unknown, or has to be downloaded by hand and is not there; the text says what to do.
     download.NotEnoughSpaceError
         If the disk has no room.
     """
     if data_tier not in DATA_TIERS:
         raise ValueError(f"data_tier is {data_tier!r}, expected one of {DATA_TIERS}.")
-    offline = download.is_offline() if offline is None else offline
-    extra = optional.check(extra, checksums or {})  # before anything is fetched
+    chosen = optional.check(extra)  # before anything is fetched
     skipped: dict[str, str] = {}
     for tier in () if data_tier == "synthetic" else ("mirror", "network"):
         wanted = items(clips())
         if tier == "mirror":
             failures = _from_mirror(wanted, mirror_dir or os.environ.get(MIRROR_VARIABLE), progress)
         else:
-            failures = _from_network(wanted, base_url, offline=offline, progress=progress)
+            failures = _from_network(wanted, base_url, progress)
         result = _describe(failures, tier)
         lacking = lacking_classes(result.manifest)
         if not lacking:
-            result = _add(result, *optional.bring(extra, checksums or {}, offline=offline))
+            result = _add(result, *optional.bring(chosen, offline=download.is_offline()))
             return _write(replace(result, skipped=skipped))
         skipped[tier] = _why_not(result.failures, lacking)
     if data_tier == "real":
@@ -201,12 +198,13 @@ def _from_mirror(wanted: list[Item], folder: str | Path | None, progress: Progre
     return download.fetch(wanted, Path(folder), folder=config.RAW_DIR, progress=progress)
 
 
-def _from_network(wanted: list[Item], base_url: str, *, offline: bool, progress: Progress | None) -> list[Failure]:
+def _from_network(wanted: list[Item], base_url: str, progress: Progress | None) -> list[Failure]:
     """Fetch what is not there yet; a server that does not reply at all is asked once."""
     absent = download.missing(wanted)
     if not absent:
         return []
-    reason = f"offline mode ({download.OFFLINE_VARIABLE})" if offline else download.why_unreachable(base_url)
+    offline = f"offline mode ({download.OFFLINE_VARIABLE})" if download.is_offline() else None
+    reason = offline or download.why_unreachable(base_url)
     if reason:
         return [Failure(item.source, item.path, reason) for item in absent]
     return download.fetch(absent, base_url, folder=config.RAW_DIR, progress=progress)

@@ -1,7 +1,7 @@
 """Bring published files into a folder, from a mirror folder or over HTTP, and unpack archives.
 
 Pooch compares SHA-256 (mandatory here), writes to a temporary file and gives it its final name only when its hash is
-right; requests and urllib3 wait and try again. What the file of an archive is called is checked here.
+right; requests and urllib3 wait and try again. What a file in an archive is called is checked here.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import logging
 import lzma
-import math
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import quote
 
 import pooch
@@ -34,9 +33,8 @@ from lib.manifest import is_safe_path
 OFFLINE_VARIABLE = "AUDIO_OFFLINE"
 N_THREADS = 8
 RESERVE_BYTES = 200_000_000  # what must stay free on the disk
-FAILURES_IN_A_ROW = 5  # after which the rest of a source is left out
 TIMEOUT_SECONDS = (5, 20)  # to connect; between two pieces of a reply
-LONGEST_WAIT_SECONDS = 60
+LONGEST_WAIT_SECONDS = 60  # that a busy server may ask for
 BUSY_STATUS = (408, 429, 500, 502, 503, 504)
 N_RETRIES = 2  # after a broken connection or wrong bytes
 
@@ -149,10 +147,8 @@ def fetch(items: Sequence[Item], base: str | Path, *, folder: Path, progress: Pr
         retry_if_failed=0 if is_mirror else N_RETRIES,
     )
     downloader = _copy if is_mirror else functools.partial(_download, _session())
-    limit = math.inf if is_mirror else FAILURES_IN_A_ROW  # what a mirror lacks is told file by file
-    one = functools.partial(_fetch_one, store=store, downloader=downloader, failed_in_a_row=Counter(), limit=limit)
     with ThreadPoolExecutor(N_THREADS) as pool:
-        results = pool.map(one, by_name.values(), by_name)
+        results = pool.map(functools.partial(_fetch_one, store, downloader), by_name, by_name.values())
         return [failure for failure in (progress or iter)(results) if failure]
 
 
@@ -169,17 +165,18 @@ def extract(archive: Path, folder: Path, *, suffixes: Collection[str]) -> None:
     Raises
     ------
     ArchiveError
-        If the archive is damaged, a name leaves the folder, or an entry is a link or device.
-    NotEnoughSpaceError
-        If the disk has no room for the unpacked files.
+        If the archive is damaged, a name leaves the folder, or nothing is wanted. Links and devices are left out.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         staged = Path(temporary) / "files"
         staged.mkdir()
         try:
-            unpack = _unpack_zip if zipfile.is_zipfile(archive) else _unpack_tar
-            unpack(archive, staged, suffixes)
+            for name, content in _files_in(archive):
+                if not is_safe_path(name):
+                    raise ArchiveError(f"{archive.name}: an entry does not stay inside the folder: {name!r}.")
+                if PurePosixPath(name).suffix.lower() in suffixes:
+                    _unpack(content, staged / name)
         except (EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
             raise ArchiveError(f"{archive.name}: damaged or no archive ({error}).") from error
         if not any(staged.iterdir()):
@@ -187,10 +184,31 @@ def extract(archive: Path, folder: Path, *, suffixes: Collection[str]) -> None:
         staged.rename(folder)
 
 
+def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield name and content of each plain file of a zip or tar file.
+
+    Not extractall: tarfile's data filter came with Python 3.11.4, and Debian 12 has 3.11.2.
+    """
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            yield from ((entry.filename, packed.open(entry)) for entry in packed.infolist() if not entry.is_dir())
+    else:
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                if member.isreg() and (content := packed.extractfile(member)):
+                    yield member.name, content
+
+
+def _unpack(content: IO[bytes], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+
+
 class _Retry(Retry):
     """Waits as long as a busy server asks for, but no longer than `LONGEST_WAIT_SECONDS`."""
 
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:  # retry_after_max is not in Colab's urllib3
         seconds = super().get_retry_after(response)
         return seconds and min(seconds, LONGEST_WAIT_SECONDS)
 
@@ -204,22 +222,14 @@ def _session() -> requests.Session:
     return session
 
 
-def _fetch_one(
-    item: Item, name: str, *, store: pooch.Pooch, downloader: Callable, failed_in_a_row: Counter[str], limit: float
-) -> Failure | None:
-    if failed_in_a_row[item.source] >= limit:
-        return Failure(item.source, item.path, f"not tried: {limit} files of this source in a row failed")
+def _fetch_one(store: pooch.Pooch, downloader: Callable, /, name: str, item: Item) -> Failure | None:
     try:
         store.fetch(name, downloader=downloader)
     except ValueError:  # pooch: the hash is another
-        reason = "the bytes are not those that were published (SHA-256 differs)"
+        return Failure(item.source, item.path, "the bytes are not those that were published (SHA-256 differs)")
     except OSError as error:
-        reason = _why(error)
-    else:
-        failed_in_a_row[item.source] = 0
-        return None
-    failed_in_a_row[item.source] += 1
-    return Failure(item.source, item.path, reason)
+        return Failure(item.source, item.path, _why(error))
+    return None
 
 
 def _copy(path: str, output_file: str, _store: pooch.Pooch) -> None:
@@ -243,33 +253,3 @@ def _why(error: OSError) -> str:
         return str(error)
     reasons = {"resolve": "its name cannot be resolved", "timed out": "timed out", "refused": "connection refused"}
     return next((reason for sign, reason in reasons.items() if sign in str(error)), type(error).__name__)
-
-
-def _unpack_zip(archive: Path, folder: Path, suffixes: Collection[str]) -> None:
-    with zipfile.ZipFile(archive) as file:
-        wanted = [info for info in file.infolist() if _is_wanted(info.filename, archive, suffixes)]
-        check_space(folder, sum(info.file_size for info in wanted))
-        file.extractall(folder, wanted)
-
-
-def _unpack_tar(archive: Path, folder: Path, suffixes: Collection[str]) -> None:
-    with tarfile.open(archive) as file:
-        members = [member for member in file.getmembers() if not member.isdir()]
-        special = [member.name for member in members if not member.isreg()]
-        if special:
-            raise ArchiveError(f"{archive.name}: a link or device: {special[0]!r}. Nothing was unpacked.")
-        wanted = [member for member in members if _is_wanted(member.name, archive, suffixes)]
-        check_space(folder, sum(member.size for member in wanted))
-        for member in wanted:  # not extractall: its data filter came with Python 3.11.4, and Debian 12 has 3.11.2
-            target = folder / member.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = file.extractfile(member)
-            assert source is not None  # every member is a regular file
-            with source, target.open("wb") as copied:
-                shutil.copyfileobj(source, copied)
-
-
-def _is_wanted(name: str, archive: Path, suffixes: Collection[str]) -> bool:
-    if not is_safe_path(name):
-        raise ArchiveError(f"{archive.name}: an entry does not stay inside the folder: {name!r}. Nothing was unpacked.")
-    return not name.endswith("/") and PurePosixPath(name).suffix.lower() in suffixes

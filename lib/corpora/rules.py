@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.corpora.download import Failure
-
 PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech must not outnumber the rest
 CHILD_YEARS = 16
 # AudioSet's own identifiers: https://research.google.com/audioset/ontology
@@ -34,10 +32,8 @@ class Labelled:
     group_id: str
 
 
-Found = tuple[list[Labelled], list[Failure]]
 
-
-def esc50(folder: Path) -> Found:
+def esc50(folder: Path) -> list[Labelled]:
     """Read ``audio/<fold>-<Freesound number>-<take>-<class>.wav``."""
     found = []
     for path in sorted(folder.rglob("*.wav")):
@@ -45,7 +41,7 @@ def esc50(folder: Path) -> Found:
         if match:
             label, subtype = _esc50_label(int(match[2]))
             found.append(Labelled(path, label, subtype, f"fs:{match[1]}"))
-    return found, []
+    return found
 
 
 def _esc50_label(number: int) -> tuple[str, str]:
@@ -56,13 +52,13 @@ def _esc50_label(number: int) -> tuple[str, str]:
     return "normal", "siren" if number in ESC50_SIRENS else ESC50_TENS[number // 10]
 
 
-def librispeech(folder: Path) -> Found:
+def librispeech(folder: Path) -> list[Labelled]:
     """Read ``LibriSpeech/dev-clean/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``."""
     paths = sorted(folder.rglob("*.flac"))
-    return _speech((path, path.stem.partition("-")[0], "speech_adult") for path in paths), []
+    return _speech((path, path.stem.partition("-")[0], "speech_adult") for path in paths)
 
 
-def speechocean762(folder: Path) -> Found:
+def speechocean762(folder: Path) -> list[Labelled]:
     """Read ``WAVE/SPEAKER<number>/*.WAV`` and the ages in ``*/spk2age``."""
     ages: dict[str, int] = {}
     for table in folder.rglob("spk2age*"):
@@ -73,10 +69,10 @@ def speechocean762(folder: Path) -> Found:
         speaker = path.parent.name.removeprefix("SPEAKER")
         child = ages.get(speaker.lstrip("0"), CHILD_YEARS) < CHILD_YEARS
         voices.append((path, speaker, "speech_child" if child else "speech_adult"))
-    return _speech(voices, prefix="so762"), []
+    return _speech(voices, prefix="so762")
 
 
-def common_voice(folder: Path) -> Found:
+def common_voice(folder: Path) -> list[Labelled]:
     """Read ``validated.tsv``, which names clip and speaker."""
     voices = []
     for table in sorted(folder.rglob("validated.tsv")):
@@ -84,7 +80,7 @@ def common_voice(folder: Path) -> Found:
             path = table.parent / "clips" / Path(row["path"]).name
             if path.is_file():
                 voices.append((path, row["client_id"][:32], "speech_adult"))
-    return _speech(voices, prefix="cv"), []
+    return _speech(voices, prefix="cv")
 
 
 def _speech(voices: Iterable[tuple[Path, str, str]], *, prefix: str = "librispeech") -> list[Labelled]:
@@ -98,18 +94,16 @@ def _speech(voices: Iterable[tuple[Path, str, str]], *, prefix: str = "librispee
     return found
 
 
-def audioset(folder: Path) -> Found:
-    """Read Google's list of segments, and say which of the wanted ones the archive lacks."""
+def audioset(folder: Path) -> list[Labelled]:
+    """Read Google's list of segments; one of the wanted kinds counts where its recording is there."""
     there = {path.stem: path for path in sorted(folder.rglob("*.flac"))}
-    found, absent = [], []
+    found = []
     for table in sorted(folder.rglob("*segments.csv")):
         for video, labels in _segments(table):
             kind = next((kind for name, kind in AUDIOSET_KINDS.items() if name in labels), None)
             if kind and video in there:
                 found.append(Labelled(there[video], *kind, f"yt:{video}"))
-            elif kind:
-                absent.append(Failure("audioset", f"{video}.flac", "in AudioSet's list, not in the archive"))
-    return found, absent
+    return found
 
 
 def _segments(table: Path) -> Iterable[tuple[str, set[str]]]:
@@ -119,17 +113,17 @@ def _segments(table: Path) -> Iterable[tuple[str, set[str]]]:
             yield row[0], set(row[3].split(","))
 
 
-def kaggle_screaming(folder: Path) -> Found:
+def kaggle_screaming(folder: Path) -> list[Labelled]:
     """Read the folders Screaming and NotScreaming."""
     found = []
     for path in sorted(folder.rglob("*.wav")):
         if path.parent.name in ("Screaming", "NotScreaming"):
             kind = ("screaming", "scream") if path.parent.name == "Screaming" else ("normal", "other")
             found.append(Labelled(path, *kind, f"kscream:{_without_number(path.stem)}"))
-    return found, []
+    return found
 
 
-def icsd(folder: Path) -> Found:
+def icsd(folder: Path) -> list[Labelled]:
     """Read the tables ``filename, onset, offset, event_label``; one infant cry makes a clip a cry."""
     events: dict[str, set[str]] = {}
     for table in sorted(folder.rglob("*.tsv")):
@@ -142,7 +136,7 @@ def icsd(folder: Path) -> Found:
         kind = ("crying", "infant_cry") if "cry" in labels else ("normal", "body") if "snor" in labels else None
         if kind:
             found.append(Labelled(path, *kind, f"icsd:{_without_number(path.stem)}"))
-    return found, []
+    return found
 
 
 def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
@@ -154,7 +148,7 @@ def _without_number(stem: str) -> str:
     return re.sub(r"[-_ (\d)]+$", "", stem) or stem
 
 
-RULES: dict[str, Callable[[Path], Found]] = {
+RULES: dict[str, Callable[[Path], list[Labelled]]] = {
     "esc50": esc50,
     "librispeech": librispeech,
     "speechocean762_all": speechocean762,

@@ -45,14 +45,14 @@ def fetch_esc50(tier: str) -> tuple[pd.DataFrame, str]:
     (DataFrame, str)
         No rows where it is not available, and why.
     """
-    (row,) = optional.check(["esc50"], {})
+    (row,) = optional.check(["esc50"])
     is_there = (config.RAW_DIR / "esc50").is_dir()
     if not is_there and (tier not in ("mirror", "network") or download.is_offline()):
         return pd.DataFrame(), "it is fetched for real recordings and with a network only"
     reason = None if is_there else download.why_unreachable("https://github.com")
     if reason:
         return pd.DataFrame(), f"github.com: {reason}"
-    rows, failures = optional.bring([row], {})
+    rows, failures = optional.bring([row])
     return rows, failures[0].reason if failures else ""
 
 

@@ -17,7 +17,7 @@ def data_dir(request, tmp_path, monkeypatch):
         "ACQUISITION_PATH": data / "acquisition.json",
     }.items():
         monkeypatch.setattr(config, name, path)
-    for name in ("AUDIO_MIRROR", "AUDIO_OFFLINE", "HF_TOKEN", "MDC_API_KEY", "MDC_DATASET"):
+    for name in ("AUDIO_MIRROR", "AUDIO_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     return data
 

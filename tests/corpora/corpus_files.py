@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import tarfile
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -32,3 +34,33 @@ def small_index(n_groups=4):
                 "duration_seconds": 1.0, "sample_rate_hz": 16000, "channels": 1, "bandwidth_hz": 7900, "licence": "CC0",
             })  # fmt: skip
     return pd.DataFrame(rows), contents
+
+
+def write_mirror(folder, files):
+    """Write bytes by path below a folder and return it."""
+    for remote, content in files.items():
+        (folder / remote).parent.mkdir(parents=True, exist_ok=True)
+        (folder / remote).write_bytes(content)
+    return folder
+
+
+def zip_of(*entries):
+    """Return a zip file of (name, content)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tar_of(*entries):
+    """Return a tar file of (name, content), or (name, content, fields of its TarInfo)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, content, *fields in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            for key, value in dict(*fields).items():
+                setattr(info, key, value)
+            file.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()

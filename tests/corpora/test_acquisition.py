@@ -2,10 +2,9 @@
 
 import json
 import socket
-import time
 
 import pytest
-from corpus_files import small_index
+from corpus_files import small_index, write_mirror
 from file_server import serving
 
 from lib import config, manifest
@@ -17,8 +16,7 @@ def small(monkeypatch):
     """An index of 12 recordings instead of the project's; their bytes by where they are published."""
     index, contents = small_index()
     monkeypatch.setattr(acquisition, "clips", index.copy)
-    by_path = {(item.source, item.path): item.remote for item in acquisition.items(index)}
-    return {by_path[key]: content for key, content in contents.items()}
+    return {item.remote: contents[item.source, item.path] for item in acquisition.items(index)}
 
 
 @pytest.fixture
@@ -40,13 +38,6 @@ def no_socket(sockets):
     """Fail a test that opens one."""
     yield
     assert sockets == []
-
-
-def write_mirror(folder, files):
-    for remote, content in files.items():
-        (folder / remote).parent.mkdir(parents=True, exist_ok=True)
-        (folder / remote).write_bytes(content)
-    return folder
 
 
 def record():
@@ -167,9 +158,7 @@ def test_a_missing_class_is_no_corpus(small):
 
 
 def test_without_mirror_or_network_auto_generates_and_says_so(small):
-    started = time.monotonic()
     result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=4)
-    assert time.monotonic() - started < 60
     assert result.tier == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
     assert result.skipped == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
     assert record()["tier"] == "synthetic"
@@ -188,14 +177,11 @@ def test_offline_mode_opens_no_socket(small, no_socket, monkeypatch):
     assert acquisition.acquire("auto", n_synthetic_groups=4).tier == "synthetic"
 
 
-def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket):
-    index, contents = small_index()
-    for (source, path), content in contents.items():
-        target = config.RAW_DIR / source / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket, monkeypatch):
+    monkeypatch.setenv("AUDIO_OFFLINE", "1")
+    write_mirror(config.RAW_DIR, {f"{source}/{path}": content for (source, path), content in small_index()[1].items()})
     (config.RAW_DIR / "donateacry/a b/crying [0].wav").unlink()
-    result = acquisition.acquire("real", offline=True)
+    result = acquisition.acquire("real")
     assert (result.tier, len(result.manifest)) == ("network", 11)
     assert result.failures["reason"].tolist() == ["offline mode (AUDIO_OFFLINE)"]
 

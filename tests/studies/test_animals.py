@@ -65,11 +65,11 @@ def test_the_index_has_all_ten_animals():
 def test_generated_audio_has_kinds_instead():
     made = [
         (f"raw/synthetic/a/{kind}-{n}.wav", kind, f"{kind}{n}")
-        for kind in ("cry", "music", "ambience")
+        for kind in ("cry", "speech", "ambience")
         for n in range(3)
     ]
     found = animals.material(rows(*made))
-    assert set(found.clips["class_name"]) == {"cry", "music"} and "generated" in found.description
+    assert set(found.clips["class_name"]) == {"cry", "speech"} and "generated" in found.description
 
 
 def test_esc50_is_not_fetched_for_generated_audio_or_offline(monkeypatch, tmp_path):

@@ -32,7 +32,6 @@ class Labelled:
     group_id: str
 
 
-
 def esc50(folder: Path) -> list[Labelled]:
     """Read ``audio/<fold>-<Freesound number>-<take>-<class>.wav``."""
     found = []

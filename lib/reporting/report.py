@@ -43,11 +43,14 @@ PAGE_FILES = ("curves.json", "listening.json")  # of build/studies: what the int
 _SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "interactive.py", "players.py", "templates")
 
 
-def copy_studies(folder: Path) -> None:
+def copy_studies(folder: Path, *, rule: str) -> None:
     """Copy the studies' tables, figures and JSON files from build/studies into a report's folder, as study_*.
 
-    What is not in build/studies stays as the committed report has it: some studies take hours.
+    What is not in build/studies stays as the committed report has it: some studies take hours. product.json is
+    completed by what the report's other files hold; `rule` is the ensemble's.
     """
+    from lib.reporting import results
+
     for kind in ("tables", "figures"):
         for path in sorted((config.STUDIES_DIR / kind).glob("*.*")):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -55,13 +58,7 @@ def copy_studies(folder: Path) -> None:
     for name in STUDY_FILES:
         if (config.STUDIES_DIR / name).is_file():
             shutil.copyfile(config.STUDIES_DIR / name, folder / name)
-
-
-def complete_product(folder: Path) -> None:
-    """Add to a report's product.json what its other files hold."""
-    from lib.reporting import results
-
-    product = results.complete_product(results.read(folder))
+    product = results.complete_product(results.read(folder), rule)
     if product:
         (folder / "product.json").write_text(json.dumps(product, indent=2) + "\n", encoding="utf-8")
 
@@ -209,7 +206,7 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stamp, index = plan.stamps_dir / "report.txt", folder / "index.html"
     if plan.profile == steps.FULL:
-        copy_studies(folder)
+        copy_studies(folder, rule=run_info.ensemble_rule(plan.profile) or "")
     wanted = _fingerprint(plan)
     present = index.is_file() and (folder / "report.pdf").is_file() and stamp.is_file()
     if not force and present and stamp.read_text(encoding="utf-8") == wanted:
@@ -217,8 +214,6 @@ def make(plan: Plan, *, force: bool = False) -> Path:
         return index
     started = time.monotonic()
     info = run_info.write(plan)
-    if plan.profile == steps.FULL:
-        complete_product(folder)
     write_pages(plan, info)
     write_pdf(plan, info)
     stamp.parent.mkdir(parents=True, exist_ok=True)

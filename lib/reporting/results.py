@@ -80,12 +80,12 @@ def read(folder: Path) -> Results:
     return Results(folder, *(read_json(folder / f"{name}.json") for name in names))
 
 
-def complete_product(report: Results) -> dict[str, Any]:
+def complete_product(report: Results, rule: str) -> dict[str, Any]:
     """Return product.json with what other files hold: windows of unseen corpora, trimmed clips, networks' versions."""
     product, unseen = dict(report.product), report.studies.get("cross_corpus", {})
     if "windows" in unseen:
         product["windows"] = product.get("windows", {}) | {"leave_one_corpus_out": unseen["windows"]}
-    splits = report.metrics.get(report.rule, {})
+    splits = report.metrics.get(rule, {})
     trimmed = splits.get("test_released") or splits.get("test")
     if product and trimmed:
         sizes = {name: trimmed[name] for name in ("n_clips", "n_groups")}

@@ -46,6 +46,7 @@ class Step:
         return self.name.partition("_")[0]
 
 
+_MADE_LATER = (".onnx", ".md")  # beside the checkpoints in a folder of models
 _PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
 _MODELS, _DETECTOR = ("{build}/models",), ("{models}/detector",)
 _NETWORKS = ("{build}/models/yamnet", "{build}/models/wav2vec2")
@@ -226,11 +227,11 @@ def code_files(plan: Plan, step: Step) -> list[Path]:
 def digest(paths: list[Path]) -> str:
     """Return one SHA-256 over the contents of files and folders; absent ones count as absent.
 
-    Of a folder, the graphs that a later step exports from its checkpoints do not count.
+    Of a folder, the graphs that a later step exports from its checkpoints do not count, nor do cards.
     """
     total = hashlib.sha256()
     for path in paths:
-        inside = (item for item in path.rglob("*") if item.is_file() and item.suffix != ".onnx")
+        inside = (item for item in path.rglob("*") if item.is_file() and item.suffix not in _MADE_LATER)
         files = sorted(inside) if path.is_dir() else [path]
         for file in files:
             total.update(str(file.relative_to(path.parent)).encode())

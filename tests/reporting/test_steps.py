@@ -214,10 +214,11 @@ def test_the_full_build_runs_notebooks_then_studies(plan, monkeypatch):
     assert ran == names[5:]
 
 
-def test_graphs_exported_later_do_not_make_the_step_that_trained_stale(tmp_path):
+def test_graphs_and_cards_made_later_do_not_make_the_step_that_trained_stale(tmp_path):
     (tmp_path / "model.keras").write_text("weights")
     before = steps.digest([tmp_path])
     (tmp_path / "head.onnx").write_text("graph")
+    (tmp_path / "README.md").write_text("card")
     assert steps.digest([tmp_path]) == before
     assert steps.digest([tmp_path / "head.onnx"]) != steps.digest([tmp_path / "backbone.onnx"])  # itself, it counts
     (tmp_path / "model.keras").write_text("other weights")

@@ -11,6 +11,17 @@ UNFINISHED="$ENV_DIR/.setup-running"      # present while set-up runs: an enviro
 
 TORCHAUDIO="torchaudio==2.11.1"           # works with PyTorch 2.11 and all later ones
 
+declare -A MODULES=( # what each command runs
+  [test]=pytest
+  [serve]=temporal_workflow.serve
+  [demo]=lib.reporting.demo
+  [release]=lib.reporting.release
+  [studies]=lib.studies
+  [chaos]=tests.chaos
+  [benchmark]=lib.studies.benchmark
+  [fuzz]=tests.decoding.fuzz_audio
+)
+
 usage() {
   cat <<'TEXT'
 ./run_all.sh [quick|full]      set up what is missing, run the seven notebooks, write reports/<profile>/index.html
@@ -260,45 +271,10 @@ main() {
       cd "$ROOT" && exec "$python" -m lib.reporting.doctor
       ;;
     setup) set_up ;;
-    test)
+    test | serve | demo | release | studies | chaos | benchmark | fuzz)
       shift
       set_up
-      run_module pytest "$@"
-      ;;
-    serve)
-      shift
-      set_up
-      run_module temporal_workflow.serve "$@"
-      ;;
-    demo)
-      shift
-      set_up
-      run_module lib.reporting.demo "$@"
-      ;;
-    release)
-      shift
-      set_up
-      run_module lib.reporting.release "$@"
-      ;;
-    studies)
-      shift
-      set_up
-      run_module lib.studies "$@"
-      ;;
-    chaos)
-      shift
-      set_up
-      run_module tests.chaos "$@"
-      ;;
-    benchmark)
-      shift
-      set_up
-      run_module lib.studies.benchmark "$@"
-      ;;
-    fuzz)
-      shift
-      set_up
-      run_module tests.decoding.fuzz_audio "$@"
+      run_module "${MODULES[$command]}" "$@"
       ;;
     *)
       if [[ "$command" != quick || "${1:-}" == quick ]]; then shift || true; fi

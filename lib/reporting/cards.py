@@ -6,7 +6,6 @@ What a report does not hold is left out with its heading.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lib import config, manifest
 from lib.evaluation import format_interval
 from lib.reporting import data_card, results
 from lib.reporting.results import MODEL_TITLES, Results, read_json, render
-from lib.reporting.steps import BuildError
+from lib.reporting.steps import BuildError, command
 
 README_PATH = config.PROJECT_DIR / "README.md"
 README_MARKS = ("<!-- headline: written by `python -m lib.reporting.cards` -->", "<!-- end of headline -->")
@@ -82,23 +81,7 @@ def detector_card(report: Results, models_dir: Path) -> str:
 
 def pretrained_card(record: Mapping) -> str:
     """Return the card of the pretrained compact Wav2Vec2, from training.json as lib.studies.pretraining writes it."""
-    start, copies = record.get("start"), record.get("n_versions") or record.get("n_copies")
-    data = f"{record['n_clips']:,} clips of the training groups ({record['data_tier']}), without labels"
-    earlier = (
-        f", after {start['n_steps']:,} of an earlier run ({start['method']}, seed {start['seed']})" if start else ""
-    )
-    facts = {
-        "objective": record["method"],
-        "teacher": record.get("teacher"),
-        "audio": data + (f", and {copies} augmented copies of each" if copies else ""),
-        "batches": f"{record['n_steps']:,} of {record['batch_size']} crops of 2.9 s{earlier}",
-        "weights": f"{record['share']:.0%} of the way from the earlier run's to this one's last" if start else None,
-        "seed": record["seed"],
-        "last loss, training": f"{record['loss']:.3f}",
-        "last loss, validation": f"{record['validation_loss']:.3f}",
-        "time": f"{record['seconds'] / 60:.0f} minutes",
-    }
-    return render("PRETRAINED.md.j2", record=record, facts={k: v for k, v in facts.items() if v is not None})
+    return render("PRETRAINED.md.j2", record=record, copies=record.get("n_versions") or record.get("n_copies"))
 
 
 def readme(text: str, report: Results) -> str:
@@ -218,14 +201,8 @@ def _n(row: Mapping) -> list[str]:
 
 def main() -> int:
     """Write every card and README's table from the committed report."""
-    try:
-        changed = [*write_committed(), *write_model_cards(results.read(results.FULL_DIR))]
-    except BuildError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write("".join(f"{path}\n" for path in changed) or "unchanged\n")
-    return 0
+    return command(lambda: [*write_committed(), *write_model_cards(results.read(results.FULL_DIR))])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

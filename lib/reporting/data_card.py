@@ -16,21 +16,6 @@ from lib.reporting.results import Results, markdown_table
 CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
 NARROW_RATE_HZ = 8000  # of telephones: nothing can be above half of it
 
-FIELDS = {
-    "clip_id": "name of the clip; also its file name",
-    "path": "processed audio below `data/`: 16 kHz, mono, PCM16",
-    "label": "crying, screaming or normal",
-    "subtype": "kind of sound within the label",
-    "source": "collection that published it",
-    "group_id": "infant, household, speaker or source recording: what must not cross splits",
-    "split": "train, validation or test",
-    "start_seconds": "where the clip begins in its recording",
-    "duration_seconds": "length of the clip",
-    "sample_rate_hz": "of the processed audio (`lib/corpora/clips.csv` has that of the recording)",
-    "bandwidth_hz": "99 % of the energy is below it",
-    "licence": "as the source states it",
-    "sha256": "of the processed samples",
-}
 SCREAM_ORIGINS = {  # corpus group: how its screams were made, as far as the sources say
     "deeply": "made for the corpus by volunteers, on phones",
     "freesound": "Freesound and sound libraries for film and games",
@@ -88,7 +73,6 @@ def of_index(facts: Facts) -> dict:
     return {
         "built": not facts.clips.empty,
         "counts": [[name, *sizes.loc[name], f"{minutes[name]:.1f}"] for name in config.CLASS_NAMES],
-        "fields": [[f"`{name}`", FIELDS[name]] for name in manifest.COLUMNS],
         "sources": [
             [
                 source["source"],

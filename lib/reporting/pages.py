@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from functools import cache
@@ -105,12 +104,6 @@ def _image_to_text(soup: BeautifulSoup, image: Tag) -> None:
     if image.parent is not None and image.parent.name == "a":
         image.parent["class"] = "badge"
     image.replace_with(soup.new_string(str(image.get("alt") or "image")))
-
-
-def embedded(path: Path) -> str:
-    """Return a picture as a data URI, so that a page carries it."""
-    kind = {".svg": "svg+xml", ".jpg": "jpeg"}.get(path.suffix, path.suffix[1:])
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def title_and_question(path: Path) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -118,20 +119,6 @@ def chapter(html: str, folder: Path) -> str:
     return re.sub(r"align: \((auto,\s*)+\)", "align: left", source)
 
 
-def _escape(text: str) -> str:
-    """Return text as a Typst string literal."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def title_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return the first table in Typst; the first row is the header."""
-    if not rows:
-        return ""
-    header, *body = [[f"[#{_escape(cell)}]" for cell in row] for row in rows]
-    cells = ", ".join(cell for row in body for cell in row)
-    return f"#table(columns: (1fr, 2fr, 1fr), table.header({', '.join(header)}), {cells})"
-
-
 def write(path: Path, *, chapters: Sequence[str], front: Mapping) -> Path:
     """Write a PDF of pages given as HTML, and return its path.
 
@@ -142,18 +129,9 @@ def write(path: Path, *, chapters: Sequence[str], front: Mapping) -> Path:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        chapters_text = "\n\n".join(chapter(html, folder) for html in chapters)
+        (folder / "front.json").write_text(json.dumps(front), encoding="utf-8")
         template = (pages.TEMPLATES_DIR / "report.typ").read_text(encoding="utf-8")
-        values = {
-            "TITLE": _escape(front["title"]),
-            "SUBTITLE": _escape(front["subtitle"]),
-            "SYNTHETIC": str(bool(front["synthetic"])).lower(),
-            "HEADLINE": _escape(front["headline"]),
-            "LINES": "(" + "".join(f"{_escape(line)}, " for line in front["lines"]) + ")",
-            "TABLE": title_table(front["rows"]),
-            "CHAPTERS": "\n\n".join(chapter(html, folder) for html in chapters),
-        }
-        source = re.sub("|".join(f"@{key}@" for key in values), lambda match: values[match[0].strip("@")], template)
-        main = folder / "report.typ"
-        main.write_text(source, encoding="utf-8")
-        path.write_bytes(typst.compile(str(main), root=str(folder)))
+        (folder / "report.typ").write_text(f"{template}\n{chapters_text}", encoding="utf-8")
+        path.write_bytes(typst.compile(str(folder / "report.typ"), root=str(folder)))
     return path

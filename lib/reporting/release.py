@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lib import config
 from lib.reporting import cards, results
+from lib.reporting.steps import BuildError, command
 
 LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
 DETECTOR = "detector"  # folder of the detector, in the build's models and in models/
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(BuildError):
     """A build cannot be released; the message says why and what to do."""
 
 
@@ -93,13 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.reporting.release", description=__doc__)
     parser.add_argument("--profile", default="full", help="build to release (default: full)")
     profile = parser.parse_args(arguments).profile
-    try:
-        written = release(config.build_dir(profile) / "models", config.report_dir(profile))
-    except ReleaseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write("".join(f"{path}\n" for path in written))
-    return 0
+    return command(lambda: release(config.build_dir(profile) / "models", config.report_dir(profile)))
 
 
 if __name__ == "__main__":

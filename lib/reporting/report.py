@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lib import config
 from lib.reporting import environment, run_info, steps
-from lib.reporting.steps import BuildError, Plan
+from lib.reporting.steps import Plan
 
 TITLE = "Crying, screaming or normal"
 LEAD = (
@@ -226,13 +226,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Write a report again from what is there."""
     parser = argparse.ArgumentParser(prog="python -m lib.reporting.report", description=__doc__.splitlines()[0])
     parser.add_argument("profile", nargs="?", default="quick")
-    options = parser.parse_args(arguments)
-    try:
-        make(Plan(options.profile, steps.load_parameters(steps.PARAMS_DIR / f"{options.profile}.yaml")), force=True)
-    except BuildError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    profile = parser.parse_args(arguments).profile
+    path = steps.PARAMS_DIR / f"{profile}.yaml"
+    return steps.command(lambda: [make(Plan(profile, steps.load_parameters(path)), force=True)])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The product's figures (product.json, of the study `product`) come before those o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +16,7 @@ import pandas as pd
 
 from lib import config
 from lib.evaluation import format_interval
+from lib.reporting.environment import read_json
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 FULL_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes
@@ -67,11 +67,6 @@ class Results:
         """Return a table of the report, or None where it is not there."""
         path = self.folder / "tables" / f"{name}.csv"
         return pd.read_csv(path) if path.is_file() else None
-
-
-def read_json(path: Path) -> dict:
-    """Return a JSON file's content, or an empty dict when it is not there."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read(folder: Path) -> Results:

@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
 from lib import config
 from lib.reporting import environment, steps
@@ -55,17 +54,16 @@ def base_weights(profile: str) -> dict[str, str]:
     """Return the description of the weights that each model started from, as its training.json states it."""
     found = {}
     for name in MODEL_NAMES:
-        records = sorted((config.build_dir(profile) / "models" / name).glob("*/training.json"))
-        stated = (json.loads(path.read_text(encoding="utf-8")).get("base_weights") for path in records)
-        if records:
+        paths = sorted((config.build_dir(profile) / "models" / name).glob("*/training.json"))
+        stated = (environment.read_json(path).get("base_weights") for path in paths)
+        if paths:
             found[name] = next(filter(None, stated), "not stated")
     return found
 
 
 def ensemble_rule(profile: str) -> str | None:
     """Return the name of the combination rule that notebook 05 chose, or None before it ran."""
-    path = config.build_dir(profile) / "models" / "ensemble.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("rule") if path.is_file() else None
+    return environment.read_json(config.build_dir(profile) / "models" / config.RULE_FILE).get("rule")
 
 
 def step_facts(plan: Plan) -> dict[str, dict]:
@@ -109,7 +107,7 @@ def collect(plan: Plan) -> dict:
 def write(plan: Plan) -> dict:
     """Write run_info.json into the report's folder and return what it holds."""
     record = collect(plan)
-    path = Path(config.report_dir(plan.profile)) / "run_info.json"
+    path = config.report_dir(plan.profile) / "run_info.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return record

@@ -11,12 +11,14 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import config
 from lib.reporting import closure
+from lib.reporting.environment import read_json
 
 NOTEBOOKS_DIR = config.PROJECT_DIR / "notebooks"
 PARAMS_DIR = config.PROJECT_DIR / "params"
@@ -25,6 +27,17 @@ FULL = "full"  # the profile that has studies, cards and README
 
 class BuildError(RuntimeError):
     """A build cannot go on; the message names the file and the next command."""
+
+
+def command(write: Callable[[], Iterable[Path]]) -> int:
+    """Run what writes files; print their paths, or an expected failure in one line, and return the exit status."""
+    try:
+        written = "".join(f"{path}\n" for path in write())
+    except BuildError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(written or "unchanged\n")
+    return 0
 
 
 @dataclass(frozen=True)
@@ -141,21 +154,14 @@ def read_notebook(path: Path) -> dict:
     """Read a notebook's JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BuildError(f"{path} is missing. Next: restore it with `git checkout -- notebooks`.") from None
-    except json.JSONDecodeError as error:
-        raise BuildError(f"{path} is not a notebook ({error}). Next: `git diff -- notebooks`.") from None
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise BuildError(f"{path} cannot be read ({error}). Next: `git status -- notebooks`.") from None
 
 
 def cell_source(cell: dict) -> str:
     """Return a cell's text; nbformat allows a string or a list of lines."""
     source = cell["source"]
     return source if isinstance(source, str) else "".join(source)
-
-
-def parameters_cells(notebook: dict) -> list[dict]:
-    """Return the cells tagged ``parameters``."""
-    return [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
 
 
 def declared_parameters(path: Path) -> dict:
@@ -166,18 +172,13 @@ def declared_parameters(path: Path) -> dict:
     BuildError
         If the notebook has not exactly one cell tagged ``parameters``, or if that cell holds anything but literals.
     """
-    cells = parameters_cells(read_notebook(path))
-    if len(cells) != 1:
-        raise BuildError(f"{path} has {len(cells)} cells tagged `parameters`; it needs exactly one.")
-    declared = {}
-    for node in ast.parse(cell_source(cells[0])).body:
-        text = ast.unparse(node)
-        name, _, value = text.partition(" = ")
-        try:
-            declared[name.partition(":")[0]] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            raise BuildError(f"{path}: the `parameters` cell may hold literals only, not `{text}`.") from None
-    return declared
+    cells = [cell for cell in read_notebook(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    try:
+        (cell,) = cells
+        given = [node for node in ast.parse(cell_source(cell)).body if isinstance(node, ast.Assign)]
+        return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in given}
+    except ValueError:
+        raise BuildError(f"{path} needs one cell tagged `parameters`, of literals only.") from None
 
 
 def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> dict[str, dict]:
@@ -255,8 +256,8 @@ def fingerprint(plan: Plan, step: Step) -> str:
 def read_stamp(plan: Plan, step: Step) -> dict:
     """Return what the last successful run of a step left, or an empty dict."""
     try:
-        return json.loads((plan.stamps_dir / f"{step.name}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(plan.stamps_dir / f"{step.name}.json")
+    except json.JSONDecodeError:  # a power cut
         return {}
 
 

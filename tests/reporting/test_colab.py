@@ -117,7 +117,8 @@ def test_colab_is_asked_for_what_it_lacks_and_keeps_the_rest(monkeypatch, capsys
     assert wanted & set(there) == set() and "--upgrade" not in command
     needed = set().union(*map(imported_by, NOTEBOOKS)) & {plain(item.name) for item in environment.requirements()}
     assert needed - set(there) <= wanted
-    assert "Kept in the versions found here" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Installed: " in said and "Kept in the versions found here" in said
 
 
 @pytest.fixture(scope="module")

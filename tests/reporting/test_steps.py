@@ -85,16 +85,10 @@ def cut_stamp(plan, monkeypatch):
     (plan.stamps_dir / f"{STEP.name}.json").write_text('{"fingerpr', encoding="utf-8")
 
 
-CHANGES = [
-    edit_notebook,
-    edit_input,
-    edit_output,
-    lose_output,
-    lose_executed,
-    edit_parameters,
-    edit_variable,
-    cut_stamp,
-]
+CHANGES = (
+    *(edit_notebook, edit_input, edit_output, lose_output),
+    *(lose_executed, edit_parameters, edit_variable, cut_stamp),
+)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

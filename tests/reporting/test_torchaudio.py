@@ -17,6 +17,8 @@ import torch
 from lib import audio, config, manifest
 from lib.reporting import environment, steps
 
+INDEX, INSTALL = "https://download.pytorch.org/whl/cpu", "pip install --quiet --no-deps"
+REFUSED = ["torchaudio does not fit this PyTorch and is left out.", "called -m pip uninstall --quiet --yes torchaudio"]
 SET_UP = r"""
 eval "$(sed '/^main "\$@"$/d' "$1")"
 eval "has_gpu() { [[ $2 == gpu ]]; }"
@@ -63,14 +65,8 @@ def stand_in(*, loads: bool, gain: float = 1.0) -> ModuleType:
 
 
 def run(capsys) -> str:
-    space = {
-        "audio": audio,
-        "config": config,
-        "environment": environment,
-        "manifest": manifest,
-        "np": np,
-        "torch": torch,
-    }
+    space = {"audio": audio, "config": config, "environment": environment, "manifest": manifest}
+    space |= {"np": np, "torch": torch}
     exec(compile(cell(), "04", "exec"), space)
     (line,) = capsys.readouterr().out.splitlines()
     return line
@@ -96,24 +92,10 @@ def test_where_it_does_not_fit_it_stays_out_and_one_line_says_why(recording, mon
 @pytest.mark.parametrize(
     ("gpu", "index", "fits", "expected"),
     [
-        (
-            "none",
-            "https://download.pytorch.org/whl/cpu",
-            True,
-            ["pip install --quiet --no-deps --index-url INDEX WANTED"],
-        ),
-        ("gpu", "", True, ["pip install --quiet --no-deps WANTED"]),
+        ("none", INDEX, True, [f"{INSTALL} --index-url {INDEX} torchaudio==2.11.1"]),
+        ("gpu", "", True, [f"{INSTALL} torchaudio==2.11.1"]),
         ("none", "", True, []),
-        (
-            "none",
-            "https://download.pytorch.org/whl/cpu",
-            False,
-            [
-                "pip install --quiet --no-deps --index-url INDEX WANTED",
-                "torchaudio does not fit this PyTorch and is left out.",
-                "called -m pip uninstall --quiet --yes torchaudio",
-            ],
-        ),
+        ("none", INDEX, False, [f"{INSTALL} --index-url {INDEX} torchaudio==2.11.1", *REFUSED]),
     ],
     ids=["PyTorch's own index", "CUDA", "neither", "does not import"],
 )
@@ -125,5 +107,4 @@ def test_set_up_takes_it_from_where_pytorch_came_from(tmp_path, gpu, index, fits
     script.write_text(SET_UP, encoding="utf-8")
     command = ["bash", str(script), str(config.PROJECT_DIR / "run_all.sh"), gpu, index, str(python)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    wanted = [line.replace("INDEX", index).replace("WANTED", "torchaudio==2.11.1") for line in expected]
-    assert result.stdout.splitlines() == wanted, result.stderr
+    assert result.stdout.splitlines() == expected, result.stderr

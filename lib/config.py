@@ -25,7 +25,6 @@ OUTPUT_DIR = Path(os.environ.get("AUDIO_OUTPUT_DIR") or PROJECT_DIR).resolve()
 
 DATA_DIR = OUTPUT_DIR / "data"
 RAW_DIR = DATA_DIR / "raw"
-PROCESSED_DIR = DATA_DIR / "processed"
 RAW_MANIFEST_PATH = DATA_DIR / "raw_manifest.csv"
 MANIFEST_PATH = DATA_DIR / "manifest.csv"  # split by group
 RANDOM_MANIFEST_PATH = DATA_DIR / "manifest_random_split.csv"  # of clips, blind to groups: for comparison only

@@ -96,7 +96,7 @@ def execute(plan: Plan, step: Step) -> None:
     Raises
     ------
     BuildError
-        If a cell fails; the message holds the cell's error and the path of the kept notebook.
+        If a cell fails or the kernel dies; the message holds the cell's error and the path of the kept notebook.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -121,6 +121,11 @@ def execute(plan: Plan, step: Step) -> None:
     except PapermillExecutionError as error:
         running.replace(failed)
         raise BuildError(_failure_text(step, error, failed)) from None
+    except RuntimeError as error:  # nbclient's DeadKernelError
+        raise BuildError(
+            f"{step.name} stopped: {error}, in most cases for want of memory. Next: end other programs, then "
+            f"`./run_all.sh {plan.profile}`, which goes on from this notebook."
+        ) from None
     running.replace(plan.executed(step))
 
 

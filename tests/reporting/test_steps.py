@@ -32,7 +32,9 @@ def plan(tmp_path, monkeypatch):
 def write_notebook(path: Path, *sources: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = [nbformat.v4.new_markdown_cell("# 02 A title\n\n- **Question**: what is it?")]
-    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, *map(nbformat.v4.new_code_cell, sources)]), path)
+    cells += map(nbformat.v4.new_code_cell, sources)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 def finish(plan: steps.Plan, step: steps.Step) -> None:
@@ -125,6 +127,12 @@ def test_two_builds_of_one_profile_do_not_run_at_once(plan):
         pass
     with build.only_build("quick"):
         pass  # the lock is free again
+
+
+def test_a_kernel_that_dies_is_told_in_one_line_with_the_next_command(plan):
+    write_notebook(plan.notebook(STEP), "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(steps.BuildError, match=r"Kernel died, .* memory\. Next: .*run_all\.sh quick"):
+        build.execute(plan, STEP)
 
 
 # -- which code counts ------------------------------------------------------------------------------------------

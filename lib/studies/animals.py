@@ -64,10 +64,7 @@ def material(rows: pd.DataFrame) -> Material:
     """
     published = esc10.clips(rows).query("class_name in @CLASSES")
     if published["class_name"].value_counts().reindex(CLASSES, fill_value=0).ge(esc10.PUBLISHED_CLIPS).all():
-        taken = rows.iloc[published["place"]].assign(
-            **published.set_index(rows.index[published["place"]])[["class_name", "fold"]]
-        )
-        return Material(taken.reset_index(drop=True), "ESC-50's ten animal classes in its own five folds", True)
+        return Material(published.reset_index(drop=True), "ESC-50's ten animal classes in its own five folds", True)
     animals = rows.assign(class_name=[animal(row) for row in rows.to_dict("records")])
     found = _in_folds(animals[animals["class_name"] != ""])
     if len(found):

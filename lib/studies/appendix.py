@@ -39,8 +39,8 @@ def context(folder: Path) -> dict[str, object] | None:
     Returns
     -------
     dict or None
-        studies (studies.json), figure (name to a data address of the picture, or nothing), by_measure and wide
-        (`tables` as text), mistakes (why each common mistake matters).
+        studies (studies.json), tables, figure (name to a data address of the picture, or nothing), by_measure and wide
+        (a table as text), mistakes (why each common mistake matters).
     """
     studies, tables = result.read(folder), result.read_tables(folder, prefix=PREFIX)
     if not studies:
@@ -48,8 +48,8 @@ def context(folder: Path) -> dict[str, object] | None:
     return {
         "studies": studies,
         "figure": partial(figure_address, folder),
-        "by_measure": partial(by_measure, tables),
-        "wide": partial(wide, tables),
+        "by_measure": by_measure,
+        "wide": wide,
         "mistakes": {key: why for key, (_, _, why) in MISTAKES.items()},
         "tables": tables,
     }
@@ -61,65 +61,31 @@ def figure_address(folder: Path, name: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
 
 
-def by_measure(
-    tables: Mapping[str, pd.DataFrame],
-    name: str,
-    *,
-    keys: Sequence[str],
-    measures: Sequence[str],
-    where: Mapping[str, Sequence[object]] | None = None,
-    signed: Sequence[str] = ("change", "gain"),
-) -> Table:
-    """Return a table with one row per `keys` and one column per measure, from columns measure, value, low and high.
+def by_measure(table: pd.DataFrame, *, keys: Sequence[str], measures: Sequence[str], **where: Sequence) -> Table:
+    """Return a row of text per `keys` and a column per measure, from columns measure, value, low, high and n.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-    name : str
-        Which table.
-    keys, measures : sequence of str
-        Columns that name a row, and the measures shown.
-    where : mapping of str to sequence, optional
-        Values of columns to keep.
-    signed : sequence of str
-        Measures whose sign is written: differences.
+    `where` maps columns to the values that are kept. Differences ("change") are written with their sign.
     """
-    table, rows = _where(tables[name], where), []
-    for key, part in table.groupby(list(keys), sort=False):
+    rows = []
+    for key, part in _kept(table, where).groupby(list(keys), sort=False):
         found = {row["measure"]: result.interval_of(row) for row in part.to_dict("records")}
-        texts = [format_interval(found[m], sign=m in signed) if m in found else "" for m in measures]
-        rows.append([*map(str, key), *texts, _size(part.iloc[0])])
+        texts = [format_interval(found[m], sign=m == "change") if m in found else "" for m in measures]
+        n_clips, n_groups = part[["n_clips", "n_groups"]].iloc[0]
+        rows.append([*map(str, key), *texts, f"{n_clips:,} / {n_groups:,}"])
     return Table([*keys, *measures, "clips / groups"], rows)
 
 
-def wide(
-    tables: Mapping[str, pd.DataFrame],
-    name: str,
-    *,
-    keys: Sequence[str],
-    figures: Sequence[str],
-    where: Mapping[str, Sequence[object]] | None = None,
-    digits: int = 3,
-) -> Table:
-    """Return a table with its own rows, from columns <figure>, <figure>_low and <figure>_high; as `by_measure`."""
-    table = _where(tables[name], where)
+def wide(table: pd.DataFrame, *, keys: Sequence[str], figures: Sequence[str], **where: Sequence) -> Table:
+    """Return the rows of a table as text, from columns <figure>, <figure>_low and <figure>_high; as `by_measure`."""
     rows = [
-        [*(_text(row[key]) for key in keys)]
-        + [format_interval(result.interval_of(row, figure), digits=digits) for figure in figures]
-        for row in table.to_dict("records")
+        [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
+        + [format_interval(result.interval_of(row, figure)) for figure in figures]
+        for row in _kept(table, where).to_dict("records")
     ]
     return Table([name.replace("_", " ") for name in (*keys, *figures)], rows)
 
 
-def _where(table: pd.DataFrame, where: Mapping[str, Sequence[object]] | None) -> pd.DataFrame:
-    for column, values in (where or {}).items():
+def _kept(table: pd.DataFrame, where: Mapping[str, Sequence]) -> pd.DataFrame:
+    for column, values in where.items():
         table = table[table[column].isin(list(values))]
     return table
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _size(row: Mapping[str, object]) -> str:
-    return f"{row['n_clips']:,} / {row['n_groups']:,}"

@@ -1,8 +1,9 @@
 """Common evaluation mistakes, each beside a control that differs in one thing, on the same audio.
 
-YAMNet's weights are frozen; a small network reads its pooled embeddings. A mistake and its control predict the same
-rows, so their difference is paired; its interval comes from resampling groups and repeats (other splits, other initial
-weights). Rows of all repeats are scored together. A mistake without optimistic bias here is reported as just that.
+YAMNet is frozen and its pooled embedding is what a linear head is given, as in notebook 03. A mistake and its control
+predict the same rows, so their difference is paired; its interval comes from resampling groups and repeats (other
+splits, other orders of training). Rows of all repeats are scored together. A mistake without optimistic bias here is
+reported as just that.
 """
 
 from __future__ import annotations
@@ -13,30 +14,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedKFold
-from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import augment, config, ensemble, evaluation, manifest, plots
+from lib import augment, config, ensemble, evaluation, frozen_features, manifest, plots
 from lib.studies.folds import group_folds
+from lib.studies.frozen_head import EMBEDDING_C as HEAD_C
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns, interval_of
 
-WINDOW_PATCHES = 5  # 2.9 s: five of YAMNet's patches of 0.96 s, each 0.48 s after the last
-WINDOW_STEP = 6  # patches from one window to the next, so that two windows share no more than 15 ms
-N_FOLDS = 5
-N_HIDDEN, BATCH_SIZE = 64, 64  # of the head; notebook 03 trains its own in such batches too
-LEARNING_RATE = 1e-3
-HEAD_EPOCHS = 20  # where no epoch is chosen
-N_COPIES = 1  # augmented copies of each clip
-N_REPEATS, N_EPOCHS = 5, 30
-SERIES = (  # of the figure
-    ("usual", "with the mistake", -0.14, ("o", plots.SERIES_COLOURS[1])),
-    ("control_f1", "control", 0.14, ("s", "#000000")),
-)
+WINDOW_SAMPLES = round(2.9 * config.SAMPLE_RATE_HZ)  # windows of a recording share no sample
+N_FOLDS, N_REPEATS = 5, 3
+N_EPOCHS, LEARNING_RATE = 30, 1e-3  # of the head whose epoch is chosen
 N_TREES = 200  # of the usual meta-classifier, a random forest
 WRONG_ORDER = tuple(sorted(config.CLASS_NAMES))  # alphabetical, as folder names are listed
 
@@ -70,84 +63,53 @@ MISTAKES = {
 }
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a head learns from: features (n_rows, n_features), class ids, and the clip and group of each row."""
-
-    features: np.ndarray
-    class_ids: np.ndarray
-    clip_ids: np.ndarray
-    groups: np.ndarray
+FoldsOf = Callable[[pd.DataFrame, int], Folds]  # of rows and a seed
+Predict = Callable[[np.ndarray], np.ndarray]  # features (n_rows, n_features) to probabilities (n_rows, 3)
+Fit = Callable[[np.ndarray, np.ndarray, int], Predict]  # of features, class ids and a seed
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Probabilities (n_rows, 3) of a mistake and of its control for the same rows, all repeats below each other."""
+    """Rows (clip_id, label, group_id), and probabilities (n_repeats, n_rows, 3) of a mistake and of its control."""
 
-    samples: Samples  # of one repeat
+    rows: pd.DataFrame
     usual: np.ndarray
     control: np.ndarray
 
 
 def run(inputs: Inputs) -> Result:
-    """Rebuild every mistake and its control on the clips of all splits: table common_mistakes, as `tabulate`."""
+    """Rebuild every mistake and its control: table common_mistakes, as `tabulate`.
+
+    The networks' probabilities are of validation and test clips, which neither was trained on; all else takes the clips
+    of all splits.
+    """
     from lib import yamnet  # here: TensorFlow takes seconds to import
 
-    rows = inputs.rows(*manifest.SPLITS)
-    by_id = dict(zip(rows["clip_id"], inputs.waveforms(*manifest.SPLITS), strict=True))
-    copies = [{i: augment.augmented_copy(w, key=f"{i} {n}") for i, w in by_id.items()} for n in range(N_COPIES)]
-    backbone = yamnet.load_base().backbone
-    patches, *of_copies = [yamnet.embeddings(backbone, list(clips.values())) for clips in (by_id, *copies)]
+    rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
+    backbone = yamnet.load_base().with_class_scores()
+
+    def embedded(sounds: Sequence[np.ndarray]) -> np.ndarray:
+        return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, sounds))[0]
+
+    pieces = [(owner, piece) for owner, waveform in enumerate(waveforms) for piece in cut(waveform)]
+    owners, clips, one_each = [owner for owner, _ in pieces], embedded(waveforms), one_clip_per_group(rows, seed=SEED)
+    copies = [augment.augmented_copy(waveforms[place], key=f"{rows['clip_id'][place]} 0") for place in one_each]
     tested = pd.concat([inputs.rows("validation"), inputs.rows("test")], ignore_index=True)
-    both = (inputs.validation_predictions, inputs.test_predictions)
+    both = inputs.validation_predictions, inputs.test_predictions
     networks = {name: np.concatenate([part[name] for part in both]) for name in ensemble.MODEL_NAMES}
-    pairs = build_pairs(rows, patches, copies=of_copies, tested=tested, networks=networks, seed=SEED)
-    return Result({"n_repeats": N_REPEATS}, {"common_mistakes": tabulate(pairs, seed=SEED)})
-
-
-def build_pairs(
-    rows: pd.DataFrame,
-    patches: Sequence[np.ndarray],
-    *,
-    copies: Sequence[Sequence[np.ndarray]],
-    tested: pd.DataFrame,
-    networks: ensemble.Probabilities,
-    n_repeats: int = N_REPEATS,
-    n_epochs: int = N_EPOCHS,
-    seed: int = 0,
-) -> dict[str, Pair]:
-    """Rebuild every mistake and its control, with `n_repeats` splits and initial weights each.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Manifest rows: clip_id, label, group_id.
-    patches, copies : sequence of ndarray, each (n_patches, 1024), and sequence of such sequences
-        YAMNet's embeddings of each clip, in the rows' order; the same of augmented copies (`augment.augmented_copy`).
-    tested, networks : DataFrame, and mapping of str to ndarray (n_tested, 3)
-        Manifest rows of clips that neither network was trained on; model name to probabilities of those clips.
-
-    Raises
-    ------
-    ValueError
-        If rows, patches and copies do not belong to the same clips, or there is no copy.
-    """
-    everything = [patches, *copies]
-    if len(everything) < 2 or any(len(embeddings) != len(rows) for embeddings in everything):
-        raise ValueError(f"need embeddings and copies of {len(rows)} clips, have {[len(each) for each in everything]}.")
-    repeats = {"n_repeats": n_repeats, "seed": seed}
-    one_each = one_clip_per_group(rows, seed=seed)
-    return {
-        "windows": split_pair(pool_samples(rows, [patches], window_patches=WINDOW_PATCHES), **repeats),
-        "augmentation": split_pair(
-            pool_samples(rows.iloc[one_each], [[each[i] for i in one_each] for each in everything]), **repeats
+    pairs = {
+        "windows": fold_pair(rows.iloc[owners], embedded([piece for _, piece in pieces]), linear, usual=at_random),
+        "augmentation": fold_pair(
+            pd.concat([rows.iloc[one_each]] * 2),
+            np.concatenate([clips[one_each], embedded(copies)]),
+            linear,
+            usual=at_random,
         ),
-        "meta": meta_pair(tested, networks, **repeats),
+        "meta": fold_pair(tested, ensemble.meta_features(networks), forest, usual=same_rows),
         "class_order": class_order_pair(tested, networks),
-        "early_stopping": early_stopping_pair(pool_samples(rows, [patches]), n_epochs=n_epochs, **repeats),
+        "early_stopping": early_stopping_pair(rows, clips),
     }
+    return Result({"n_repeats": N_REPEATS}, {"common_mistakes": tabulate(pairs, seed=SEED)})
 
 
 def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
@@ -158,12 +120,12 @@ def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTS
     """
     table = []
     for key, pair in pairs.items():
-        samples, row = pair.samples, dict(zip(("key", "mistake", "control"), (key, *MISTAKES[key]), strict=False))
+        mistake, control, _ = MISTAKES[key]
+        row: dict[str, object] = {"key": key, "mistake": mistake, "control": control}
         for name, figure in compare(pair, n_bootstrap=n_bootstrap, seed=seed).items():
             row |= columns("control_f1" if name == "control" else name, figure)
-        counts = {"n_rows": len(samples.class_ids), "n_clips": len(np.unique(samples.clip_ids))}
-        counts |= {"n_groups": len(np.unique(samples.groups)), "n_repeats": len(pair.usual) // len(samples.class_ids)}
-        table.append(row | counts)
+        row |= {"n_rows": len(pair.rows), "n_clips": pair.rows["clip_id"].nunique()}
+        table.append(row | {"n_groups": pair.rows["group_id"].nunique(), "n_repeats": len(pair.usual)})
     return pd.DataFrame(table)
 
 
@@ -171,52 +133,29 @@ def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int 
     """Return macro F1 of a mistake (usual) and of its control and their difference, with 95 % intervals.
 
     Each resample draws groups and repeats with replacement (Owen 2007, The pigeonhole bootstrap), the same for both:
-    what one split or one set of initial weights happened to do is no evidence. With fewer than
-    `evaluation.MIN_GROUPS` groups low and high are None.
+    what one split or one order of training happened to do is no evidence. With fewer than `evaluation.MIN_GROUPS`
+    groups low and high are None.
     """
-    rng, n_groups = np.random.default_rng(seed), len(np.unique(pair.samples.groups))
-    counts = {"usual": _counts(pair.samples, pair.usual), "control": _counts(pair.samples, pair.control)}
-    n_repeats = len(counts["usual"])
-    group_draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
-    repeat_draws = rng.multinomial(n_repeats, np.full(n_repeats, 1 / n_repeats), size=n_bootstrap)
+    truth = manifest.class_ids(pair.rows), pair.rows["group_id"].to_numpy()
+    rng, n_groups = np.random.default_rng(seed), pair.rows["group_id"].nunique()
+    group_draws, repeat_draws = (
+        rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in (n_groups, len(pair.usual))
+    )
     values, spreads = {}, {}
-    for name, by_repeat in counts.items():
-        drawn = np.stack([np.tensordot(group_draws, by_group, axes=1) for by_group in by_repeat], axis=1)
-        values[name] = evaluation.macro_f1(by_repeat.sum(axis=(0, 1))[None])[0]
+    for name, repeats in (("usual", pair.usual), ("control", pair.control)):
+        counts = np.stack([evaluation.confusion_by_group(values, *truth) for values in repeats])  # (.., n_groups, 3, 3)
+        drawn = np.stack([np.tensordot(group_draws, by_group, axes=1) for by_group in counts], axis=1)
+        values[name] = evaluation.macro_f1(counts.sum(axis=(0, 1))[None])[0]
         spreads[name] = evaluation.macro_f1((drawn * repeat_draws[:, :, None, None]).sum(axis=1))
     values["difference"] = values["usual"] - values["control"]
     spreads["difference"] = spreads["usual"] - spreads["control"]
     return {name: evaluation.interval(values[name], spreads[name], n_groups=n_groups) for name in values}
 
 
-def _counts(samples: Samples, probabilities: np.ndarray) -> np.ndarray:
-    """Return confusion counts (n_repeats, n_groups, 3, 3)."""
-    repeats = np.split(probabilities, len(probabilities) // len(samples.class_ids))
-    return np.stack([evaluation.confusion_by_group(part, samples.class_ids, samples.groups) for part in repeats])
-
-
-def pool_samples(
-    rows: pd.DataFrame, embeddings: Sequence[Sequence[np.ndarray]], *, window_patches: int | None = None
-) -> Samples:
-    """Pool the patches (n_patches, n_features) of every clip, and of copies of it, by mean and maximum.
-
-    With `window_patches` those of every window of so many patches; a clip with fewer is one window.
-    """
-    owners, features = [], []
-    for clips in embeddings:
-        for owner, clip in enumerate(clips):
-            for window in _windows(clip, window_patches):
-                owners.append(owner)
-                features.append(np.concatenate([window.mean(axis=0), window.max(axis=0)]))
-    class_ids = manifest.class_ids(rows)
-    clip_ids, groups = rows["clip_id"].to_numpy(), rows["group_id"].to_numpy()
-    return Samples(np.stack(features), class_ids[owners], clip_ids[owners], groups[owners])
-
-
-def _windows(clip: np.ndarray, n_patches: int | None) -> list[np.ndarray]:
-    if n_patches is None:
-        return [clip]
-    return [clip[start : start + n_patches] for start in range(0, max(len(clip) - n_patches + 1, 1), WINDOW_STEP)]
+def cut(waveform: np.ndarray) -> list[np.ndarray]:
+    """Cut a waveform into windows of `WINDOW_SAMPLES` that share no sample; a shorter one is one window."""
+    starts = range(0, max(len(waveform) - WINDOW_SAMPLES + 1, 1), WINDOW_SAMPLES)
+    return [waveform[start : start + WINDOW_SAMPLES] for start in starts]
 
 
 def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
@@ -225,128 +164,96 @@ def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
     return np.sort(shuffled.drop_duplicates("group_id").index.to_numpy())
 
 
-def split_pair(samples: Samples, *, n_repeats: int, seed: int) -> Pair:
-    """Predict every row by a head trained on the other folds: rows dealt at random, and by group."""
-
-    def predict(folds: Folds, repeat: int) -> np.ndarray:
-        predictions = np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan)
-        for fitted, scored in folds:
-            data = samples.features[fitted], samples.class_ids[fitted]
-            *_, head = _epochs(*data, n_epochs=HEAD_EPOCHS, seed=repeat)
-            predictions[scored] = head(samples.features[scored])
-        return predictions
-
-    repeats = range(seed, seed + n_repeats)
-    return _pair(samples, [[predict(folds, repeat) for folds in _both_folds(samples, repeat)] for repeat in repeats])
+def fold_pair(
+    rows: pd.DataFrame, features: np.ndarray, fit: Fit, *, usual: FoldsOf, n_repeats: int = N_REPEATS
+) -> Pair:
+    """Predict every row from features (n_rows, n_features) by what is fitted to other rows: `usual` folds, by group."""
+    class_ids, both = manifest.class_ids(rows), np.full((2, n_repeats, len(rows), len(config.CLASS_NAMES)), np.nan)
+    for predictions, folds_of in zip(both, (usual, by_group), strict=True):
+        for repeat in range(n_repeats):
+            for fitted, scored in folds_of(rows, repeat):
+                predict = fit(features[fitted], class_ids[fitted], repeat)
+                predictions[repeat, scored] = predict(features[scored])
+    return Pair(rows, *both)
 
 
-def _pair(samples: Samples, repeats: Sequence[Sequence[np.ndarray]]) -> Pair:
-    return Pair(samples, *(np.concatenate(values) for values in zip(*repeats, strict=True)))
+def by_group(rows: pd.DataFrame, seed: int) -> Folds:
+    """Return folds (fitted, scored) that keep groups whole, with class shares alike."""
+    return group_folds(manifest.class_ids(rows), rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
 
 
-def meta_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities, *, n_repeats: int, seed: int) -> Pair:
-    """Combine the networks with a random forest: fitted on the rows it predicts, and on other groups."""
-    features, samples = ensemble.meta_features(probabilities), _samples_of(rows)
-    everything = np.arange(len(rows))
+def at_random(rows: pd.DataFrame, seed: int) -> Folds:
+    """Return as many folds, dealt row by row."""
+    splitter = StratifiedKFold(len(by_group(rows, seed)), shuffle=True, random_state=seed)
+    return list(splitter.split(rows, manifest.class_ids(rows)))
 
-    def predict(folds: Folds, repeat: int) -> np.ndarray:
-        given = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
-        for fitted, scored in folds:
-            forest = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=repeat)
-            forest.fit(features[fitted], samples.class_ids[fitted])
-            given[scored] = forest.predict_proba(features[scored])
-        return given
 
-    repeats = []
-    for repeat in range(seed, seed + n_repeats):
-        by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=repeat)
-        repeats.append([predict([(everything, everything)], repeat), predict(by_group, repeat)])
-    return _pair(samples, repeats)
+def same_rows(rows: pd.DataFrame, _seed: int) -> Folds:
+    """Return one fold that is scored on the rows that it was fitted on."""
+    return [(np.arange(len(rows)), np.arange(len(rows)))]
+
+
+def linear(features: np.ndarray, class_ids: np.ndarray, seed: int) -> Predict:
+    """Fit the lesson's linear head, classes weighing alike."""
+    options = {"max_iter": 1000, "tol": 1e-3, "class_weight": "balanced", "random_state": seed}
+    return (
+        make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, **options)).fit(features, class_ids).predict_proba
+    )
+
+
+def forest(features: np.ndarray, class_ids: np.ndarray, seed: int) -> Predict:
+    """Fit the usual meta-classifier, a random forest."""
+    trees = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=seed)
+    return trees.fit(features, class_ids).predict_proba
 
 
 def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) -> Pair:
     """Average the networks with the last one's columns in `WRONG_ORDER`, and all in CLASS_NAMES order."""
     last = ensemble.MODEL_NAMES[-1]
     wrong = probabilities[last][:, [config.CLASS_ID[label] for label in WRONG_ORDER]]
-    mixed = ensemble.average({**probabilities, last: wrong})
-    return Pair(_samples_of(rows), mixed, ensemble.average(probabilities))
+    return Pair(rows, ensemble.average({**probabilities, last: wrong})[None], ensemble.average(probabilities)[None])
 
 
-def early_stopping_pair(samples: Samples, *, n_epochs: int, n_repeats: int, seed: int) -> Pair:
+def early_stopping_pair(rows: pd.DataFrame, features: np.ndarray, *, n_repeats: int = N_REPEATS) -> Pair:
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
-    by_group = {repeat: _both_folds(samples, repeat)[1] for repeat in range(seed, seed + n_repeats)}
-    pairs = [_predict_at_best(samples, folds, n_epochs=n_epochs, seed=repeat) for repeat, folds in by_group.items()]
-    return _pair(samples, pairs)
+    class_ids, both = manifest.class_ids(rows), np.full((2, n_repeats, len(rows), len(config.CLASS_NAMES)), np.nan)
+    for repeat in range(n_repeats):
+        held_out = [test for _, test in by_group(rows, repeat)]
+        for test, validation in zip(held_out, held_out[1:] + held_out[:1], strict=True):
+            both[:, repeat, test] = _at_best_epochs(features, class_ids, test, validation=validation, seed=repeat)
+    return Pair(rows, *both)
 
 
-def _samples_of(rows: pd.DataFrame) -> Samples:
-    """Return the clips of a table of probabilities, without features."""
-    class_ids = manifest.class_ids(rows)
-    return Samples(np.empty((len(rows), 0)), class_ids, rows["clip_id"].to_numpy(), rows["group_id"].to_numpy())
+def _at_best_epochs(
+    features: np.ndarray, class_ids: np.ndarray, test: np.ndarray, *, validation: np.ndarray, seed: int
+) -> list[np.ndarray]:
+    """Return the test rows' predictions of the epoch best on them, and of that best on the validation rows."""
+    fitted = np.setdiff1d(np.arange(len(class_ids)), np.union1d(test, validation))
+    given, scores = [], []
+    for predict in _epochs(features[fitted], class_ids[fitted], seed=seed):
+        given.append(predict(features[test]))
+        both = (given[-1], test), (predict(features[validation]), validation)
+        scores.append([evaluation.macro_f1(evaluation.confusion(p, class_ids[rows])[None])[0] for p, rows in both])
+    return [given[epoch] for epoch in np.argmax(scores, axis=0)]
 
 
-def _both_folds(samples: Samples, seed: int) -> tuple[Folds, Folds]:
-    """Return as many folds dealt row by row as dealt by group, each with class shares alike."""
-    by_group = group_folds(samples.class_ids, samples.groups, n_folds=N_FOLDS, seed=seed)
-    splitter = StratifiedKFold(len(by_group), shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(samples.class_ids)), samples.class_ids)), by_group
-
-
-def _predict_at_best(samples: Samples, folds: Folds, *, n_epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predictions of the epoch best on each test fold, and of that best on the next; both were held out."""
-    by_test, by_validation = (np.full((len(samples.class_ids), len(config.CLASS_NAMES)), np.nan) for _ in range(2))
-    for number, (_, test) in enumerate(folds):
-        validation = folds[(number + 1) % len(folds)][1]
-        fitted = np.setdiff1d(np.arange(len(samples.class_ids)), np.union1d(test, validation))
-        given, scores = [], []
-        for predict in _epochs(samples.features[fitted], samples.class_ids[fitted], n_epochs=n_epochs, seed=seed):
-            given.append(predict(samples.features[test]))
-            both = (given[-1], test), (predict(samples.features[validation]), validation)
-            counts = [evaluation.confusion(values, samples.class_ids[rows]) for values, rows in both]
-            scores.append(evaluation.macro_f1(np.stack(counts)))
-        best_on_test, best_on_validation = np.argmax(scores, axis=0)
-        by_test[test], by_validation[test] = given[best_on_test], given[best_on_validation]
-    return by_test, by_validation
-
-
-def _epochs(
-    features: np.ndarray, class_ids: np.ndarray, *, n_epochs: int, seed: int
-) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-    """Train a small network; after each epoch, yield the function from features to probabilities."""
+def _epochs(features: np.ndarray, class_ids: np.ndarray, *, seed: int) -> Iterator[Predict]:
+    """Train a linear head by stochastic gradient descent; after each epoch, yield features to probabilities."""
     scale = StandardScaler().fit(features)
-    options = {"batch_size": min(BATCH_SIZE, len(features)), "learning_rate_init": LEARNING_RATE}
-    head = MLPClassifier((N_HIDDEN,), random_state=seed, **options)
+    head = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=LEARNING_RATE, random_state=seed)
     scaled = scale.transform(features)
-    for _ in range(n_epochs):
+    for _ in range(N_EPOCHS):
         head.partial_fit(scaled, class_ids, classes=range(len(config.CLASS_NAMES)))
         yield lambda rows: head.predict_proba(scale.transform(rows))
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw the macro F1 of each mistake beside its control."""
-    table = tables["common_mistakes"]
-    figure, ax = plots.subplots(height_inches=0.62 * len(table) + 1.0)
-    draw_differences(ax, table)
+    rows = tables["common_mistakes"].to_dict("records")
+    series = {
+        title: {textwrap.fill(row["mistake"], 26): interval_of(row, name) for row in rows}
+        for title, name in (("with the mistake", "usual"), ("control", "control_f1"))
+    }
+    figure, ax = plots.subplots(height_inches=0.62 * len(rows) + 1.0)
+    plots.score_bars(ax, series, label="Macro F1")
     return {"common_mistakes": figure}
-
-
-def draw_differences(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw the macro F1 of each mistake and of its control, and their difference, of `tabulate`."""
-    for place, row in enumerate(table.to_dict("records")):
-        ax.plot([row["control_f1"], row["usual"]], [place, place], color="0.75", linewidth=4, zorder=1)
-        for name, label, shift, (marker, colour) in SERIES:
-            ends = [row[f"{name}_low"], row[f"{name}_high"]]
-            ax.plot(ends, [place + shift] * 2, color="0.3", linewidth=0.9, zorder=2)
-            look = {"color": colour, "marker": marker, "markeredgecolor": "black", "markersize": 6}
-            ax.plot(row[name], place + shift, linestyle="", label=label if place == 0 else None, zorder=3, **look)
-        ax.text(1.02, place, _change(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
-    ax.set_yticks(range(len(table)), [textwrap.fill(name, 26) for name in table["mistake"]])
-    ax.set_ylim(len(table) - 0.5, -0.5)  # first mistake on top
-    ax.set(xlabel="Macro F1 (mark: value, line: 95 % interval; right: difference)")
-    ax.grid(visible=False, axis="y")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-
-
-def _change(row: dict[str, float]) -> str:
-    text = evaluation.format_interval(interval_of(row, "difference"), sign=True)
-    return text.replace(" [", "\n[") if "[" in text else f"{text}\n[no interval]"

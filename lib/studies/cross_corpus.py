@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib import config, evaluation, manifest, plots, splits
 from lib.studies import shares
 from lib.studies.inputs import SEED, Inputs
-from lib.studies.result import Result, interval_of
+from lib.studies.result import Result, interval_of, measure_rows
 
 ALL = "all"  # in column source: the whole corpus group; in column corpus_group too: every clip of the table
 COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
-RATE_COLUMNS = ("value", "low", "high", "n_clips", "n_groups")  # of `shares.rate`
 PROBABILITIES = list(config.CLASS_NAMES)
 CHOSEN = "ensemble"
 
@@ -36,21 +34,20 @@ CHOSEN = "ensemble"
 def run(inputs: Inputs) -> Result:
     """Score what notebooks 03 and 04 predict for each corpus group that a network was fitted without.
 
-    Tables cross_corpus (`matrix`, trimmed clips) and left_out_scores (`by_length`). Figures: see `summary`; scores:
-    each model on trimmed clips, as `evaluation.score` gives it; windows: the same of the ensemble by seconds.
+    Tables cross_corpus (`matrix`, trimmed clips) and left_out_scores (trimmed clips and windows). Figures: see
+    `summary`; scores: each model on trimmed clips, as `evaluation.score` gives it; windows: the same of the ensemble by
+    seconds.
     """
     rows, predictions = inputs.left_out("clip")
     windows, of_windows = inputs.left_out("window")
-    table = matrix(_long(rows, predictions), seed=SEED)
-    scores = _scores(rows, predictions)
-    by_seconds = {
+    table = matrix(long_table(rows, predictions), seed=SEED)
+    scores = {"clip": _scores(rows, predictions)} | {
         f"{seconds:g}": _scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
         for seconds, place in windows.groupby("seconds").indices.items()
     }
-    lengths = by_length({"clip": scores} | by_seconds)
-    figures = summary(table, CHOSEN) | {"scores": scores}
-    figures["windows"] = {seconds: _with_size(found[CHOSEN]) for seconds, found in by_seconds.items()}
-    return Result(figures, {"cross_corpus": table, "left_out_scores": lengths})
+    figures = summary(table, CHOSEN) | {"scores": scores["clip"]}
+    figures["windows"] = {seconds: _with_size(found[CHOSEN]) for seconds, found in scores.items() if seconds != "clip"}
+    return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(scores)})
 
 
 def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
@@ -85,23 +82,13 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
 
 
 def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
-    """Return what `evaluation.score` gives for "clip" or the seconds of windows, and for each model, as a table.
-
-    Columns: seconds, model, measure ("macro F1", "F1 <label>", "recall <label>"), value, low, high, n_clips, n_groups.
-    """
-    table = []
-    for seconds, models in scores.items():
-        for model, result in models.items():
-            figures = {"macro F1": result["macro_f1"]}
-            figures |= {
-                f"{name} {label}": result["per_class"][label][name.lower()]
-                for name in ("F1", "recall")
-                for label in config.CLASS_NAMES
-            }
-            size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
-            where = {"seconds": seconds, "model": model}
-            table += [where | {"measure": measure} | figure | size for measure, figure in figures.items()]
-    return pd.DataFrame(table)
+    """Return what `evaluation.score` gives for "clip" or the seconds of windows, and for each model, as a table."""
+    return pd.DataFrame([
+        {"seconds": seconds, "model": model} | row
+        for seconds, models in scores.items()
+        for model, score in models.items()
+        for row in measure_rows(score)
+    ])  # fmt: skip
 
 
 def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
@@ -135,26 +122,19 @@ def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Draw recall by corpus group and class of the chosen model."""
-    table = tables["cross_corpus"]
-    rows = table[(table["model"] == CHOSEN) & (table["measure"] == "recall")]
-    rows = rows[(rows["source"] == ALL) & (rows["corpus_group"] != ALL)].sort_values("corpus_group")
-    figure, ax = plots.subplots(height_inches=0.37 * rows["corpus_group"].nunique() + 1.0)
-    draw_recalls(ax, rows, by="corpus_group")
-    return {"cross_corpus": figure}
+    """Draw recall by corpus group and class of the chosen model, each cell with value, interval and n.
 
-
-def draw_recalls(ax: Axes, table: pd.DataFrame, *, by: str) -> None:
-    """Draw recall rows of `matrix` as a heat map: `by` by row, class by column, each cell with value, interval and n.
-
-    A cell without interval has too few groups for one; an empty cell is a class that the row does not hold.
+    A cell without interval has too few groups for one; an empty cell is a class that the corpus group does not hold.
     """
+    table = tables["cross_corpus"].query("model == @CHOSEN and measure == 'recall' and source == @ALL")
+    table = table[table["corpus_group"] != ALL]
     cells = [
         f"{evaluation.format_interval(interval_of(row), digits=2)}\nn = {row['n_clips']:,} / {row['n_groups']:,}"
         for row in table.to_dict("records")
     ]
-    wide = table.assign(cell=cells).pivot(index=by, columns="label", values=["value", "cell"])
+    wide = table.assign(cell=cells).pivot(index="corpus_group", columns="label", values=["value", "cell"])
     values, text = (wide[name].reindex(columns=list(config.CLASS_NAMES)) for name in ("value", "cell"))
+    figure, ax = plots.subplots(height_inches=0.37 * len(values) + 1.0)
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "annot_kws": {"fontsize": 7}, "linewidths": 0.8}
     bar = {"label": "Recall, corpus group left out", "pad": 0.02, "fraction": 0.04}
     seaborn.heatmap(values.astype(float), annot=text, fmt="", ax=ax, cbar_kws=bar, **look)
@@ -162,9 +142,11 @@ def draw_recalls(ax: Axes, table: pd.DataFrame, *, by: str) -> None:
     ax.set_title("n in clips / groups; no interval: too few groups", fontsize=8)
     ax.tick_params(length=0)
     ax.grid(visible=False)
+    return {"cross_corpus": figure}
 
 
-def _long(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def long_table(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return predictions (n_rows, 3) by model as the table that `matrix` takes."""
     facts = rows[["clip_id", "group_id", "source", "label", "scheme"]]
     named = {name: dict(zip(PROBABILITIES, values.T, strict=True)) for name, values in predictions.items()}
     return pd.concat([facts.assign(model=name, **values) for name, values in named.items()], ignore_index=True)
@@ -188,19 +170,11 @@ def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
     for class_id, label in enumerate(config.CLASS_NAMES):
         own, predicted = class_ids == class_id, probabilities.argmax(axis=1) == class_id
         if own.any():
-            recall = _exact_edge(result["per_class"][label]["recall"], n_groups=_n(groups[own])["n_groups"])
-            yield {"measure": "recall", "label": label, **recall, **_n(groups[own])}
+            size = _n(groups[own])
+            recall = shares.exact_edge(result["per_class"][label]["recall"], n_groups=size["n_groups"])
+            yield {"measure": "recall", "label": label, **recall, **size}
         if not own.all():
-            alarms = shares.rate(predicted[~own], groups[~own], **options)
-            yield {"measure": "false alarms", "label": label, **{name: alarms[name] for name in RATE_COLUMNS}}
-
-
-def _exact_edge(interval: evaluation.Interval, *, n_groups: int) -> evaluation.Interval:
-    """Widen the interval of a share of 0 or 1 to that of Clopper and Pearson: n of n groups hit, or none."""
-    if interval["low"] is None or interval["value"] not in (0.0, 1.0):
-        return interval
-    low, high = shares.exact_bound(n_groups, is_hit=interval["value"] == 1)
-    return {**interval, "low": low, "high": high}
+            yield {"measure": "false alarms", "label": label, **shares.rate(predicted[~own], groups[~own], **options)}
 
 
 def _n(groups: np.ndarray) -> dict[str, int]:

@@ -1,13 +1,11 @@
-"""A frozen network with a logistic regression as head, fitted without each corpus group in turn.
+"""Linear heads as in notebooks 03 and 04, fitted without each corpus group in turn, and tables that compare variants.
 
 Development clips (train and validation groups) alone; the test groups take part in no choice.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,27 +13,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import augment, config, evaluation, frozen_features, manifest, splits
+from lib import config, evaluation, manifest, splits, windows
 from lib.studies.inputs import SEED
+from lib.studies.result import measure_rows
 
 SPLITS = ("train", "validation")
-# Inverse strength of the head's L2 penalty: on embeddings or frames of Wav2Vec2, on AudioSet class scores.
-HEAD_C, SCORES_C = 1e-2, 3.0
+# Inverse strength of the L2 penalty on each head, as in notebooks 03 and 04.
+EMBEDDING_C, SCORES_C, WAV2VEC2_C = 1e-3, 0.1, 0.01
 
 
-def predict_left_out(
-    rows: pd.DataFrame, training: Sequence[np.ndarray], tested: np.ndarray, *, c: float = HEAD_C
-) -> np.ndarray:
+def predict_left_out(rows: pd.DataFrame, features: np.ndarray, *, c: float) -> np.ndarray:
     """Return probabilities (n_clips, 3), each corpus group's from a logistic regression fitted without it.
 
     Parameters
     ----------
     rows : DataFrame
         Manifest rows.
-    training : sequence of ndarray, each (n_clips, n_features)
-        Features of every clip and of its augmented copies, to learn from.
-    tested : ndarray, (n_clips, n_features)
-        Features to predict from.
+    features : ndarray, (n_clips, n_features)
     c : float
         Inverse strength of the L2 penalty.
     """
@@ -43,14 +37,10 @@ def predict_left_out(
     predictions = np.full((len(rows), len(config.CLASS_NAMES)), np.nan)
     for name in np.unique(corpus_groups):
         kept = corpus_groups != name
-        weights = augment.balanced_weights(rows[kept], smoothing=0.75, class_smoothing=0.5)
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
-        head.fit(
-            np.concatenate([features[kept] for features in training]),
-            np.tile(class_ids[kept], len(training)),
-            logisticregression__sample_weight=np.tile(weights / weights.mean(), len(training)),
-        )
-        predictions[~kept] = head.predict_proba(tested[~kept])
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000, tol=1e-3))
+        weights = windows.weights(rows[kept].assign(kind="clip"))
+        head.fit(features[kept], class_ids[kept], logisticregression__sample_weight=weights)
+        predictions[~kept] = head.predict_proba(features[~kept])
     return predictions
 
 
@@ -60,31 +50,13 @@ def compare(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray], column: s
     Returns
     -------
     DataFrame
-        One row per variant and measure ("macro F1", "F1 <label>", "change"): `column`, measure, value, low, high,
-        n_clips, n_groups.
+        One row per variant and measure: `column`, and what `result.measure_rows` gives, with the measure "change".
     """
     truth = manifest.class_ids(rows), rows["group_id"].to_numpy()
     first, table = next(iter(predictions.values())), []
     for name, values in predictions.items():
         result = evaluation.score(values, *truth, seed=SEED)
         gain = evaluation.paired_difference(values, first, *truth, seed=SEED)
-        figures = {"macro F1": result["macro_f1"]}
-        figures |= {f"F1 {label}": result["per_class"][label]["f1"] for label in config.CLASS_NAMES}
-        figures["change"] = {end: gain[end] for end in ("value", "low", "high")}
-        size = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}
-        table += [{column: name, "measure": measure} | figure | size for measure, figure in figures.items()]
+        change = {end: gain[end] for end in ("value", "low", "high")}
+        table += [{column: name} | row for row in measure_rows(result, change=change)]
     return pd.DataFrame(table)
-
-
-def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return pooled embeddings and pooled AudioSet class scores of the published YAMNet, each (n_clips, n_features)."""
-    from lib import yamnet, yamnet_backbone
-
-    backbone = yamnet_backbone.from_hub().with_class_scores()
-    return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, waveforms))
-
-
-def in_processes(change: Callable[..., np.ndarray], arguments: Sequence[tuple]) -> list[np.ndarray]:
-    """Return `change` of each tuple of arguments, computed on all cores."""
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(change, *zip(*arguments, strict=True), chunksize=16))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -46,25 +45,15 @@ class Inputs:
         return self._waveforms[names]
 
     @cached_property
-    def recordings(self) -> pd.DataFrame:
-        """The raw manifest: one row per recording as published."""
-        return pd.read_csv(config.RAW_MANIFEST_PATH)
-
-    @cached_property
     def networks(self) -> dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]]:
         """Both networks as functions of waveforms to probabilities (n_clips, 3)."""
         from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 
+        modules = {"yamnet": yamnet, "wav2vec2": wav2vec2}
         return {
-            name: _predictor(network, self.models_dir / name / SCHEME)
-            for name, network in {"yamnet": yamnet, "wav2vec2": wav2vec2}.items()
+            name: partial(module.predict, module.load(self.models_dir / name / SCHEME))
+            for name, module in modules.items()
         }
-
-    @cached_property
-    def versions(self) -> dict[str, str]:
-        """Short hash of each network's weights, so that a page can tell whether these are still the ones."""
-        folders = {name: self.models_dir / name / SCHEME for name in ensemble.MODEL_NAMES}
-        return {name: config.version_of(folder / config.CHECKPOINT_FILES[name]) for name, folder in folders.items()}
 
     @cached_property
     def rule(self) -> dict:
@@ -122,8 +111,3 @@ class Inputs:
         if (places < 0).any():
             raise ValueError(f"{int((places < 0).sum())} clips of the split {split} were not predicted: build again.")
         return self.combine({name: values[places] for name, values in members.items()})
-
-
-def _predictor(network: Any, checkpoint_dir: Any) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    model = network.load(checkpoint_dir)
-    return lambda waveforms: network.predict(model, list(waveforms))

@@ -11,8 +11,8 @@ from typing import Any
 from lib.reporting.steps import Step
 
 _DATA = ("{data}/manifest.csv", "{data}/raw_manifest.csv")
-_PRETRAINED = "{models}/wav2vec2_pretrained"
 _NETWORKS = (*_DATA, "{full}/models", "{full}/probabilities")
+_HUB = ("TFHUB_CACHE_DIR",)
 
 
 def _study(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], **options: Any) -> Step:
@@ -20,24 +20,23 @@ def _study(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], **option
     return Step(name, inputs, outputs, module=f"lib.studies.{name}", **options)
 
 
-_CALIBRATION = ("measures", "bins", "coverage_risk", "abstain")
+_CALIBRATION = tuple(f"calibration_{name}" for name in ("measures", "bins", "coverage_risk", "abstain"))
 STUDIES: tuple[Step, ...] = (
-    # Judge what the notebooks predicted: a minute each.
+    # A minute or a few each: predictions of the notebooks, cached features of frozen networks, small heads and trees.
     _study("cross_corpus", _NETWORKS, ("cross_corpus", "left_out_scores")),
-    _study("calibration", _NETWORKS, tuple(f"calibration_{name}" for name in _CALIBRATION)),
-    _study("esc10", _DATA, (), variables=("TFHUB_CACHE_DIR",)),
-    # Run the networks on changed clips, or fit many heads: ten minutes to an hour each on two cores.
-    _study("shortcuts", _DATA, ("shortcuts",), on_request=True),
+    _study("calibration", _NETWORKS, _CALIBRATION),
+    _study("esc10", _DATA, (), variables=_HUB),
+    _study("shortcuts", _DATA, ("shortcuts",)),
+    _study("common_mistakes", _NETWORKS, ("common_mistakes",), variables=_HUB),
+    # Networks on sound that is in no cache: ten to twenty minutes each on two cores.
     _study("robustness", _NETWORKS, ("robustness",), on_request=True),
-    _study("common_mistakes", _NETWORKS, ("common_mistakes",), on_request=True),
-    _study("options", _DATA, ("options",), on_request=True),
-    _study("pretraining_gain", (*_DATA, _PRETRAINED), ("pretraining", "pretraining_tried"), on_request=True),
-    # Trains the detector, writes models/detector and measures it: half an hour.
     _study(
-        "product",
-        _NETWORKS,
-        ("detector_curve_test", "detector_timeline"),
-        variables=("TFHUB_CACHE_DIR",),
+        "recipe",
+        (*_DATA, "{models}/wav2vec2_pretrained"),
+        ("options", "pretraining", "pretraining_tried"),
+        variables=_HUB,
         on_request=True,
     ),
+    # Trains the detector, writes models/detector and measures it: half an hour.
+    _study("product", _NETWORKS, ("detector_curve_test", "detector_timeline"), variables=_HUB, on_request=True),
 )

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib import config
+
 FILE_NAME = "studies.json"
+ENDS = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -31,24 +34,13 @@ class Result:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def write(name: str, result: Result, folder: Path, *, networks: Mapping[str, str]) -> None:
-    """Write a study's tables, and put its figures into studies.json beside those of the other studies.
-
-    Parameters
-    ----------
-    name : str
-        The study's.
-    result : Result
-    folder : Path
-        `config.STUDIES_DIR`.
-    networks : mapping of str to str
-        Version of each network that the study used: studies may be computed one by one.
-    """
+def write(name: str, result: Result, folder: Path) -> None:
+    """Write a study's tables to `folder`, and put its figures into studies.json beside those of other studies."""
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table_name, table in result.tables.items():
         path = folder / "tables" / f"{table_name}.csv"
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    everything = read(folder) | {name: plain({**result.figures, "networks": dict(networks)})}
+    everything = read(folder) | {name: plain(result.figures)}
     text = json.dumps(dict(sorted(everything.items())), indent=2, allow_nan=False) + "\n"
     (folder / FILE_NAME).write_text(text, encoding="utf-8")
 
@@ -65,19 +57,28 @@ def read_tables(folder: Path, *, prefix: str = "") -> dict[str, pd.DataFrame]:
     return {path.stem.removeprefix(prefix): pd.read_csv(path) for path in paths}
 
 
+def measure_rows(score: Mapping[str, Any], **others: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what `evaluation.score` gives, and other intervals by name, as rows of a table.
+
+    Columns: measure ("macro F1", "F1 <label>", "recall <label>", names of `others`), value, low, high, n_clips,
+    n_groups.
+    """
+    figures = {"macro F1": score["macro_f1"]}
+    for name in ("F1", "recall"):
+        figures |= {f"{name} {label}": score["per_class"][label][name.lower()] for label in config.CLASS_NAMES}
+    size = {name: score[name] for name in ("n_clips", "n_groups")}
+    return [{"measure": measure} | figure | size for measure, figure in (figures | others).items()]
+
+
 def columns(name: str, figure: Mapping[str, Any]) -> dict[str, Any]:
     """Return a figure as three columns of a table that holds several: name, name_low, name_high."""
     return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
 
 
-def interval_of(row: Mapping[str, Any], name: str = "") -> dict[str, float | None]:
+def interval_of(row: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     """Return value, low and high from a row of a table: of columns value, low, high, or of those of `columns`."""
-    names = (name, f"{name}_low", f"{name}_high") if name else ("value", "low", "high")
-    values = (row[column] for column in names)
-    return {
-        end: None if pd.isna(value) else float(value)
-        for end, value in zip(("value", "low", "high"), values, strict=True)
-    }
+    names = (name, f"{name}_low", f"{name}_high") if name else ENDS
+    return {end: None if pd.isna(row[column]) else float(row[column]) for end, column in zip(ENDS, names, strict=True)}
 
 
 def plain(value: object) -> Any:
@@ -87,8 +88,4 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(part) for part in value]
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return None if np.isnan(value) else value
-    raise TypeError(f"{type(value).__name__} is not for {FILE_NAME}: {value!r}")
+    return None if isinstance(value, float) and np.isnan(value) else value

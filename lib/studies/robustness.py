@@ -1,179 +1,146 @@
-"""What noise, rooms, codecs, telephones, level and clipping cost: macro F1 by condition of `lib.studies.noise`.
+"""What noise, babble, rooms, codecs, telephones and clipping cost both networks and the ensemble, on test clips.
 
-Noise and babble are drawn several times per clip, because one draw decides as much as ten decibels.
+Every change is seeded by clip and kind, not by level: a clip is mixed with the same noise at 20 dB as at 0 dB. Unlike
+the random changes of `lib.augment`, each has one stated strength. The level is equalised afterwards, as the service
+does, so a gain alone would change nothing.
 """
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import signal
 
-from lib import config, evaluation, manifest, plots
-from lib.studies import drawing
-from lib.studies.inputs import SEED, Inputs
-from lib.studies.noise import CLEAN, CONDITIONS, Condition, Levels, conditions, degraded
-from lib.studies.result import Result, columns, interval_of
+from lib import augment, config, plots
+from lib.studies.frozen_head import compare
+from lib.studies.inputs import Inputs
+from lib.studies.result import Result, interval_of
+from lib.waveforms import prepare, within_full_scale
 
-LOG = logging.getLogger(__name__)
-DRAWN_KINDS = ("noise", "babble")
-N_DRAWS = 4  # of each of them, per clip
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+AS_RECORDED = "as recorded"
+SNR_DB = (20, 10, 0)
+T60_SECONDS = (0.2, 0.5, 1.0)
+CLIPPED_PERCENT = (1, 5, 20)
+CODECS, TELEPHONE_CODECS = ("mp3", "vorbis", "opus"), ("mu_law", "gsm")  # of `augment.CODECS`
+DECAY = np.log(1000)  # 60 dB as an amplitude ratio: what T60 means
+TELEPHONE_HZ = (300.0, 3400.0)  # the band of ITU-T G.712
+N_SPEAKERS = 4  # that make a babble
 
 
-def predict(
-    rows: pd.DataFrame,
-    waveforms: Sequence[np.ndarray],
-    networks: Callable[[list[np.ndarray]], Mapping[str, np.ndarray]],
-    *,
-    given: Mapping[str, Levels] = CONDITIONS,
-    n_draws: int = N_DRAWS,
-) -> dict[Condition, Mapping[str, np.ndarray]]:
-    """Return predictions under every condition.
+def conditions(speech: Sequence[np.ndarray]) -> dict[str, Change]:
+    """Return every change by name; babble is made of `speech`, speech clips of the training split."""
+    return {
+        AS_RECORDED: lambda waveform, _: waveform,
+        **{f"noise {db} dB": partial(add_noise, snr_db=db) for db in SNR_DB},
+        **{f"babble {db} dB": partial(add_babble, snr_db=db, speech=speech) for db in SNR_DB},
+        **{f"reverberation {t60:g} s": partial(reverberate, t60_seconds=t60) for t60 in T60_SECONDS},
+        **{f"codec {name}": partial(codec, name=name) for name in CODECS},
+        **{f"telephone {name}": partial(telephone, name=name) for name in TELEPHONE_CODECS},
+        **{f"clipping {percent} %": partial(clip, percent=percent) for percent in CLIPPED_PERCENT},
+    }
 
-    Parameters
-    ----------
-    rows, waveforms
-        As in `noise.degraded`.
-    networks : callable
-        Waveforms to probabilities (n_clips, 3) by model.
-    given : mapping
-        Conditions: all, or some kinds of them.
-    n_draws : int
-        How often each of `DRAWN_KINDS` is drawn.
 
-    Returns
-    -------
-    dict of (kind, level) to mapping of model to ndarray (n_draws * n_clips, 3)
-        `CLEAN` first. All clips of the first draw, then all of the second.
+def add_noise(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float) -> np.ndarray:
+    """Add noise between white and brown at a signal-to-noise ratio, as means over the clip."""
+    return augment.mix(waveform, augment.coloured_noise(len(waveform), rng), snr_db=snr_db)
+
+
+def add_babble(
+    waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, speech: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Add `N_SPEAKERS` of the clips `speech` at once, at a signal-to-noise ratio."""
+    picked = rng.choice(len(speech), size=min(N_SPEAKERS, len(speech)), replace=False)
+    background = np.asarray(sum(augment.random_crop(speech[i], len(waveform), rng) for i in picked))
+    return augment.mix(waveform, background, snr_db=snr_db)
+
+
+def room_response(t60_seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the impulse response of a room: direct sound, then noise that decays by 60 dB in `t60_seconds`.
+
+    The tail holds as much energy as the direct sound: a speaker at the critical distance.
+    Source: Moorer 1979, "About this reverberation business".
     """
-    found = {CLEAN: networks(degraded(rows, waveforms, lambda waveform, _: waveform, kind=""))}
-    for kind, levels in given.items():
-        for level, change in levels:
-            LOG.info("%s, %s", kind, level)
-            draws = range(n_draws if kind in DRAWN_KINDS else 1)
-            predicted = [networks(degraded(rows, waveforms, change, kind=kind, draw=n)) for n in draws]
-            found[kind, level] = {name: np.concatenate([each[name] for each in predicted]) for name in predicted[0]}
+    n_samples = round(1.2 * t60_seconds * config.SAMPLE_RATE_HZ)  # down to -72 dB
+    times = np.arange(1, n_samples + 1) / config.SAMPLE_RATE_HZ
+    tail = rng.standard_normal(n_samples) * np.exp(-DECAY * times / t60_seconds)
+    return np.concatenate([[1.0], tail / np.sqrt(np.square(tail).sum())])
+
+
+def reverberate(waveform: np.ndarray, rng: np.random.Generator, *, t60_seconds: float) -> np.ndarray:
+    """Put a clip into a room of `room_response`; what rings on after its end is cut off."""
+    wet = signal.fftconvolve(waveform, room_response(t60_seconds, rng))[: len(waveform)]
+    return within_full_scale(wet.astype(np.float32))
+
+
+def codec(waveform: np.ndarray, _: np.random.Generator, *, name: str) -> np.ndarray:
+    """Encode and decode with one of `augment.CODECS`, at libsndfile's default setting."""
+    return augment.codec_round_trip(waveform, codec=name)
+
+
+def telephone(waveform: np.ndarray, rng: np.random.Generator, *, name: str) -> np.ndarray:
+    """Keep 300 to 3400 Hz, then go through an 8 kHz codec and back."""
+    band = augment.low_pass(augment.high_pass(waveform, cutoff_hz=TELEPHONE_HZ[0]), cutoff_hz=TELEPHONE_HZ[1])
+    return codec(band, rng, name=name)
+
+
+def clip(waveform: np.ndarray, _: np.random.Generator, *, percent: float) -> np.ndarray:
+    """Drive a clip until `percent` of its samples clip; one that is mostly silence is driven by what is not."""
+    size = np.abs(waveform)
+    ceiling = float(np.quantile(size, 1 - percent / 100))
+    ceiling = ceiling or float(size[size > 0].min(initial=1.0))
+    return np.clip(waveform / np.float32(ceiling), -1, 1)
+
+
+def degraded(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], name: str, change: Change) -> list[np.ndarray]:
+    """Return clips (n_samples,) after a change, as the networks are given them: `waveforms.prepare`.
+
+    `clip_id` of the rows and the first word of the condition's name seed the change.
+    """
+    kind, found = name.partition(" ")[0], []
+    for clip_id, waveform in zip(rows["clip_id"], waveforms, strict=True):
+        digest = hashlib.sha256(f"{clip_id} {kind}".encode()).digest()
+        found.append(prepare(change(waveform, np.random.default_rng(list(digest[:16])))))
     return found
 
 
-def curves(
-    rows: pd.DataFrame,
-    predictions: Mapping[Condition, Mapping[str, np.ndarray]],
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return macro F1 of every model under every condition, and its change against the same clips unchanged.
-
-    Several draws of a change are scored together; a group is resampled with all of its draws.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        label and group_id.
-    predictions : mapping
-        As `predict` returns it, `CLEAN` among them.
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    DataFrame
-        kind, level, model, macro_f1 and change (paired: both on the same resample of groups), each with low and high,
-        f1_<label>, n_clips, n_groups, n_draws; no interval with fewer than `evaluation.MIN_GROUPS` groups.
-    """
-    truth, table = (manifest.class_ids(rows), rows["group_id"].to_numpy()), []
-    for (kind, level), by_model in predictions.items():
-        for model, values in by_model.items():
-            row = {"kind": kind, "level": level, "model": model}
-            table.append(row | _row(values, predictions[CLEAN][model], truth, n_bootstrap=n_bootstrap, seed=seed))
-    return pd.DataFrame(table)
-
-
-def _row(values: np.ndarray, clean: np.ndarray, truth: tuple[np.ndarray, np.ndarray], **options: int) -> dict[str, Any]:
-    n_clips = len(clean)
-    n_draws = len(values) // n_clips
-    class_ids, groups = (np.tile(part, n_draws) for part in truth)
-    result = evaluation.score(values, class_ids, groups, **options)
-    change = evaluation.paired_difference(values, np.tile(clean, (n_draws, 1)), class_ids, groups, **options)
-    row = columns("macro_f1", result["macro_f1"]) | columns("change", change)
-    row |= {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
-    return row | {"n_clips": n_clips, "n_groups": result["n_groups"], "n_draws": n_draws}
-
-
 def run(inputs: Inputs) -> Result:
-    """Score both networks and the ensemble in noise, babble, rooms, codecs, telephones, at other levels and clipped.
+    """Score both networks and the ensemble under every condition.
 
-    Returns
-    -------
-    Result
-        Table robustness (`curves`). Figures: see `summary`.
+    Table robustness: model, condition, and measures as `frozen_head.compare`, "change" against the clips as recorded.
     """
-    training, rows = inputs.rows("train"), inputs.rows("test")
-    is_speech = training["subtype"].str.startswith("speech").to_numpy()
-    speech = [waveform for waveform, wanted in zip(inputs.waveforms("train"), is_speech, strict=True) if wanted]
-    predictions = predict(rows, inputs.waveforms("test"), inputs.predict, given=conditions(speech))
-    table = curves(rows, predictions, seed=SEED)
-    return Result(summary(table), {"robustness": table})
+    rows, waveforms, training = inputs.rows("test"), inputs.waveforms("test"), inputs.rows("train")
+    speech = inputs.waveforms("train")
+    is_speech = training["subtype"].str.startswith("speech")
+    changes = conditions([waveform for waveform, wanted in zip(speech, is_speech, strict=True) if wanted])
+    predicted = {name: inputs.predict(degraded(rows, waveforms, name, change)) for name, change in changes.items()}
+    size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
+    return Result(size, {"robustness": tabulate(rows, predicted)})
 
 
-def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Return by model macro F1 as recorded, the condition of the lowest, and how many conditions are clearly lower.
-
-    Clearly: the interval of the paired change is below 0.
-    """
-    by_model = {}
-    for model, part in table.groupby("model", sort=False):
-        clean, others = part[part["kind"] == CLEAN[0]].iloc[0], part[part["kind"] != CLEAN[0]]
-        figures = {"as_recorded": interval_of(clean, "macro_f1"), "n_conditions": len(others)}
-        if len(others):
-            worst = others.loc[others["macro_f1"].idxmin()]
-            at = {"kind": worst["kind"], "level": worst["level"]}
-            figures["worst"] = at | {"macro_f1": interval_of(worst, "macro_f1")}
-            figures["n_clearly_lower"] = int((others["change_high"].astype(float) < 0).sum())
-        by_model[model] = figures
-    return {"models": by_model} | {name: int(table[name].iloc[0]) for name in ("n_clips", "n_groups")}
+def tabulate(rows: pd.DataFrame, predicted: Mapping[str, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """Return the table of predictions (n_clips, 3) by condition and model, the clips as recorded first."""
+    models = next(iter(predicted.values()))
+    tables = [
+        compare(rows, {name: by_model[model] for name, by_model in predicted.items()}, "condition").assign(model=model)
+        for model in models
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Draw macro F1 by level, one panel per kind of change, each beginning with the clips as recorded."""
-    table = tables["robustness"].assign(level=lambda found: found["level"].fillna(""))
-    kinds = [kind for kind in table["kind"].unique() if kind != CLEAN[0]]
-    n_rows = -(-len(kinds) // 4)
-    figure, axes = plots.subplots(n_rows, 4, height_inches=2.0 * n_rows, squeeze=False, sharey=True)
-    for ax, kind in zip(axes.ravel(), kinds, strict=False):
-        draw_levels(ax, table[table["kind"].isin([CLEAN[0], kind])], legend=kind == kinds[0])
-        ax.set_title(kind)
-    for ax in axes.ravel()[len(kinds) :]:
-        ax.set_visible(False)
+    """Draw the macro F1 of each model by condition."""
+    table = tables["robustness"].query("measure == 'macro F1'")
+    series = {
+        model: {row["condition"]: interval_of(row) for row in part.to_dict("records")}
+        for model, part in table.groupby("model", sort=False)
+    }
+    figure, ax = plots.subplots(height_inches=0.42 * table["condition"].nunique() + 1.0)
+    plots.score_bars(ax, series, label="Macro F1")
     return {"robustness": figure}
-
-
-def draw_levels(ax: Axes, table: pd.DataFrame, *, legend: bool = False) -> None:
-    """Draw macro F1 by level for one kind of change, beside the clips as recorded, one line per model.
-
-    Parameters
-    ----------
-    ax : Axes
-        One of several small ones.
-    table : DataFrame
-        Rows of `curves` for one kind, and those as recorded.
-    legend : bool
-        Name the models; one of the small Axes is enough.
-    """
-    levels = list(dict.fromkeys(table["level"]))
-    models = table["model"].nunique()
-    for index, (look, name, part) in enumerate(drawing.series(table, "model")):
-        places = [levels.index(level) + 0.14 * (index - (models - 1) / 2) for level in part["level"]]
-        low, high = (part[f"macro_f1_{end}"].astype(float).fillna(part["macro_f1"]) for end in ("low", "high"))
-        errors = np.maximum([part["macro_f1"] - low, high - part["macro_f1"]], 0)
-        ax.errorbar(places, part["macro_f1"], errors, label=name, elinewidth=0.8, markersize=3.5, linewidth=1.1, **look)
-    names = [level or "none" for level in levels]
-    ax.set_xticks(range(len(levels)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=7)
-    ax.set(ylim=(0, 1.03), ylabel="Macro F1")
-    if legend:
-        ax.legend(loc="lower left", fontsize=7)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib.reporting import results
-from lib.studies import appendix, result
+from lib.studies import appendix, recipe, result
 from lib.studies.result import Result
 
 ENDS = {"low": [0.4, None], "high": [0.6, None]}
@@ -18,7 +18,9 @@ def folder(tmp_path):
     table = pd.DataFrame({"option": ["a", "b"], "measure": "change", "value": [0.5, -0.1], **ENDS, **size})
     named = pd.DataFrame({"kind": ["x", "y"], "threshold": [0.25, 1.0], "risk": [0.5, 0.1]})
     named = named.assign(risk_low=ENDS["low"], risk_high=ENDS["high"])
-    result.write("options", Result({"n_clips": 1200}, {"options": table, "named": named}), tmp_path, networks={})
+    tables = {"options": table, "pretraining": table.rename(columns={"option": "pretraining"}), "named": named}
+    tables["pretraining_tried"] = pd.read_csv(recipe.TRIED_PATH)
+    result.write("recipe", Result({"n_clips": 1200}, tables), tmp_path)
     for path in (tmp_path / "tables").glob("*.csv"):  # as the report copies them
         path.rename(path.with_name(f"study_{path.name}"))
     (tmp_path / "figures").mkdir()
@@ -28,11 +30,11 @@ def folder(tmp_path):
 
 def test_figures_are_written_with_interval_and_n(folder):
     tables = result.read_tables(folder, prefix="study_")
-    shown = appendix.by_measure(tables, "options", keys=["option"], measures=["change"])
+    shown = appendix.by_measure(tables["options"], keys=["option"], measures=["change"])
     assert shown.rows == [["a", "+0.500 [+0.400, +0.600]", "1,200 / 30"], ["b", "-0.100", "8 / 2"]]
     assert shown.head == ["option", "change", "clips / groups"]
-    some = appendix.wide(tables, "named", keys=["kind", "threshold"], figures=["risk"], where={"kind": ["x"]}, digits=1)
-    assert some.rows == [["x", "0.25", "0.5 [0.4, 0.6]"]]
+    some = appendix.wide(tables["named"], keys=["kind", "threshold"], figures=["risk"], kind=["x"])
+    assert some.rows == [["x", "0.25", "0.500 [0.400, 0.600]"]]
 
 
 def test_only_studies_that_ran_have_a_section(folder):

@@ -216,7 +216,7 @@ def test_tables_can_be_written_and_drawn(tmp_path):
         "detector_timeline": detection.example(scored),
     }
     found = result.Result(detection.headline(scored) | {"what": detection.description(scored)}, tables)
-    result.write("product", found, tmp_path, networks={})
+    result.write("product", found, tmp_path)
     drawn = long_recordings.draw(result.read_tables(tmp_path))
     assert len(drawn) == 3
     for figure in drawn.values():

@@ -37,8 +37,8 @@ def test_a_head_given_the_class_carries_over_and_one_given_the_source_does_not(r
     noise = rng.normal(0, 0.2, (240, 4))
     content = np.hstack([one_hot(rows["label"], list(config.CLASS_NAMES)), noise])
     source = np.hstack([one_hot(rows["source"], list(CORPUS_GROUPS)), noise])
-    assert accuracy(rows, frozen_head.predict_left_out(rows, [content], content, c=C)) > 0.95
-    assert accuracy(rows, frozen_head.predict_left_out(rows, [source], source, c=C)) < 0.55
+    assert accuracy(rows, frozen_head.predict_left_out(rows, content, c=C)) > 0.95
+    assert accuracy(rows, frozen_head.predict_left_out(rows, source, c=C)) < 0.55
 
 
 def test_the_head_is_fitted_without_the_corpus_group_it_predicts(rows):
@@ -47,7 +47,7 @@ def test_the_head_is_fitted_without_the_corpus_group_it_predicts(rows):
     pairs = zip(rows["label"], rows["source"], strict=True)
     seen = [turned[label] if source == "a" else label for label, source in pairs]
     features = one_hot(seen, list(config.CLASS_NAMES))
-    answers = frozen_head.predict_left_out(rows, [features], features, c=C)
+    answers = frozen_head.predict_left_out(rows, features, c=C)
     is_a = (rows["source"] == "a").to_numpy()
     assert accuracy(rows[is_a], answers[is_a]) < 0.05
 

@@ -1,18 +1,15 @@
-"""Curves of macro F1 whose course is known."""
+"""Changes whose size can be measured on the waveform itself, and a table whose course is known."""
 
 from __future__ import annotations
 
-import matplotlib
-
-matplotlib.use("Agg")
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
-from lib import config, evaluation, plots
-from lib.studies import noise, robustness
+from lib import config, plots
+from lib.studies import robustness
 
 RATE = config.SAMPLE_RATE_HZ
 
@@ -25,72 +22,102 @@ def sound(rng):
     return wave.astype(np.float32)
 
 
+def power(waveform):
+    return float(np.mean(np.square(waveform, dtype=np.float64)))
+
+
+def share_above(waveform, hz):
+    energy = np.abs(np.fft.rfft(waveform)) ** 2
+    return energy[np.fft.rfftfreq(len(waveform), 1 / RATE) > hz].sum() / energy.sum()
+
+
 def rows_of(n):
-    labels = [config.CLASS_NAMES[i % 3] for i in range(n)]
-    return pd.DataFrame(
-        {"clip_id": [f"c{i}" for i in range(n)], "label": labels, "group_id": [f"g{i}" for i in range(n)]}
+    frame = pd.DataFrame({"clip_id": [f"c{i}" for i in range(n)], "group_id": [f"g{i}" for i in range(n)]})
+    return frame.assign(label=np.array(config.CLASS_NAMES)[np.arange(n) % 3])
+
+
+@pytest.mark.parametrize("snr_db", robustness.SNR_DB)
+def test_noise_and_babble_are_at_the_ratio_that_they_say(sound, snr_db):
+    speech = [np.random.default_rng(i).normal(0, 0.1, RATE).astype(np.float32) for i in range(6)]
+    for change in (robustness.add_noise, partial(robustness.add_babble, speech=speech)):
+        mixed = change(sound, np.random.default_rng(0), snr_db=snr_db)
+        scale = np.dot(mixed, sound) / np.dot(sound, sound)  # turned down where the peak would pass full scale
+        rest = mixed - scale * change(sound, np.random.default_rng(0), snr_db=200)
+        assert 10 * np.log10(power(scale * sound) / power(rest)) == pytest.approx(snr_db, abs=0.7)
+
+
+@pytest.mark.parametrize("t60_seconds", robustness.T60_SECONDS)
+def test_the_room_rings_as_long_as_it_says(t60_seconds, rng):
+    response = robustness.room_response(t60_seconds, rng)
+    assert response[0] == 1 and np.square(response[1:]).sum() == pytest.approx(1)
+    left = np.cumsum(np.square(response[::-1]))[::-1]  # Schroeder 1965: energy still to come
+    decay_db = 10 * np.log10(left[1:] / left[1])
+    part = (decay_db < -5) & (decay_db > -35)
+    slope = np.polyfit(np.flatnonzero(part) / RATE, decay_db[part], 1)[0]
+    assert -60 / slope == pytest.approx(t60_seconds, rel=0.2)
+
+
+def test_reverberation_starts_with_the_direct_sound_and_keeps_the_length(rng):
+    click = np.zeros(RATE, dtype=np.float32)
+    click[1000] = 0.5
+    wet = robustness.reverberate(click, rng, t60_seconds=0.5)
+    assert len(wet) == RATE and int(np.abs(wet).argmax()) == 1000
+    assert np.abs(wet[:1000]).max() < 1e-6 and power(wet[1001:9000]) > 0
+
+
+@pytest.mark.parametrize("percent", robustness.CLIPPED_PERCENT)
+def test_as_many_samples_clip_as_it_says_and_silence_stays_finite(sound, rng, percent):
+    driven = robustness.clip(sound, rng, percent=percent)
+    assert np.mean(np.abs(driven) >= 0.9999) == pytest.approx(percent / 100, rel=0.05)
+    assert not robustness.clip(np.zeros(1000, np.float32), rng, percent=percent).any()
+    sparse = np.zeros(1000, np.float32)
+    sparse[3] = 0.1
+    assert robustness.clip(sparse, rng, percent=percent).max() == 1
+
+
+@pytest.mark.parametrize("name", robustness.TELEPHONE_CODECS)
+def test_the_telephone_keeps_its_band_alone(rng, name):
+    hiss = rng.normal(0, 0.1, 2 * RATE).astype(np.float32)
+    given = robustness.telephone(hiss, rng, name=name)
+    assert len(given) == len(hiss) and share_above(given, 4000) < 0.01 < 0.4 < share_above(hiss, 4000)
+    assert 1 - share_above(given, 150) < 0.02
+
+
+def test_every_condition_keeps_length_and_range_and_is_the_same_in_every_run(sound):
+    rows, clips = rows_of(2), [sound, sound[: RATE // 2]]
+    changes = robustness.conditions(speech=[sound, sound[::-1].copy()])
+    kinds = dict.fromkeys(name.partition(" ")[0] for name in changes)
+    assert list(kinds) == ["as", "noise", "babble", "reverberation", "codec", "telephone", "clipping"]
+    for name, change in changes.items():
+        once, again = (robustness.degraded(rows, clips, name, change) for _ in range(2))
+        for before, first, second in zip(clips, once, again, strict=True):
+            assert np.array_equal(first, second), name
+            assert first.shape == before.shape and first.dtype == np.float32
+            assert np.isfinite(first).all() and np.abs(first).max() <= 1 and not np.array_equal(first, before), name
+
+
+def test_two_clips_get_other_noise_and_one_clip_the_same_at_every_level(sound):
+    changes = robustness.conditions(speech=[sound])
+    (first, second), (lower, _) = (
+        robustness.degraded(rows_of(2), [sound, sound], name, changes[name]) for name in ("noise 0 dB", "noise 20 dB")
     )
+    rests = [part - np.float32(np.dot(part, sound) / np.dot(sound, sound)) * sound for part in (first, lower, second)]
+    correlations = np.corrcoef(rests)
+    assert correlations[0, 1] > 0.9 and abs(correlations[0, 2]) < 0.5
 
 
-def listener(rows, floor):
-    """Return a model that predicts the class while the clip's peak is above `floor`, and normal below it."""
-    truth = rows["label"].map(config.CLASS_ID).to_numpy()
-
-    def predict(waveforms):
-        given_clips = np.array([np.abs(waveform).max() > floor for waveform in waveforms])
-        return {"m": np.eye(3)[np.where(given_clips, truth, 2)] * 0.9 + 0.1 / 3}
-
-    return predict
-
-
-def test_curves_fall_where_nothing_is_left_and_the_change_is_paired(sound):
+def test_the_table_compares_each_model_with_the_clips_as_recorded():
     rows = rows_of(30)
-    clips = [sound * np.float32(1 + i / 60) for i in range(30)]
-    given = {"gain": (("off", lambda waveform, _: 0 * waveform), ("on", lambda waveform, _: waveform))}
-    found = robustness.predict(rows, clips, listener(rows, 0.05), given=given)
-    table = robustness.curves(rows, found, n_bootstrap=100)
-    figures = robustness.summary(table)["models"]["m"]
-    table = table.set_index("level")
-    assert table.loc["", "macro_f1"] == 1 and table.loc["", "change"] == 0
-    assert table.loc["off", "macro_f1"] == pytest.approx(1 / 6)  # all normal: F1 of 0, 0 and 1/2
-    assert table.loc["off", "change_high"] < -0.7 and table.loc["on", "change"] == 0
-    assert table.loc["", "n_groups"] == 30
-    assert figures["worst"]["level"] == "off" and figures["n_clearly_lower"] == 1
-
-
-def test_noise_is_drawn_several_times_and_scored_together(sound):
-    rows = rows_of(30)
-    given_clips = []
-
-    def predict(waveforms):
-        given_clips.append(waveforms[0])
-        right = len(given_clips) <= 2  # as recorded, and in the first draw alone
-        truth = rows["label"].map(config.CLASS_ID).to_numpy()
-        return {"m": np.eye(3)[truth if right else (truth + 1) % 3]}
-
-    given = {"noise": noise.CONDITIONS["noise"][:1]}
-    found = robustness.predict(rows, [sound] * 30, predict, given=given, n_draws=4)
-    table = robustness.curves(rows, found, n_bootstrap=50).set_index("kind")
-    assert len({waveform.tobytes() for waveform in given_clips}) == 5
-    assert table["n_draws"].tolist() == [1, 4] and table["n_clips"].tolist() == [30, 30]
-    assert table.loc["noise", "macro_f1"] == pytest.approx(0.25)
-    assert table.loc["noise", "change"] == pytest.approx(-0.75)
-    assert table.loc["noise", "n_groups"] == 30
-
-
-def test_too_few_groups_give_curves_without_intervals(sound):
-    rows = rows_of(6).assign(group_id="one")
-    found = robustness.predict(rows, [sound] * 6, listener(rows, 0.0), given={})
-    table = robustness.curves(rows, found, n_bootstrap=20)
-    assert len(table) == 1 and table["macro_f1_low"].isna().all() and evaluation.MIN_GROUPS > 1
-    assert "worst" not in robustness.summary(table)["models"]["m"]
-
-
-def test_the_drawing_shows_every_level_after_the_clip_as_recorded(sound):
-    rows = rows_of(12)
-    given = {"clipping": noise.CONDITIONS["clipping"]}
-    table = robustness.curves(rows, robustness.predict(rows, [sound] * 12, listener(rows, 0.01), given=given))
-    _, ax = plots.subplots()
-    robustness.draw_levels(ax, table, legend=True)
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "1 %", "5 %", "20 %"]
-    plt.close("all")
+    right = np.eye(3)[np.arange(30) % 3] * 0.9 + 0.1 / 3
+    silent = np.tile([0.0, 0.0, 1.0], (30, 1))
+    predicted = {robustness.AS_RECORDED: {"m": right, "n": silent}, "noise 0 dB": {"m": silent, "n": right}}
+    table = robustness.tabulate(rows, predicted)
+    found = table.set_index(["model", "condition", "measure"])
+    assert found.loc[("m", "noise 0 dB", "macro F1"), "value"] == pytest.approx(1 / 6)  # F1 of 0, 0 and 1/2
+    assert (
+        found.loc[("m", "noise 0 dB", "change"), "high"] < -0.7 < 0.7 < found.loc[("n", "noise 0 dB", "change"), "low"]
+    )
+    assert (found.xs(robustness.AS_RECORDED, level="condition").xs("change", level="measure")["value"] == 0).all()
+    figure = robustness.draw({"robustness": table})["robustness"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(predicted)
+    plots.close(figure)

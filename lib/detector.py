@@ -112,8 +112,7 @@ class Detection:
     @property
     def label(self) -> str:
         """The label of the strongest event; "normal" where there is none."""
-        strongest = max(self.events, key=lambda event: event.peak_probability, default=None)
-        return "normal" if strongest is None else strongest.label
+        return max(self.events, key=lambda event: event.peak_probability).label if self.events else "normal"
 
     def label_with(self, window: str) -> str:
         """Return the label of a recording that is one window, see `lib.events.label_of_window`."""

@@ -274,15 +274,12 @@ def frames_to_events(
 
 
 def label_of_window(window: str, frames: Iterable[Sequence[float]], *, otherwise: str) -> str:
-    """Return the label of a recording that is one window, which the classifier labels `window`.
+    """Return the classifier's label of a recording that is one window, or the events', `otherwise`.
 
-    The classifier's, where the detector's probability of it, in `frames` (n_frames, 2), reaches `TRACE_FROM` anywhere;
-    else that of the events, `otherwise`.
+    The first where any of the frames' probabilities (n_frames, 2) of it reaches `TRACE_FROM`.
     """
-    if window not in EVENT_LABELS:
-        return otherwise
-    column = EVENT_LABELS.index(window)
-    return window if max((row[column] for row in frames), default=0.0) >= TRACE_FROM else otherwise
+    probabilities = (p for row in frames for label, p in zip(EVENT_LABELS, row, strict=False) if label == window)
+    return window if max(probabilities, default=0.0) >= TRACE_FROM else otherwise
 
 
 def _by_label(value: float | Mapping[str, float]) -> dict[str, float]:

@@ -52,8 +52,7 @@ class WindowPrediction:
 class FilePrediction:
     """The events of a recording, its label, and the windows it was cut into.
 
-    The label is that of the strongest event, "normal" without any; of a recording of one window (15 s at most), see
-    `lib.events.label_of_window`.
+    The label is that of the strongest event, "normal" without any; of one window, see `lib.events.label_of_window`.
     """
 
     path: str

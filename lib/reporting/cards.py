@@ -46,7 +46,7 @@ def model_card(report: Results, models_dir: Path) -> str:
         rule=rule,
         records={name: _training(record) for name, record in records.items()},
         detector=_detector(models_dir),
-        headline=_headline(report) if report.product else [],
+        headline=results.headline(report) if report.product else [],
         scores=_scores(report, list(MODEL_TITLES)),
         by_source=_accuracy(report, "source"),
         by_kind=_accuracy(report, "kind"),
@@ -74,7 +74,7 @@ def detector_card(report: Results, models_dir: Path) -> str:
         "DETECTOR.md.j2",
         **_shared(report, records),
         detector=_detector(models_dir),
-        headline=_headline(report) if report.product else [],
+        headline=results.headline(report) if report.product else [],
         limits=results.limits(report),
     )
 
@@ -95,7 +95,7 @@ def readme(text: str, report: Results) -> str:
     weights = "; ".join(f"{MODEL_TITLES[name]}: {said}" for name, said in report.info.get("base_weights", {}).items())
     block = render(
         "headline.md.j2",
-        rows=_headline(report),
+        rows=results.headline(report),
         limits=results.limits(report),
         tier=report.info.get("data", {}).get("tier"),
         weights=weights or "not stated",
@@ -148,10 +148,6 @@ def _shared(report: Results, records: list[Mapping]) -> dict:
         splits = [[name, *(sizes[name, split] for split in manifest.SPLITS)] for name in config.CLASS_NAMES]
     is_rebuilt = any("rebuilt" in record.get("base_weights", "") for record in records)
     return {"splits": splits, "info": report.info, "energy_rows": _energy, "is_rebuilt": is_rebuilt}
-
-
-def _headline(report: Results) -> list[list[str]]:
-    return [[row.what, row.figure, row.n] for row in results.headline(report)]
 
 
 def _training(record: Mapping) -> dict:

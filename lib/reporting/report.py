@@ -174,7 +174,7 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
         pages.notebook_html(plan.executed(step), code=False) for step in plan.steps if plan.executed(step).is_file()
     ]
     appended = [appendix_body(folder), interactive.chapter()] if plan.profile == steps.FULL else []
-    rows = [[row.what, row.figure, row.n] for row in results.headline(report)]
+    rows = results.headline(report)
     front = {
         "title": TITLE,
         "subtitle": f"Report of the {info['profile']} build, {_commit(info)}",

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
 
 from lib import config
 from lib.evaluation import format_interval
+from lib.events import EVENT_LABELS
 from lib.reporting.environment import read_json
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
@@ -30,12 +31,10 @@ MODEL_TITLES = {
     "calibrated": "Ensemble: calibrated average",
     "meta": "Ensemble: meta-classifier",
 }
-EVENT_LABELS = config.CLASS_NAMES[:2]
 MAX_KINDS, FEWEST_CLIPS = 5, 10  # of kinds of normal sound, in the sentence about false alarms
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One line of the first table: what was measured, the figure with its interval, and on how much."""
 
     what: str

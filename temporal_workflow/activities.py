@@ -1,4 +1,4 @@
-"""The work on one chunk: preprocess, classify, store; and cut, for files. Thin calls into lib and the stores.
+"""The work on chunks: preprocess and classify, store; and cut, for files. Thin calls into lib and the stores.
 
 Errors are of two kinds. Bad audio: a non-retryable error with the name of what is wrong. Infrastructure (a full disk, a
 locked database): retried until it works, and no chunk is lost meanwhile.
@@ -21,6 +21,7 @@ import sqlalchemy.exc
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from lib.config import SAMPLE_RATE_HZ
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.store import ChunkStore, MissingChunk, StoreError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOG = logging.getLogger(__name__)
-MAX_DECODED = 32  # chunks of at most 20 s: 41 MB
 DOUBTFUL_ATTEMPTS = 3  # shared storage may show a file late, a decoder process may have been killed
 Activity = TypeVar("Activity", bound=Callable[..., Any])
 
@@ -103,7 +103,7 @@ def observed(function: Activity) -> Activity:
         if info.attempt > 1:
             metrics.RETRIES.labels(name).inc()
         try:
-            with _heartbeats(), metrics.SECONDS.labels(name).time():
+            with contextlib.nullcontext() if info.is_local else _heartbeats(), metrics.SECONDS.labels(name).time():
                 return function(self, given)
         except Exception as error:
             LOG.warning("activity failed", extra={"fields": {"activity": name, "error": type(error).__name__}})
@@ -154,26 +154,6 @@ class StoreActivities:
                 LOG.warning("audio not released", extra={"fields": {"error": type(error).__name__}})
 
 
-class DecodedChunks:
-    """The chunks that this process decoded last, by hash: `classify` mostly follows `preprocess` in one worker."""
-
-    def __init__(self) -> None:
-        self._waveforms: dict[str, np.ndarray] = {}
-        self._lock = threading.Lock()
-
-    def put(self, sha256: str, waveform: np.ndarray) -> None:
-        """Keep the samples (n_samples,) of a file of the store; the oldest make room."""
-        with self._lock:
-            self._waveforms[sha256] = waveform
-            if len(self._waveforms) > MAX_DECODED:
-                del self._waveforms[next(iter(self._waveforms))]
-
-    def take(self, sha256: str) -> np.ndarray | None:
-        """Return and forget the samples, where this process has them."""
-        with self._lock:
-            return self._waveforms.pop(sha256, None)
-
-
 class InferenceActivities:
     """Activities of the inference queue.
 
@@ -187,7 +167,6 @@ class InferenceActivities:
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
         self._classifier = classifier
         self._chunks = chunks
-        self._decoded = DecodedChunks()
         self._detector = getattr(classifier, "detector", None)
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
@@ -205,91 +184,66 @@ class InferenceActivities:
         if self._detector is not None:
             self._detector.frames(waveform, first_sample=0, is_last=True)
 
-    @activity.defn(name="preprocess")
-    @observed
-    def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
-        """Verify the hash, decode, bring to 16 kHz mono, check, measure; store the result if it is not the chunk."""
-        return self._preprocess(given)
-
-    @activity.defn(name="preprocess_round")
-    @observed
-    def preprocess_round(self, given: shared.PreprocessRound) -> list[shared.PreparedChunk]:
-        """Preprocess several chunks of a stream; a bad one is named and costs no other."""
-        prepared = []
-        for chunk in given.chunks:
-            with _rejecting() as reasons:
-                found = self._preprocess(shared.PreprocessInput(given.stream_id, chunk))
-                other = None if found.chunk == chunk else found.chunk
-                prepared.append(shared.PreparedChunk(chunk.sequence, other, found.health))
-            prepared += [shared.PreparedChunk(chunk.sequence, reason=reason) for reason in reasons]
-        return prepared
-
-    def _preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
-        from lib import audio, config
-        from lib.waveforms import clipped_share, level_range_db
-        from temporal_workflow.chunks import put_waveform
-
-        chunk = given.chunk
-        path = self._chunks.path(chunk.uri, chunk.sha256)
-        waveform = audio.load(path, max_seconds=config.MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1)
-        _check_length(len(waveform), chunk, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        info = audio.inspect(path)
-        own = waveform[round(chunk.n_context_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz) :]
-        health = shared.ChunkHealth(*level_range_db(own), clipped_share(own))
-        if info.sample_rate_hz == config.SAMPLE_RATE_HZ and info.channels == 1:
-            self._decoded.put(chunk.sha256, waveform)
-            return shared.PreprocessResult(chunk, health)
-        prepared = put_waveform(
-            self._chunks,
-            waveform,
-            stream_id=given.stream_id,
-            sequence=chunk.sequence,
-            start_seconds=chunk.start_seconds,
-            n_context_samples=len(waveform) - len(own),
-        )
-        self._decoded.put(prepared.sha256, audio.as_stored(waveform))
-        return shared.PreprocessResult(replace(prepared, sent_seconds=chunk.sent_seconds), health)
-
-    @activity.defn(name="classify")
-    @observed
-    def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
-        """Classify one prepared chunk with the ensemble, and its frames with the detector if there is one."""
-        return self._classify(given)
-
     @activity.defn(name="classify_round")
     @observed
     def classify_round(self, given: shared.ClassifyRound) -> list[shared.ClassifiedChunk]:
-        """Classify several prepared chunks; a bad one is named and costs no other."""
+        """Verify, decode, check, measure and classify chunks of a stream; a bad one is named and costs no other."""
         classified, version = [], given.settings_version
         for chunk in given.chunks:
             with _rejecting() as reasons:
-                result = self._classify(shared.ClassifyInput(chunk, version))
+                result = self._classify(chunk, version)
                 version = result.settings_version or version
                 classified.append(shared.ClassifiedChunk(chunk.sequence, result))
             classified += [shared.ClassifiedChunk(chunk.sequence, reason=reason) for reason in reasons]
         return classified
 
-    def _classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
-        from lib import audio
+    def _classify(self, chunk: shared.ChunkReference, known_version: str) -> shared.ClassifyResult:
+        from lib.waveforms import clipped_share, level_range_db
 
-        chunk = given.chunk
-        waveform = self._decoded.take(chunk.sha256)
-        if waveform is None:  # another worker preprocessed it, or this is another attempt
-            waveform = audio.load(self._chunks.path(chunk.uri, chunk.sha256))
-        prediction = self._classifier.predict(waveform[chunk.n_context_samples :])
+        waveform = self._load(chunk)
+        own = waveform[_n_context(chunk) :]
+        prediction = self._classifier.predict(own)
         result = shared.ClassifyResult(
             prediction.label,
             _in_class_order(prediction.probabilities),
             self._version,
             members={name: _in_class_order(rows) for name, rows in getattr(prediction, "members", {}).items()},
+            health=shared.ChunkHealth(*level_range_db(own), clipped_share(own)),
         )
         if self._detector is None:
             return result
         frames = frames_of_chunk(self._detector, waveform, chunk)
         settings, version = self._detector.settings.events, self._detector.settings.version
-        if version == given.settings_version:
+        if version == known_version:
             return replace(result, frames=frames)
         return replace(result, frames=frames, settings=settings, settings_version=version)
+
+    def _load(self, chunk: shared.ChunkReference) -> np.ndarray:
+        """Return a chunk's waveform (n_samples,) with its context."""
+        from lib import audio, config
+
+        longest = config.MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1
+        waveform = audio.load(self._chunks.path(chunk.sha256), max_seconds=longest)
+        _check_length(len(waveform), chunk)
+        return waveform
+
+    @activity.defn(name="preprocess")
+    @observed
+    def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
+        """Return the chunk: streams of earlier versions ask for it before `classify`, which does all the work now."""
+        return shared.PreprocessResult(given.chunk)
+
+    @activity.defn(name="preprocess_round")
+    @observed
+    def preprocess_round(self, given: shared.PreprocessRound) -> list[shared.PreparedChunk]:
+        """Do the same for streams of the version before this one."""
+        return [shared.PreparedChunk(chunk.sequence) for chunk in given.chunks]
+
+    @activity.defn(name="classify")
+    @observed
+    def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
+        """Classify one chunk, of a stream of a version without rounds."""
+        return self._classify(given.chunk, given.settings_version)
 
     @activity.defn(name="cut")
     @observed
@@ -304,7 +258,7 @@ def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkRefe
     """Return the frames of a `lib.detector.Detector` for a chunk; `waveform` (n_samples,) starts with its context."""
     from lib import config
 
-    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ) - chunk.n_context_samples
+    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ) - _n_context(chunk)
     first, rows = detector.frames(waveform, first_sample=start, is_last=True)
     n_known = (start + len(waveform) - config.PATCH_SAMPLES) // config.PATCH_HOP_SAMPLES  # of the stream
     n_final = min(len(rows), max(0, n_known - first))
@@ -321,11 +275,16 @@ class WrongLength(ValueError):  # noqa: N818
     """A chunk is not as long as its reference says."""
 
 
-def _check_length(n_samples: int, chunk: shared.ChunkReference, *, sample_rate_hz: int) -> None:
+def _n_context(chunk: shared.ChunkReference) -> int:
+    """Return how many samples at 16 kHz are context."""
+    return round(chunk.n_context_samples * SAMPLE_RATE_HZ / chunk.sample_rate_hz)
+
+
+def _check_length(n_samples: int, chunk: shared.ChunkReference) -> None:
     expected = (chunk.n_context_samples + chunk.n_samples) / chunk.sample_rate_hz
-    if abs(n_samples / sample_rate_hz - expected) > 0.05:
+    if abs(n_samples / SAMPLE_RATE_HZ - expected) > 0.05:
         raise WrongLength(
-            f"the chunk holds {n_samples / sample_rate_hz:.2f} s, its reference says {expected:.2f} s: send it again."
+            f"the chunk holds {n_samples / SAMPLE_RATE_HZ:.2f} s, its reference says {expected:.2f} s: send it again."
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lib import audio, config
 from temporal_workflow import shared
-from temporal_workflow.store import ChunkStore, uri_of
+from temporal_workflow.store import ChunkStore
 
 RATE = config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
@@ -48,10 +48,8 @@ def put_waveform(
     sha256 = store.put(audio.encode_flac(waveform), stream_id=stream_id, sequence=sequence)
     return shared.ChunkReference(
         sequence=sequence,
-        uri=uri_of(sha256),
         sha256=sha256,
         n_samples=len(waveform) - n_context_samples,
-        sample_rate_hz=config.SAMPLE_RATE_HZ,
         start_seconds=round(start_seconds, 6),
         sent_seconds=round(time.time(), 3),
         n_context_samples=n_context_samples,
@@ -163,7 +161,7 @@ def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
     lib.audio.AudioError, temporal_workflow.store.StoreError
         If the recording is not readable, not in the store or altered.
     """
-    key = (store.path(given.recording.uri, given.recording.sha256), given.chunk_seconds)
+    key = (store.path(given.recording.sha256), given.chunk_seconds)
     found: Open | None = _OPEN.pop(key, None)
     stream, rest, position = found if found and found[2] <= given.first_sequence else _open(*key)
     n_skipped = given.first_sequence - position

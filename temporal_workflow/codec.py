@@ -1,4 +1,4 @@
-"""What happens to every message on its way to Temporal: optional AES-256-GCM encryption, and a guard on its size."""
+"""What happens to every message on its way to Temporal: short JSON, a guard on its size, AES-256-GCM by choice."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
-from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
+from temporalio.converter import (
+    AdvancedJSONEncoder,
+    CompositePayloadConverter,
+    DataConverter,
+    DefaultFailureConverterWithEncodedAttributes,
+    DefaultPayloadConverter,
+    JSONPlainPayloadConverter,
+    PayloadCodec,
+)
 
 from temporal_workflow import shared
 
@@ -77,12 +86,36 @@ class EncryptingCodec(SizeGuard):
             raise KeyFileError("a message does not decrypt: this process and its sender have different keys.") from None
 
 
+class WithoutDefaults(AdvancedJSONEncoder):
+    """Writes messages without the fields that have their default: whoever reads them fills these in."""
+
+    def default(self, o: Any) -> Any:
+        """Return what JSON can hold."""
+        if not dataclasses.is_dataclass(o) or isinstance(o, type):
+            return super().default(o)
+        return {f.name: value for f in dataclasses.fields(o) if (value := getattr(o, f.name)) != _default_of(f)}
+
+
+def _default_of(given: dataclasses.Field) -> Any:
+    return given.default if given.default_factory is dataclasses.MISSING else given.default_factory()
+
+
+class ShortPayloadConverter(CompositePayloadConverter):
+    """Temporal's own converter, with JSON as `WithoutDefaults` writes it."""
+
+    def __init__(self) -> None:
+        usual = DefaultPayloadConverter.default_encoding_payload_converters
+        json = JSONPlainPayloadConverter(encoder=WithoutDefaults)
+        super().__init__(*(json if isinstance(each, JSONPlainPayloadConverter) else each for each in usual))
+
+
 def data_converter(key: bytes | None) -> DataConverter:
-    """Return the converter for clients and workers: size guard always, encryption if there is a key."""
+    """Return the converter for clients and workers: short JSON, size guard always, encryption if there is a key."""
+    short = dataclasses.replace(DataConverter.default, payload_converter_class=ShortPayloadConverter)
     if key is None:
-        return dataclasses.replace(DataConverter.default, payload_codec=SizeGuard())
+        return dataclasses.replace(short, payload_codec=SizeGuard())
     return dataclasses.replace(
-        DataConverter.default,
+        short,
         payload_codec=EncryptingCodec(key),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )

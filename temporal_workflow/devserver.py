@@ -83,6 +83,7 @@ def start(
         check_port(wanted)
     command = [temporal_path(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
     command += ["--db-filename", str(database_path), "--log-level", "warn"]
+    command += ["--sqlite-pragma", "journal_mode=WAL"]  # a fifth of the fsyncs, and as durable
     command += ["--ui-port", str(ui_port), "--ui-ip", "127.0.0.1"] if ui_port else ["--headless"]
     with log_path.open("ab") as log:
         server = subprocess.Popen(

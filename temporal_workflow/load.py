@@ -26,7 +26,7 @@ from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, leave
-from temporal_workflow.store import ChunkStore, uri_of
+from temporal_workflow.store import ChunkStore
 
 N_SOUNDS = 128  # different chunks, in turns: a worker that is sent one again no longer keeps its embeddings
 SILENCE_RUN = 10  # chunks of silence come together, as at night
@@ -54,10 +54,8 @@ class Sounds:
         rate_hz = config.SAMPLE_RATE_HZ
         return shared.ChunkReference(
             sequence=sequence,
-            uri=uri_of(sha256),
             sha256=sha256,
             n_samples=round(self._chunk_seconds * rate_hz),
-            sample_rate_hz=rate_hz,
             start_seconds=shared.CONTEXT_SECONDS + sequence * self._chunk_seconds,
             sent_seconds=round(time.time(), 3),
             n_context_samples=round(shared.CONTEXT_SECONDS * rate_hz),

@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from lib.events import EventChange
 from temporal_workflow import shared
 from temporal_workflow.settings import Settings
-from temporal_workflow.store import ChunkStore, uri_of
+from temporal_workflow.store import ChunkStore
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
 LOG = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ async def submit_file(
     return await client.start_workflow(
         ClassifyFileWorkflow.run,
         shared.ClassifyFileInput(
-            shared.RecordingReference(uri_of(sha256), sha256),
+            shared.RecordingReference(sha256),
             chunk_seconds=chunk_seconds,
             settings=shared.StreamSettings(keep_audio=keep_audio),
         ),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 
-from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, STILL_DB
+from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ, STILL_DB
 from lib.events import EventChange, EventSettings, EventState
 
 ORCHESTRATION_QUEUE = "cry-scream-orchestration"  # workflows and the results table: no machine learning import
@@ -68,11 +68,10 @@ class ChunkReference:
     """Where a chunk's audio is stored; the audio itself never travels in a message."""
 
     sequence: int
-    uri: str
-    sha256: str
+    sha256: str  # the file's content, and so its place in the chunk store
     n_samples: int
-    sample_rate_hz: int
-    start_seconds: float  # place in the stream
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    start_seconds: float = 0.0  # place in the stream
     sent_seconds: float = 0.0  # Unix time at which the sender handed it over
     n_context_samples: int = 0  # at the head of the file, before start_seconds; not counted in n_samples
 
@@ -97,15 +96,13 @@ def check_chunk_seconds(seconds: float) -> None:
 class RecordingReference:
     """A whole file in the chunk store, to be cut by the file workflow."""
 
-    uri: str
     sha256: str
 
 
 @dataclass(frozen=True)
 class PreprocessInput:
-    """One chunk to verify, decode and bring to 16 kHz mono."""
+    """One chunk, of a stream of a version without rounds."""
 
-    stream_id: str
     chunk: ChunkReference
 
 
@@ -126,7 +123,7 @@ class ChunkHealth:
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """The chunk as the classifier takes it: the same one if it was 16 kHz mono already."""
+    """What earlier versions told about one chunk before it was classified."""
 
     chunk: ChunkReference
     health: ChunkHealth | None = None
@@ -155,7 +152,7 @@ class FrameProbabilities:
 
 @dataclass(frozen=True)
 class ClassifyInput:
-    """One prepared chunk, and the event settings that the workflow has already."""
+    """One chunk, of a stream of a version without rounds, and the event settings that the workflow has already."""
 
     chunk: ChunkReference
     settings_version: str = ""
@@ -172,19 +169,19 @@ class ClassifyResult:
     frames: FrameProbabilities | None = None
     settings: EventSettings | None = None  # the detector's, where the workflow has others
     settings_version: str = ""
+    health: ChunkHealth | None = None
 
 
 @dataclass(frozen=True)
 class PreprocessRound:
-    """The next chunks of a stream."""
+    """The next chunks of a stream of a version that prepared them apart."""
 
-    stream_id: str
     chunks: list[ChunkReference]
 
 
 @dataclass(frozen=True)
 class PreparedChunk:
-    """One chunk of a round after preprocessing, or why it is rejected."""
+    """What such a version told about one chunk, or why it was rejected."""
 
     sequence: int
     chunk: ChunkReference | None = None  # where it is another one than was sent
@@ -194,7 +191,7 @@ class PreparedChunk:
 
 @dataclass(frozen=True)
 class ClassifyRound:
-    """Prepared chunks, and the event settings that the workflow has already."""
+    """The next chunks of a stream, and the event settings that the workflow has already."""
 
     chunks: list[ChunkReference]
     settings_version: str = ""

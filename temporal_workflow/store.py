@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-URI_PREFIX = "chunk://"
 KEPT = ".kept"
 MARK = ".mark"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -29,7 +28,7 @@ class StoreError(ValueError):
 
 
 class ForeignReference(StoreError):  # noqa: N818 - named for what is wrong, like lib.audio's errors
-    """A URI or hash does not belong to this store."""
+    """A hash or stream id cannot belong to this store."""
 
 
 class MissingChunk(StoreError):  # noqa: N818
@@ -38,11 +37,6 @@ class MissingChunk(StoreError):  # noqa: N818
 
 class AlteredChunk(StoreError):  # noqa: N818
     """The file's content does not have the hash that names it."""
-
-
-def uri_of(sha256: str) -> str:
-    """Return the one URI of some content."""
-    return f"{URI_PREFIX}{sha256[:2]}/{sha256}.flac"
 
 
 class ChunkStore:
@@ -78,21 +72,19 @@ class ChunkStore:
             self._claim(sha256, stream_id, sequence).touch()
         return sha256
 
-    def path(self, uri: str, sha256: str) -> Path:
-        """Return the file behind a reference after checking that it is one of ours and unaltered.
+    def path(self, sha256: str) -> Path:
+        """Return the file behind a reference after checking that it is unaltered.
 
         Raises
         ------
         ForeignReference
-            If the URI is not exactly the one of `sha256` in this store.
+            If `sha256` is not one.
         MissingChunk
             If there is no such file.
         AlteredChunk
             If its content has another hash.
         """
         path = self._path(sha256)
-        if uri != uri_of(sha256):
-            raise ForeignReference(f"{uri[:100]!r} is not the URI of {sha256[:12]}…: send the store's own URI.")
         try:
             found = _sha256_of(path)
         except FileNotFoundError:

@@ -56,6 +56,7 @@ def orchestration_worker(client: Client, results: ResultsTable, chunks: ChunkSto
         activities=[activities.store, activities.store_round],
         activity_executor=ThreadPoolExecutor(STORE_SLOTS, thread_name_prefix="store"),
         max_concurrent_activities=STORE_SLOTS,
+        max_concurrent_local_activities=STORE_SLOTS,
         sticky_queue_schedule_to_start_timeout=shared.STICKY_TIMEOUT,
         max_heartbeat_throttle_interval=shared.HEARTBEAT_EVERY,
         graceful_shutdown_timeout=GRACE,

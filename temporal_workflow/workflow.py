@@ -26,6 +26,7 @@ BOUNDED = RetryPolicy(
     maximum_interval=shared.RETRY_LONGEST,
     maximum_attempts=shared.MAX_CRASHES,
 )
+ONCE = RetryPolicy(maximum_attempts=1)
 NOT_TAKEN = TimeoutType.SCHEDULE_TO_START
 Result = TypeVar("Result")
 
@@ -252,7 +253,8 @@ class ChunkPipeline:
     """What both workflows share: progress, a bounded number of chunks in flight, and the store at the end of each."""
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState | None) -> None:
-        self.replays_old = not workflow.patched("rounds")
+        self._is_new = workflow.patched("one activity")  # and its results are stored by the worker of the workflow
+        self.replays_old = not (self._is_new or workflow.patched("rounds"))
         self.progress = StreamProgress(settings, state or shared.StreamState(), replays_old=self.replays_old)
         self._settings = settings
         self._n_started = self._n_rounds = 0
@@ -264,7 +266,7 @@ class ChunkPipeline:
             await self.run_round()
 
     async def run_round(self) -> None:
-        """Preprocess, classify and store the next chunks: one command at a time.
+        """Classify and store the next chunks: one command at a time.
 
         What was done is read from the results, not from what is remembered: a replay may take more chunks into the
         round than the worker did that saw their signals later.
@@ -287,7 +289,7 @@ class ChunkPipeline:
         self.progress.give_back([chunk for chunk in chunks if chunk.sequence not in done])
         if found:
             found[-1] = replace(found[-1], changes=self.progress.take_changes())
-            await _store(found)
+            await self._store(found)
         self._n_started += len(done)
         self.progress.in_flight -= done
 
@@ -302,13 +304,15 @@ class ChunkPipeline:
             "wait": timedelta(seconds=self._settings.unclassified_seconds),
             "on_wait": self._tell_of_wait,
         }
-        given = shared.PreprocessRound(workflow.info().workflow_id, list(chunks.values()))
-        prepared = await _infer(
-            "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT, **wait
-        )
-        found = [self._rejected(chunks[p.sequence], p.reason) for p in prepared if p.reason]
-        good = {p.sequence: p for p in prepared if not p.reason}
-        ready = [good[n].chunk or chunks[n] for n in good]
+        prepared = {n: shared.PreparedChunk(n) for n in chunks}
+        if not self._is_new:
+            given = shared.PreprocessRound(list(chunks.values()))
+            told = await _infer(
+                "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT, **wait
+            )
+            prepared = {each.sequence: each for each in told}
+        found = [self._rejected(chunks[n], each.reason) for n, each in prepared.items() if each.reason]
+        ready = [each.chunk or chunks[n] for n, each in prepared.items() if not each.reason]
         to_classify = shared.ClassifyRound(ready, self.progress.state.settings_version)
         classified = await _infer(
             "classify_round", to_classify, list[shared.ClassifiedChunk], timeout=shared.CLASSIFY_TIMEOUT, **wait
@@ -318,7 +322,7 @@ class ChunkPipeline:
             if each.result is None:
                 found.append(self._rejected(chunk, each.reason))
             else:
-                found.append(self._classified(chunk, good[each.sequence], each.result))
+                found.append(self._classified(chunk, prepared[each.sequence], each.result))
         return sorted(found, key=lambda stored: stored.outcome.sequence if stored.outcome else 0)
 
     def _classified(
@@ -326,9 +330,7 @@ class ChunkPipeline:
     ) -> shared.StoreInput:
         if result.settings is not None:
             self.progress.use_settings(result.settings, result.settings_version)
-        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-        late = self.progress.is_late(chunk)
-        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, health=prepared.health, **found)
+        outcome = _classified(chunk, result, prepared.health, late=self.progress.is_late(chunk))
         audio = sorted({chunk.sha256, (prepared.chunk or chunk).sha256})
         return self._stored(outcome, audio, keep_audio=False)
 
@@ -349,7 +351,7 @@ class ChunkPipeline:
 
     async def flush(self, *, summary: shared.StreamSummary | None = None, audio: tuple[str, ...] = ()) -> None:
         """Store event changes that no chunk took along, and the summary at the end."""
-        await _store(
+        await self._store(
             shared.StoreInput(
                 workflow.info().workflow_id,
                 changes=self.progress.take_changes(),
@@ -357,6 +359,31 @@ class ChunkPipeline:
                 audio=list(audio),
                 keep_audio=self._settings.keep_audio,
             )
+        )
+
+    async def _store(self, stored: shared.StoreInput | list[shared.StoreInput]) -> None:
+        """Write to the results table; this never gives up, so nothing that was classified is lost.
+
+        A local activity first: quick, and its input is not part of the history. Where that fails, one that Temporal
+        repeats until it works.
+        """
+        name = "store_round" if isinstance(stored, list) else "store"
+        if self._is_new:
+            try:
+                await workflow.execute_local_activity(
+                    name, stored, start_to_close_timeout=shared.STORE_TIMEOUT, retry_policy=ONCE
+                )
+                return
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+        await workflow.execute_activity(
+            name,
+            stored,
+            task_queue=shared.ORCHESTRATION_QUEUE,
+            start_to_close_timeout=shared.STORE_TIMEOUT,
+            heartbeat_timeout=shared.HEARTBEAT_TIMEOUT,
+            retry_policy=UNBOUNDED,
         )
 
     def is_run_long(self) -> bool:
@@ -379,7 +406,7 @@ class ChunkPipeline:
         assert stored.outcome is not None
         self.progress.record(stored.outcome, now=workflow.now().timestamp())
         keep_audio = stored.keep_audio or self._settings.keep_audio
-        await _store(replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio))
+        await self._store(replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio))
         self.progress.in_flight.discard(chunk.sequence)
 
     async def _classify(self, stream_id: str, chunk: shared.ChunkReference, *, late: bool) -> shared.StoreInput:
@@ -387,7 +414,7 @@ class ChunkPipeline:
         try:
             prepared = await _infer(
                 "preprocess",
-                shared.PreprocessInput(stream_id, chunk),
+                shared.PreprocessInput(chunk),
                 shared.PreprocessResult,
                 timeout=shared.PREPROCESS_TIMEOUT,
             )
@@ -405,8 +432,7 @@ class ChunkPipeline:
             return shared.StoreInput(stream_id, outcome, audio=[chunk.sha256], keep_audio=not _is_bad_audio(error))
         if result.settings is not None:
             self.progress.use_settings(result.settings, result.settings_version)
-        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-        outcome = _outcome(chunk, late=late, status=shared.CLASSIFIED, health=prepared.health, **found)
+        outcome = _classified(chunk, result, prepared.health, late=late)
         return shared.StoreInput(stream_id, outcome, audio=sorted({chunk.sha256, prepared.chunk.sha256}))
 
 
@@ -419,6 +445,14 @@ def _outcome(chunk: shared.ChunkReference, **found: object) -> shared.ChunkOutco
         sent_seconds=chunk.sent_seconds,
         **found,  # type: ignore[arg-type]
     )
+
+
+def _classified(
+    chunk: shared.ChunkReference, result: shared.ClassifyResult, health: shared.ChunkHealth | None, *, late: bool
+) -> shared.ChunkOutcome:
+    found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
+    found |= {"health": health or result.health}  # earlier versions told it before
+    return _outcome(chunk, late=late, status=shared.CLASSIFIED, **found)
 
 
 async def _infer(
@@ -451,18 +485,6 @@ async def _infer(
                 await on_wait()
             elif not (isinstance(error.cause, ApplicationError) and error.cause.type == shared.INFRASTRUCTURE):
                 raise
-
-
-async def _store(stored: shared.StoreInput | list[shared.StoreInput]) -> None:
-    """Write to the results table; this never gives up, so nothing that was classified is lost."""
-    await workflow.execute_activity(
-        "store_round" if isinstance(stored, list) else "store",
-        stored,
-        task_queue=shared.ORCHESTRATION_QUEUE,
-        start_to_close_timeout=shared.STORE_TIMEOUT,
-        heartbeat_timeout=shared.HEARTBEAT_TIMEOUT,
-        retry_policy=UNBOUNDED,
-    )
 
 
 def _is_bad_audio(error: ActivityError) -> bool:

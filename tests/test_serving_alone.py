@@ -45,8 +45,8 @@ settings = Settings.below(pathlib.Path(sys.argv[1]))
 store, worker = ChunkStore(settings.chunks_dir), ActivityEnvironment()
 inference = InferenceActivities(settings.load_classifier(), store)
 chunk = put_waveform(store, audio.load(sys.argv[2]), stream_id="s", sequence=0, start_seconds=0.0)
-prepared = worker.run(inference.preprocess, shared.PreprocessInput("s", chunk)).chunk
-print(json.dumps(worker.run(inference.classify, shared.ClassifyInput(prepared)).label))
+(classified,) = worker.run(inference.classify_round, shared.ClassifyRound([chunk]))
+print(json.dumps(classified.result.label))
 """
 
 

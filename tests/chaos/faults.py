@@ -21,7 +21,6 @@ import soundfile
 
 from temporal_workflow import devserver, serve, shared
 from temporal_workflow.sender import StreamSender, new_stream_id
-from temporal_workflow.store import uri_of
 from tests.chaos.audit import audit, examine
 from tests.chaos.harness import PITCH_HZ, Service, tone
 
@@ -44,7 +43,7 @@ def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object],
     stream_id = new_stream_id()
     chunks = service.put(stream_id, ["crying", "normal"] * n_times)
     for chunk in chunks[::2]:
-        spoil(service.chunks.path(chunk.uri, chunk.sha256))
+        spoil(service.chunks.path(chunk.sha256))
     asyncio.run(_deliver(service, stream_id, chunks))
     rows = service.results.chunks(stream_id)
     named = sum(row["reason"].startswith(error) for row in rows[::2])
@@ -300,4 +299,4 @@ def _stereo(service: Service, stream_id: str, sequence: int) -> shared.ChunkRefe
     buffer = io.BytesIO()
     soundfile.write(buffer, np.stack([mono, mono], axis=1), 32_000, format="FLAC")
     sha256 = service.chunks.put(buffer.getvalue(), stream_id=stream_id, sequence=sequence)
-    return shared.ChunkReference(sequence, uri_of(sha256), sha256, len(mono), 32_000, sequence * 5.0, time.time())
+    return shared.ChunkReference(sequence, sha256, len(mono), 32_000, sequence * 5.0, time.time())

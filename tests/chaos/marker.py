@@ -13,7 +13,6 @@ from typing import Any
 from lib.config import CLASS_NAMES
 from temporal_workflow import devserver, shared
 from temporal_workflow.sender import StreamSender, new_stream_id
-from temporal_workflow.store import uri_of
 from tests.chaos.audit import audit, examine
 from tests.chaos.harness import Service, random_labels
 
@@ -52,7 +51,7 @@ async def _send(
     sender = StreamSender(client, stream_id, settings=shared.StreamSettings(name=marker))
     chunks = service.put(stream_id, random_labels(n_chunks, seed=seed), seed=seed)
     sha256 = service.chunks.put(marker.encode() * 9, stream_id=stream_id, sequence=1)
-    chunks[1] = shared.ChunkReference(1, f"{uri_of(sha256)}?{marker}", sha256, 80_000, 16_000, 5.0)  # fails by name
+    chunks[1] = shared.ChunkReference(1, f"{sha256}?{marker}", 80_000, 16_000, 5.0)  # fails by name
     for chunk in chunks:
         await sender.send(chunk)
     await sender.finish(len(chunks))

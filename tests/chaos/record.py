@@ -33,7 +33,7 @@ async def record(service: Service) -> dict[str, str]:
     settings = shared.StreamSettings(chunks_per_run=6, gap_seconds=1.0, silent_seconds=3.0)
     sender = StreamSender(client, stream_id, settings=settings)
     chunks = service.put(stream_id, LABELS)
-    service.chunks.path(chunks[4].uri, chunks[4].sha256).write_bytes(b"altered")
+    service.chunks.path(chunks[4].sha256).write_bytes(b"altered")
     for sequence in (1, 0, 1, 2, 3, 4, 6, 7):  # shuffled, twice, spoiled, and 5 is missing
         await sender.send(chunks[sequence])
     while (await sender.status()).next_sequence < 8:
@@ -49,9 +49,9 @@ async def record(service: Service) -> dict[str, str]:
     soundfile.write(path, np.concatenate([tone(PITCH_HZ[label]) for label in LABELS]), config.SAMPLE_RATE_HZ)
     handle = await submit_file(client, service.settings, path)
     await handle.result()
-    found = {f"rounds-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
-    found["rounds-file-run-1"] = _text((await histories(client, handle.id))[0])
-    return {**found, "rounds-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
+    found = {f"local-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
+    found["local-file-run-1"] = _text((await histories(client, handle.id))[0])
+    return {**found, "local-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
 
 
 async def _busy(service: Service) -> str:

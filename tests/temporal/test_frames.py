@@ -20,7 +20,7 @@ from temporal_workflow import shared
 from temporal_workflow.activities import frames_of_chunk
 from temporal_workflow.chunks import cut, parts
 from temporal_workflow.progress import StreamProgress
-from temporal_workflow.store import ChunkStore, uri_of
+from temporal_workflow.store import ChunkStore
 
 HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
@@ -193,7 +193,7 @@ def test_a_recording_is_cut_the_same_from_any_place_on(tmp_path: Path) -> None:
     sha256 = store.put(path.read_bytes(), stream_id="file", sequence=shared.WHOLE_RECORDING)
 
     def take(first: int, n_chunks: int) -> shared.CutResult:
-        recording = shared.RecordingReference(uri_of(sha256), sha256)
+        recording = shared.RecordingReference(sha256)
         return cut(store, shared.CutInput("file", recording, 10.0, first, n_chunks))
 
     whole = take(0, 99)

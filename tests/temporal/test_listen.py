@@ -35,7 +35,7 @@ def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[
             store, url, stream_id="s", stop=stop, chunk_seconds=5.0, max_chunks=max_chunks, note=notes.append
         )
         async for chunk in chunks:
-            waveform = audio.load(store.path(chunk.uri, chunk.sha256))
+            waveform = audio.load(store.path(chunk.sha256))
             pitch_hz = np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform)
             n_context = chunk.n_context_samples / 16_000
             rows.append((chunk.start_seconds, chunk.stop_seconds - chunk.start_seconds, n_context, pitch_hz))

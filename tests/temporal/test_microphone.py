@@ -60,7 +60,7 @@ def recorded(device: Device, folder: Path, monkeypatch, *, stop=None, max_chunks
         given = {"stream_id": "s", "microphone": device, "stop": stop or threading.Event()}
         try:
             async for chunk in record(store, chunk_seconds=5.0, max_chunks=max_chunks, **given):
-                waveform = audio.load(store.path(chunk.uri, chunk.sha256))
+                waveform = audio.load(store.path(chunk.sha256))
                 assert abs(waveform).max() <= 1
                 assert abs(np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform) - 500) < 1
                 rows.append((chunk.start_seconds, round(chunk.stop_seconds - chunk.start_seconds, 2)))

@@ -26,13 +26,14 @@ from temporalio.testing import ActivityEnvironment
 
 from lib import audio, config
 from lib.events import EventChange
+from lib.waveforms import level_range_db
 from temporal_workflow import codec, shared
-from temporal_workflow.activities import MAX_DECODED, DecodedChunks, InferenceActivities
+from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import put_waveform
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.results import SCHEMA, ResultsTable, SchemaError
 from temporal_workflow.settings import JsonFormatter, Settings, connect
-from temporal_workflow.store import AlteredChunk, ChunkStore, ForeignReference, MissingChunk, uri_of
+from temporal_workflow.store import AlteredChunk, ChunkStore, ForeignReference, MissingChunk
 from tests.chaos.audit import replay
 from tests.chaos.record import HISTORIES_DIR
 
@@ -40,7 +41,7 @@ SHA = "ab" * 32
 
 
 def _chunk(sequence: int) -> shared.ChunkReference:
-    return shared.ChunkReference(sequence, uri_of(SHA), SHA, 160_000, 16_000, sequence * 10.0, 1.8e9 + 0.123, 80_000)
+    return shared.ChunkReference(sequence, SHA, 160_000, 16_000, sequence * 10.0, 1.8e9 + 0.123, 80_000)
 
 
 def _outcome(chunk: shared.ChunkReference, label: str = "crying", *, late: bool = False) -> shared.ChunkOutcome:
@@ -224,10 +225,10 @@ def test_store_keeps_shared_audio_until_its_last_claim(tmp_path: Path) -> None:
     first = store.put(b"silence", stream_id="a", sequence=0)
     assert store.put(b"silence", stream_id="a", sequence=1) == first
     store.release(first, stream_id="a", sequence=0)
-    assert store.path(uri_of(first), first).read_bytes() == b"silence"
+    assert store.path(first).read_bytes() == b"silence"
     store.release(first, stream_id="a", sequence=1)
     with pytest.raises(MissingChunk):
-        store.path(uri_of(first), first)
+        store.path(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
 
 
@@ -235,12 +236,9 @@ def test_store_refuses_foreign_references(tmp_path: Path) -> None:
     store = ChunkStore(tmp_path / "chunks")
     sha256 = store.put(b"audio", stream_id="a", sequence=0)
     (tmp_path / "secret.flac").write_bytes(b"secret")
-    for uri in ("chunk://../secret.flac", "file:///etc/passwd", "http://127.0.0.1/x.flac", uri_of(sha256) + "/.."):
+    for bad in ("../../secret", "file:///etc/passwd", sha256 + "/..", sha256.upper(), sha256[:-1], sha256 + "\n", ""):
         with pytest.raises(ForeignReference):
-            store.path(uri, sha256)
-    for bad in ("../../secret", sha256.upper(), sha256[:-1], sha256 + "\n", ""):
-        with pytest.raises(ForeignReference):
-            store.path(uri_of(bad), bad)
+            store.path(bad)
     for stream_id in ("../a", "a/b", "", "a.b", "x" * 81):
         with pytest.raises(ForeignReference):
             store.put(b"audio", stream_id=stream_id, sequence=0)
@@ -249,12 +247,12 @@ def test_store_refuses_foreign_references(tmp_path: Path) -> None:
 def test_store_notices_altered_audio_and_mends_it_on_resend(tmp_path: Path) -> None:
     store = ChunkStore(tmp_path)
     sha256 = store.put(b"audio", stream_id="a", sequence=0)
-    path = store.path(uri_of(sha256), sha256)
+    path = store.path(sha256)
     path.write_bytes(b"other")
     with pytest.raises(AlteredChunk):
-        store.path(uri_of(sha256), sha256)
+        store.path(sha256)
     store.put(b"audio", stream_id="a", sequence=0)
-    assert store.path(uri_of(sha256), sha256) == path
+    assert store.path(sha256) == path
 
 
 def test_sweep_releases_what_is_stored(tmp_path: Path) -> None:
@@ -264,7 +262,7 @@ def test_sweep_releases_what_is_stored(tmp_path: Path) -> None:
     assert store.sweep(lambda _, sequence: sequence == 0, older_than_seconds=3600) == 0
     assert store.sweep(lambda _, sequence: sequence == 0, older_than_seconds=0) == 1
     assert not (tmp_path / done[:2] / f"{done}.flac").exists()
-    assert store.path(uri_of(waiting), waiting)
+    assert store.path(waiting)
 
 
 def test_kept_audio_stays(tmp_path: Path) -> None:
@@ -274,7 +272,7 @@ def test_kept_audio_stays(tmp_path: Path) -> None:
     store.keep(sha256, stream_id="a", sequence=0)
     store.release(sha256, stream_id="b", sequence=5)
     assert store.sweep(lambda *_: True, older_than_seconds=0, orphans_seconds=0) == 0
-    assert store.path(uri_of(sha256), sha256).read_bytes() == b"kept"
+    assert store.path(sha256).read_bytes() == b"kept"
 
 
 def test_orphans_go_after_a_while(tmp_path: Path) -> None:
@@ -349,33 +347,23 @@ class KeepingClassifier:
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2)])
-def test_a_chunk_is_decoded_once_and_another_worker_is_given_the_same_samples(
+def test_a_chunk_is_decoded_once_and_classified_without_its_context(
     tmp_path: Path, rng, monkeypatch, rate_hz, channels
 ) -> None:
     store, samples = ChunkStore(tmp_path / "chunks"), 0.1 * rng.standard_normal((6 * rate_hz, channels))
     soundfile.write(tmp_path / "chunk.wav", samples, rate_hz)  # 16 bit
     sha256 = store.put((tmp_path / "chunk.wav").read_bytes(), stream_id="s", sequence=0)
-    chunk = shared.ChunkReference(0, uri_of(sha256), sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
+    chunk = shared.ChunkReference(0, sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
     loads, load = [], audio.load
     monkeypatch.setattr(audio, "load", lambda *given, **options: loads.append(given) or load(*given, **options))
-    environment, one, other = ActivityEnvironment(), KeepingClassifier(), KeepingClassifier()
-    worker = InferenceActivities(one, store)
-    prepared = environment.run(worker.preprocess, shared.PreprocessInput("s", chunk)).chunk
-    environment.run(worker.classify, shared.ClassifyInput(prepared))
-    assert len(loads) == 1
-    environment.run(worker.classify, shared.ClassifyInput(prepared))  # a second attempt
-    environment.run(InferenceActivities(other, store).classify, shared.ClassifyInput(prepared))
-    assert len(loads) == 3
-    for again in (one.given[1], other.given[0]):
-        np.testing.assert_array_equal(again, one.given[0])
-    assert one.given[0].shape == (5 * 16_000,)
-
-
-def test_of_decoded_chunks_the_newest_stay() -> None:
-    decoded = DecodedChunks()
-    for number in range(MAX_DECODED + 5):
-        decoded.put(str(number), np.full(1, number, np.float32))
-    assert [decoded.take(str(number)) is None for number in range(6)] == [True] * 5 + [False]
+    classifier = KeepingClassifier()
+    given = shared.ClassifyRound([chunk, dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)])
+    good, bad = ActivityEnvironment().run(InferenceActivities(classifier, store).classify_round, given)
+    assert len(loads) == 2
+    own = load(tmp_path / "chunk.wav")[16_000:]
+    np.testing.assert_array_equal(classifier.given, [own])
+    assert good.result.health == shared.ChunkHealth(*level_range_db(own), clipped_share=0.0)
+    assert (bad.sequence, bad.result, bad.reason.split(":")[0]) == (1, None, "WrongLength")
 
 
 def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> ApplicationError:
@@ -475,7 +463,7 @@ def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_recordings_are_there() -> None:
-    for kind in ("", "frames-", "rounds-"):  # of version 0.1, with frames, and in rounds
+    for kind in ("", "frames-", "rounds-", "local-"):  # 0.1, with frames, in rounds, stored by local activities
         assert len(list(HISTORIES_DIR.glob(f"{kind}stream-*.json"))) >= 2
         assert list(HISTORIES_DIR.glob(f"{kind}file-*.json"))
 

@@ -85,7 +85,11 @@ def failures(path: Path) -> tuple[int, list[str]]:
     return len(found), [str(failure) for failure in results.replay_failures.values()]
 
 
-@pytest.mark.parametrize("path", sorted(HISTORIES_DIR.glob("rounds-*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*HISTORIES_DIR.glob("rounds-*.json"), *HISTORIES_DIR.glob("local-*.json")]),
+    ids=lambda path: path.stem,
+)
 def test_a_task_that_timed_out_changes_no_command(path: Path) -> None:
     n_found, wrong = failures(path)
     assert n_found

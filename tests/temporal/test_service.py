@@ -31,7 +31,6 @@ from temporal_workflow.codec import OversizedMessage
 from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.sender import StreamClosedError, StreamSender, new_stream_id, submit_file
 from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
-from temporal_workflow.store import uri_of
 from temporal_workflow.workflow import MonitorStreamWorkflow
 from tests.chaos.audit import audit, histories, largest_event_bytes, replay
 from tests.chaos.harness import PITCH_HZ, Service, random_labels, send_in_pieces, tone, wait_until
@@ -46,11 +45,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def _spoil(service: Service, stream_id: str, chunks: list[shared.ChunkReference]) -> dict[int, str]:
     """Make four chunks unusable, each in its own way; return the named error by sequence."""
     sha256 = service.chunks.put(b"not audio at all" * 100, stream_id=stream_id, sequence=10)
-    chunks[10] = dataclasses.replace(chunks[10], sha256=sha256, uri=uri_of(sha256))
-    altered = service.chunks.path(chunks[12].uri, chunks[12].sha256)
+    chunks[10] = dataclasses.replace(chunks[10], sha256=sha256)
+    altered = service.chunks.path(chunks[12].sha256)
     altered.write_bytes(altered.read_bytes()[:-1] + b"?")
-    service.chunks.path(chunks[14].uri, chunks[14].sha256).unlink()
-    chunks[16] = dataclasses.replace(chunks[16], uri="file:///etc/passwd")
+    service.chunks.path(chunks[14].sha256).unlink()
+    chunks[16] = dataclasses.replace(chunks[16], sha256="../../etc/passwd")
     return {10: "NotAudio", 12: "AlteredChunk", 14: "MissingChunk", 16: "ForeignReference"}
 
 
@@ -80,9 +79,7 @@ def test_stream_loses_and_duplicates_nothing(service: Service) -> None:
     stream_id = new_stream_id()
     chunks = service.put(stream_id, random_labels(64, seed=7))
     chunks[30] = dataclasses.replace(chunks[29], sequence=30, start_seconds=chunks[30].start_seconds)  # same audio
-    service.chunks.put(
-        service.chunks.path(chunks[29].uri, chunks[29].sha256).read_bytes(), stream_id=stream_id, sequence=30
-    )
+    service.chunks.put(service.chunks.path(chunks[29].sha256).read_bytes(), stream_id=stream_id, sequence=30)
     rejected = _spoil(service, stream_id, chunks)
     kills = {20: "inference-1", 36: "orchestration", 50: "inference-1"}
     status = asyncio.run(_send_with_faults(service, stream_id, chunks, kills=kills))

@@ -391,7 +391,7 @@ class ChunkPipeline:
         info, long = workflow.info(), self._n_started >= self._settings.chunks_per_run
         limit = shared.HISTORY_EVENTS_PER_RUN * (1 if self.replays_old else 2)  # rounds are counted: that is exact
         n_events = info.get_current_history_length()
-        long = long or self._n_rounds >= shared.ROUNDS_PER_RUN
+        long = long or self._n_rounds >= (shared.ROUNDS_PER_RUN if self._is_new else shared.OLD_ROUNDS_PER_RUN)
         return long or n_events >= limit or info.is_continue_as_new_suggested()
 
     async def drain(self) -> None:

@@ -59,9 +59,7 @@ def whole_and_table(seed: int, n_samples: int) -> np.ndarray:
 
 def outcome(detector: TableDetector, start: int, stop: int, sequence: int) -> shared.ChunkOutcome:
     n_context = min(start, CONTEXT_SAMPLES)
-    chunk = shared.ChunkReference(
-        sequence, "", "", stop - start, RATE, round(start / RATE, 6), n_context_samples=n_context
-    )
+    chunk = shared.ChunkReference(sequence, "", stop - start, RATE, round(start / RATE, 6), n_context_samples=n_context)
     frames = frames_of_chunk(detector, np.zeros(stop - start + n_context, np.float32), chunk)
     return shared.ChunkOutcome(
         sequence, "", chunk.start_seconds, chunk.stop_seconds, 0.0, shared.CLASSIFIED, "normal", frames=frames
@@ -73,7 +71,7 @@ def events(outcomes: list[shared.ChunkOutcome], order: list[int]) -> list[Event]
     progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
     progress.use_settings(SETTINGS, "table")
     for sequence in order:
-        accepted = progress.accept(shared.ChunkReference(sequence, "", "", 80_000, RATE, 0.0))
+        accepted = progress.accept(shared.ChunkReference(sequence, "", 80_000, RATE, 0.0))
         if accepted:
             progress.record(outcomes[progress.start_next().sequence], now=0.0)
     while progress.has_gap():
@@ -118,7 +116,7 @@ def test_the_shipped_detector_gives_the_same_frames_and_events_in_chunks(chunk_s
     for sequence, part in enumerate(parts([waveform], chunk_seconds=chunk_seconds)):
         place = {"n_samples": len(part.waveform) - part.n_context, "n_context_samples": part.n_context}
         chunk = shared.ChunkReference(
-            sequence, "", "", sample_rate_hz=RATE, start_seconds=round(part.start / RATE, 6), **place
+            sequence, "", sample_rate_hz=RATE, start_seconds=round(part.start / RATE, 6), **place
         )
         frames = frames_of_chunk(detector, part.waveform, chunk)
         found |= dict(enumerate(frames.rows(), start=frames.first_frame))
@@ -160,7 +158,7 @@ def test_one_chunk_is_labelled_as_the_command_labels_a_file(n_samples, window, p
     assert len(part.waveform) == n_samples
     progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
     progress.use_settings(EventSettings.create(on=0.6, off=0.4), "table")
-    progress.accept(shared.ChunkReference(0, "", "", n_samples, RATE, 0.0))
+    progress.accept(shared.ChunkReference(0, "", n_samples, RATE, 0.0))
     progress.start_next()
     progress.record(dataclasses.replace(outcome(detector, 0, n_samples, 0), label=window), now=0.0)
     progress.finish(1)

@@ -35,13 +35,17 @@ def is_task(event: Event, what: str) -> bool:
 
 
 def regrouped(history: WorkflowHistory) -> Iterator[WorkflowHistory]:
-    """Yield what the history would be had one of its workflow tasks timed out, for each one where that can be."""
+    """Yield what the history would be had one of its workflow tasks timed out, for each one where that can be.
+
+    Not for those that ran a local activity: it is lost with its task, and runs again in the next one.
+    """
     events = json.loads(history.to_json())["events"]
     ends = [at for at, event in enumerate(events) if is_task(event, "COMPLETED")]
     for first, second in zip(ends[1:], ends[2:], strict=False):  # the first task starts the workflow
         made = [event for event in events if attributes(event).get(MADE_BY) == events[first]["eventId"]]
         made_ids, between = {event["eventId"] for event in made}, events[first + 1 + len(made) : second + 1]
-        if not any(attributes(event).get(name) in made_ids for event in between for name in REFERENCES[:2]):
+        is_local = any(event["eventType"] == "EVENT_TYPE_MARKER_RECORDED" for event in made)
+        if not is_local and not any(attributes(e).get(name) in made_ids for e in between for name in REFERENCES[:2]):
             rest = [e for e in events if attributes(e).get(MADE_BY) == events[second]["eventId"]]
             yield _rebuilt(f"run-{first}", [*events[:first], _timed_out(events[first]), *between, *made, *rest])
 

@@ -2,7 +2,7 @@
 
 Time runs on one grid, counted from the first sample of the stream. Patch i is 0.975 s long and starts at i times
 0.48 s; frame i covers [i, i + 1) times 0.48 s. Each patch is described by frozen YAMNet's embedding and its level in
-dBFS: it is given as recorded, neither equalised nor filtered. A small temporal network turns the patches from
+dBFS: it is given as recorded, neither equalised nor filtered. Four small temporal networks turn the patches from
 i - 7 to i + 1 into the probabilities of frame i, so a frame is known 0.975 s after its end. Crying and screaming are
 independent: both can be true.
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
-from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events, label_of_window
+from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -34,6 +34,7 @@ LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
+DETECTOR_SHARE = 0.5  # in a window's probabilities, the rest is the ensemble's; chosen on left-out corpora
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
@@ -115,8 +116,8 @@ class Detection:
         return max(self.events, key=lambda event: event.peak_probability).label if self.events else "normal"
 
     def label_with(self, window: str) -> str:
-        """Return the label of a recording that is one window, see `lib.events.label_of_window`."""
-        return label_of_window(window, self.frames, otherwise=self.label)
+        """Return the label of a recording that is one window, predicted as `window`; the events' if that is normal."""
+        return self.label if window == "normal" else window
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,22 @@ class FrameStream:
     def _around(self, frame: int) -> list[list[np.ndarray] | None]:
         places = (frame - self._n_dropped + offset for offset in range(-PAST_PATCHES, FUTURE_PATCHES + 1))
         return [self._patches[place] if 0 <= place < len(self._patches) else None for place in places]
+
+
+def combined_with(frames: np.ndarray, ensemble: np.ndarray) -> np.ndarray:
+    """Return a window's probabilities (3,) in CLASS_NAMES order, from the ensemble's (3,) and the detector's frames.
+
+    The detector's probabilities of crying and of screaming are the largest of the frames (n_frames, 2), that of normal
+    is what the larger of the two leaves; divided by their sum. `DETECTOR_SHARE` is their weight.
+    """
+    largest = frames.max(axis=0, initial=0.0)
+    detected = np.append(largest, 1 - largest.max())
+    return (1 - DETECTOR_SHARE) * ensemble + DETECTOR_SHARE * detected / detected.sum()
+
+
+def frames_between(frames: np.ndarray, start: int, stop: int, *, first_frame: int = 0) -> np.ndarray:
+    """Return those of the frames (n_frames, 2), counted from `first_frame`, that overlap samples `start` to `stop`."""
+    return frames[max(0, start // PATCH_HOP_SAMPLES - first_frame) : -(-stop // PATCH_HOP_SAMPLES) - first_frame]
 
 
 def levels_db(patches: np.ndarray) -> np.ndarray:

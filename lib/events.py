@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 EVENT_LABELS = ("crying", "screaming")  # lib.config.CLASS_NAMES without "normal"; the order of probabilities
 SUSTAINED_LABEL = "crying"
-TRACE_FROM = 0.15  # see `label_of_window`; chosen on left-out corpora
 TOLERANCE_SECONDS = 1e-6  # in floating point 3 * 0.16 is not 0.48
 
 
@@ -271,15 +270,6 @@ def frames_to_events(
     tracker = EventTracker(settings)
     tracker.end_seconds = end_seconds
     return ended([*tracker.advance(frame_spans(probabilities, hop_seconds=hop_seconds)), *tracker.finish()])
-
-
-def label_of_window(window: str, frames: Iterable[Sequence[float]], *, otherwise: str) -> str:
-    """Return the classifier's label of a recording that is one window, or the events', `otherwise`.
-
-    The first where any of the frames' probabilities (n_frames, 2) of it reaches `TRACE_FROM`.
-    """
-    probabilities = (p for row in frames for label, p in zip(EVENT_LABELS, row, strict=False) if label == window)
-    return window if max(probabilities, default=0.0) >= TRACE_FROM else otherwise
 
 
 def _by_label(value: float | Mapping[str, float]) -> dict[str, float]:

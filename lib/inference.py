@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.detector import SILENCE_PEAK, Detector
+from lib.detector import SILENCE_PEAK, Detector, combined_with, frames_between
 from lib.events import Event
 from lib.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import level_range_db, prepare
@@ -26,12 +26,13 @@ Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabi
 EXIT_BAD_INPUT = 2
 MAX_WAITING = 8  # windows of a recording that were read and not yet classified
 STILL_LEVELS = 6  # two a block: a level that does not move for over 20 s
+_SILENCE = np.zeros(10 * config.SAMPLE_RATE_HZ, dtype=np.float32)
 NO_SOUND = "there is no sound in it: its level never moves, as of a microphone that is off. The label says nothing"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A window's label, probabilities by class, and each member network's probabilities."""
+    """A window's label, probabilities by class, and those of each network of the ensemble alone."""
 
     label: str
     probabilities: dict[str, float]
@@ -52,7 +53,8 @@ class WindowPrediction:
 class FilePrediction:
     """The events of a recording, its label, and the windows it was cut into.
 
-    The label is that of the strongest event, "normal" without any; of one window, see `lib.events.label_of_window`.
+    The label is that of the strongest event, "normal" without any; of one window (15 s at most), see
+    `lib.detector.Detection.label_with`.
     """
 
     path: str
@@ -116,7 +118,8 @@ class Classifier:
     def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         """Classify several windows; each prediction is the one that `predict` returns.
 
-        A window that stays within `lib.detector.SILENCE_PEAK` is predicted to be what digital silence is.
+        Ensemble and detector count alike, see `lib.detector.combined_with`. A window that stays within
+        `lib.detector.SILENCE_PEAK` is predicted to be what digital silence is.
 
         Raises
         ------
@@ -125,25 +128,46 @@ class Classifier:
         """
         for waveform in waveforms:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        sounding = [np.abs(waveform).max() > SILENCE_PEAK for waveform in waveforms]
-        predicted = iter(self._predict([w for w, sounds in zip(waveforms, sounding, strict=True) if sounds]))
+        sounding = [_sounds(waveform) for waveform in waveforms]
+        given = [waveform for waveform, sounds in zip(waveforms, sounding, strict=True) if sounds]
+        predicted = iter(self._predict(given))
         return [next(predicted) if sounds else self._silence for sounds in sounding]
+
+    def predict_with(self, waveform: np.ndarray, frames: Callable[[], np.ndarray]) -> Prediction:
+        """Classify a window of a stream; `frames` returns its frames (n_frames, 2), asked for last."""
+        audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
+        return _combined(self._of_networks(waveform), frames())
+
+    def _of_networks(self, waveform: np.ndarray) -> Prediction:
+        return self._by_ensemble([waveform])[0] if _sounds(waveform) else self._silence_by_ensemble
 
     @cached_property
     def _silence(self) -> Prediction:
-        return self._predict([np.zeros(10 * config.SAMPLE_RATE_HZ, np.float32)])[0]
+        return self._predict([_SILENCE])[0]
+
+    @cached_property
+    def _silence_by_ensemble(self) -> Prediction:
+        return self._by_ensemble([_SILENCE])[0]
 
     def _predict(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
+        detector = self.detector
+        if detector is None:
+            return self._by_ensemble(waveforms)
+        with ThreadPoolExecutor(1) as beside:
+            detected = beside.submit(lambda: [detector.detect(waveform).frames for waveform in waveforms])
+            predicted = self._by_ensemble(waveforms)
+            return [_combined(*both) for both in zip(predicted, detected.result(), strict=True)]
+
+    def _by_ensemble(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         if not waveforms:
             return []
         given = [prepare(waveform) for waveform in waveforms]
         with ThreadPoolExecutor(min(len(self.predictors), config.n_threads())) as together:
             waiting = {name: together.submit(predict, given) for name, predict in self.predictors.items()}
             members = {name: predicted.result() for name, predicted in waiting.items()}
-        combined = ensemble.apply_rule(self.rule, members)
         return [
-            Prediction(_label(row), _by_class(row), {name: _by_class(rows[i]) for name, rows in members.items()})
-            for i, row in enumerate(combined)
+            _prediction(row, {name: _by_class(rows[i]) for name, rows in members.items()})
+            for i, row in enumerate(ensemble.apply_rule(self.rule, members))
         ]
 
     def predict_file(self, path: str | os.PathLike[str]) -> FilePrediction:
@@ -161,7 +185,7 @@ class Classifier:
         stream, parts, levels = audio.stream(path), list[Future](), list[float]()
         with ThreadPoolExecutor(1) as beside:  # windows are classified while the detector goes on
             detection = self.detector.detect(self._classified(_measured(stream, levels), parts, beside))
-            windows = [part.result() for part in parts]
+            windows = [_window(*part.result(), frames=detection.frames) for part in parts]
         label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
         remarks = [*stream.remarks, *no_sound(levels)]
         return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), remarks)
@@ -182,10 +206,9 @@ class Classifier:
         if len(held):
             windows.append(beside.submit(self._window, start, held))
 
-    def _window(self, start: int, waveform: np.ndarray) -> WindowPrediction:
-        predicted, stop = self.predict(waveform), start + len(waveform)
-        seconds = (start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ)
-        return WindowPrediction(*seconds, predicted.label, predicted.probabilities)
+    def _window(self, start: int, waveform: np.ndarray) -> tuple[int, int, Prediction]:
+        """Return a window's first sample, the one after its last, and what the ensemble predicts."""
+        return start, start + len(waveform), self._of_networks(waveform)
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
@@ -212,8 +235,23 @@ def _measured(blocks: Iterable[np.ndarray], levels: list[float]) -> Iterator[np.
         yield block
 
 
-def _label(row: np.ndarray) -> str:
-    return config.CLASS_NAMES[int(np.argmax(row))]
+def _window(start: int, stop: int, predicted: Prediction, *, frames: np.ndarray) -> WindowPrediction:
+    found = _combined(predicted, frames_between(frames, start, stop))
+    seconds = (start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ)
+    return WindowPrediction(*seconds, found.label, found.probabilities)
+
+
+def _sounds(waveform: np.ndarray) -> bool:
+    return bool(np.abs(waveform).max() > SILENCE_PEAK)
+
+
+def _combined(predicted: Prediction, frames: np.ndarray) -> Prediction:
+    """Return the prediction of ensemble and detector together, given the ensemble's."""
+    return _prediction(combined_with(frames, np.array([*predicted.probabilities.values()])), predicted.members)
+
+
+def _prediction(row: np.ndarray, members: dict[str, dict[str, float]]) -> Prediction:
+    return Prediction(config.CLASS_NAMES[int(np.argmax(row))], _by_class(row), members)
 
 
 def _by_class(row: np.ndarray) -> dict[str, float]:

@@ -13,6 +13,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -198,25 +199,30 @@ class InferenceActivities:
         return classified
 
     def _classify(self, chunk: shared.ChunkReference, known_version: str) -> shared.ClassifyResult:
-        from lib.waveforms import clipped_share, level_range_db
-
         waveform = self._load(chunk)
         own = waveform[_n_context(chunk) :]
-        prediction = self._classifier.predict(own)
-        result = shared.ClassifyResult(
+        if self._detector is None:
+            return self._result(self._classifier.predict(own), own)
+        with ThreadPoolExecutor(1) as beside:  # the networks run meanwhile
+            detected = beside.submit(frames_of_chunk, self._detector, waveform, chunk)
+            prediction = self._classifier.predict_with(own, lambda: _frames_within(detected.result(), chunk))
+        result = replace(self._result(prediction, own), frames=detected.result())
+        settings, version = self._detector.settings.events, self._detector.settings.version
+        if version == known_version:
+            return result
+        return replace(result, settings=settings, settings_version=version)
+
+    def _result(self, prediction: Any, own: np.ndarray) -> shared.ClassifyResult:
+        """Return what is known of a chunk without the detector; `own` (n_samples,) is its sound without context."""
+        from lib.waveforms import clipped_share, level_range_db
+
+        return shared.ClassifyResult(
             prediction.label,
             _in_class_order(prediction.probabilities),
             self._version,
             members={name: _in_class_order(rows) for name, rows in getattr(prediction, "members", {}).items()},
             health=shared.ChunkHealth(*level_range_db(own), clipped_share(own)),
         )
-        if self._detector is None:
-            return result
-        frames = frames_of_chunk(self._detector, waveform, chunk)
-        settings, version = self._detector.settings.events, self._detector.settings.version
-        if version == known_version:
-            return replace(result, frames=frames)
-        return replace(result, frames=frames, settings=settings, settings_version=version)
 
     def _load(self, chunk: shared.ChunkReference) -> np.ndarray:
         """Return a chunk's waveform (n_samples,) with its context."""
@@ -263,6 +269,18 @@ def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkRefe
     n_known = (start + len(waveform) - config.PATCH_SAMPLES) // config.PATCH_HOP_SAMPLES  # of the stream
     n_final = min(len(rows), max(0, n_known - first))
     return shared.FrameProbabilities.pack(rows.tolist(), first_frame=first, n_final=n_final)
+
+
+def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReference) -> np.ndarray:
+    """Return the frames (n_frames, 2) that hold some of a chunk's own samples."""
+    import numpy as np
+
+    from lib import config
+    from lib.detector import frames_between
+
+    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
+    stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)
+    return frames_between(np.array(frames.rows()), start, stop, first_frame=frames.first_frame)
 
 
 def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lib.config import LEVEL_FLOOR_DB, STILL_DB
-from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans, label_of_window
+from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
 from temporal_workflow import shared
 
 
@@ -121,12 +121,12 @@ class StreamProgress:
 
     def end_events(self) -> None:
         """End the stream: its last frames, then the events and the problems that are open."""
-        state, frames = self.state, self.state.tail
+        state = self.state
         self.tracker.end_seconds = state.seconds
         self._apply_tail()
         self._note(self.tracker.finish())
-        if frames is not None and state.end == state.n_classified == 1:  # one window: as lib.inference labels it
-            state.label = label_of_window(state.last_label, frames.rows(), otherwise=state.label)
+        if state.end == state.n_classified == 1 and state.last_label != "normal":  # one window, as in lib.inference
+            state.label = state.last_label
         self._end_problems()
 
     def take_changes(self) -> list[EventChange]:

@@ -135,18 +135,32 @@ def test_the_label_of_a_recording_is_that_of_its_strongest_event():
 
 
 @pytest.mark.parametrize(
-    ("window", "trace", "events", "expected"),
+    ("window", "events", "expected"),
     [
-        ("screaming", 0.3, [], "screaming"),  # an event too short to count, as the classifier labels it
-        ("screaming", 0.1, [], "normal"),  # no trace of it
-        ("crying", 0.1, [Event(0, 9, "screaming", 0.9)], "screaming"),
-        ("normal", 0.9, [Event(3, 4, "screaming", 0.9), Event(5, 7, "crying", 0.7)], "screaming"),
-        ("normal", 0.9, [], "normal"),
+        ("screaming", [], "screaming"),  # an event too short to count
+        ("crying", [Event(0, 9, "screaming", 0.9)], "crying"),
+        ("normal", [Event(3, 4, "screaming", 0.9), Event(5, 7, "crying", 0.7)], "screaming"),
+        ("normal", [], "normal"),
     ],
 )
-def test_the_label_of_one_window_weighs_classifier_and_events(window, trace, events, expected):
-    frames = np.tile([0.0, trace], (21, 1))  # 10 s
-    assert Detection(frames, events).label_with(window) == expected
+def test_one_window_is_normal_only_where_there_is_no_event(window, events, expected):
+    assert Detection(np.empty((0, 2)), events).label_with(window) == expected
+
+
+def test_ensemble_and_detector_count_alike_in_a_window():
+    frames = np.array([[0.1, 0.0], [0.6, 0.2], [0.0, 0.8]])
+    detected = np.array([0.6, 0.8, 0.2]) / 1.6
+    combined = detector.combined_with(frames, np.array([0.1, 0.2, 0.7]))
+    np.testing.assert_allclose(combined, (detected + [0.1, 0.2, 0.7]) / 2)
+    np.testing.assert_allclose(detector.combined_with(frames[:0], np.array([0.5, 0.3, 0.2])), [0.25, 0.15, 0.6])
+
+
+def test_the_frames_of_a_window_are_those_that_overlap_it():
+    frames, hop = np.arange(20.0).reshape(10, 2), PATCH_HOP_SAMPLES
+    assert detector.frames_between(frames, 2 * hop, 4 * hop)[:, 0].tolist() == [4, 6]
+    assert detector.frames_between(frames, 2 * hop + 1, 4 * hop + 1)[:, 0].tolist() == [4, 6, 8]
+    assert detector.frames_between(frames, 2 * hop, 4 * hop, first_frame=3)[:, 0].tolist() == [0]
+    assert detector.frames_between(frames, 8 * hop, 99 * hop)[:, 0].tolist() == [16, 18]
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.3, 7.77])

@@ -25,16 +25,21 @@ class LoudDetector:
     """Finds one cry where a recording is not silent, from its first loud sample to its last."""
 
     def detect(self, blocks):
-        samples = np.concatenate(list(blocks))
+        samples = blocks if isinstance(blocks, np.ndarray) else np.concatenate(list(blocks))
         loud = np.flatnonzero(np.abs(samples) > 0.1) / config.SAMPLE_RATE_HZ
         events = [Event(float(loud[0]), float(loud[-1]), "crying", 0.9)] if len(loud) else []
-        return Detection(np.zeros((1, 2)), events)
+        return Detection(np.array([[0.9 * bool(events), 0.0]]), events)
 
 
 @pytest.fixture
 def classifier():
     predictors, versions = dict.fromkeys(ensemble.MODEL_NAMES, by_pitch), {"yamnet": "abc", "ensemble": "123"}
     return inference.Classifier(predictors, RULE, versions, LoudDetector())
+
+
+@pytest.fixture
+def networks_alone(classifier):
+    return inference.Classifier(classifier.predictors, RULE, classifier.versions)
 
 
 @pytest.fixture
@@ -47,35 +52,46 @@ def cry_path(tmp_path, tone):
     return audio.write_pcm16(tmp_path / "cry.wav", tone(400, 2)) or tmp_path / "cry.wav"
 
 
-def test_a_prediction_holds_label_probabilities_and_members(classifier, tone):
-    prediction = classifier.predict(tone(400, 2))
+def test_a_prediction_holds_label_probabilities_and_members(networks_alone, tone):
+    prediction = networks_alone.predict(tone(400, 2))
     assert prediction.label == "crying"
     assert tuple(prediction.probabilities) == config.CLASS_NAMES
     assert prediction.probabilities["crying"] == pytest.approx(0.8)
     assert tuple(prediction.members) == ensemble.MODEL_NAMES
 
 
-def test_members_are_combined_by_the_rule(classifier, tone):
-    classifier.predictors["wav2vec2"] = lambda waveforms: np.tile(SCREAMING, (len(waveforms), 1))
-    prediction = classifier.predict(tone(400, 2))
+def test_members_are_combined_by_the_rule(networks_alone, tone):
+    networks_alone.predictors["wav2vec2"] = lambda waveforms: np.tile(SCREAMING, (len(waveforms), 1))
+    prediction = networks_alone.predict(tone(400, 2))
     np.testing.assert_allclose(list(prediction.probabilities.values()), (CRYING + SCREAMING) / 2)
     assert prediction.members["wav2vec2"]["screaming"] == pytest.approx(0.7)
 
 
-def test_a_batch_is_predicted_as_singles_are(classifier, tone):
+def test_ensemble_and_detector_count_alike(classifier, networks_alone, tone):
+    frames = np.array([[0.2, 0.9], [0.4, 0.1]])
+    classifier.detector.detect = lambda waveform: Detection(frames, [])
+    alone, both = (
+        np.array([*some.predict(tone(400, 2)).probabilities.values()]) for some in (networks_alone, classifier)
+    )
+    np.testing.assert_allclose(both, alone / 2 + np.array([0.4, 0.9, 0.1]) / 1.4 / 2)
+    assert classifier.predict_with(tone(400, 2), lambda: frames) == classifier.predict(tone(400, 2))
+    assert classifier.predict(tone(400, 2)).members == networks_alone.predict(tone(400, 2)).members
+
+
+def test_a_batch_is_predicted_as_singles_are(networks_alone, tone):
     clips = [tone(400, 2), tone(3_000, 1), tone(400, 0.3)]
-    assert classifier.predict_batch(clips) == [classifier.predict(clip) for clip in clips]
-    assert classifier.predict_batch([]) == []
+    assert networks_alone.predict_batch(clips) == [networks_alone.predict(clip) for clip in clips]
+    assert networks_alone.predict_batch([]) == []
 
 
-def test_what_stays_within_the_silence_gate_is_predicted_as_digital_silence_once(classifier, tone):
+def test_what_stays_within_the_silence_gate_is_predicted_as_digital_silence_once(networks_alone, tone):
     given = []
-    for name in classifier.predictors:
-        classifier.predictors[name] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
+    for name in networks_alone.predictors:
+        networks_alone.predictors[name] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
     faint = np.resize(np.float32([SILENCE_PEAK, -SILENCE_PEAK]), 80_000)
-    predictions = classifier.predict_batch([faint, tone(3_000, 2), np.zeros(16_000, np.float32), 1.1 * faint])
+    predictions = networks_alone.predict_batch([faint, tone(3_000, 2), np.zeros(16_000, np.float32), 1.1 * faint])
     assert [p.label for p in predictions] == ["crying", "screaming", "crying", "screaming"]  # of by_pitch
-    assert predictions[0] == predictions[2] == classifier.predict(faint)
+    assert predictions[0] == predictions[2] == networks_alone.predict(faint)
     assert sorted(not waveform.any() for waveform in given) == [False] * 4 + [True] * 2  # two networks each
 
 
@@ -129,7 +145,7 @@ def test_the_command_prints_label_events_and_a_single_windows_probabilities(load
     out = capsys.readouterr().out
     assert "Predicted Label: Crying" in out
     assert "Crying from 0.0 to 2.0 s" in out
-    assert "crying 0.800" in out
+    assert "crying 0.850" in out
 
 
 def test_json_is_one_object_per_line(loaded, cry_path, capsys):

@@ -37,10 +37,9 @@ AROUND_SECONDS = 1.5  # of room noise before and after a single clip
 
 @dataclass(frozen=True)
 class Trial:
-    """A short stream with one clip in it: which row, what is looked for, and when it sounds."""
+    """A short stream with one clip in it: which row, and when it sounds."""
 
     row: int
-    kind: str
     onset_seconds: float
     offset_seconds: float
     waveform: np.ndarray
@@ -96,53 +95,52 @@ def cry_free(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Sounds
 
 def sustained(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Soundscape]:
     """Return minutes with one long cry each."""
-    options: dict[str, Any] = {
-        "n_soundscapes": N_SUSTAINED,
-        "seconds": SUSTAINED_LENGTH_SECONDS,
-        "content": "sustained",
-    }
-    return soundscapes.soundscapes(rows, clips, name="sustained", seed=SEED, **options)
+    options: dict[str, Any] = {"n_soundscapes": N_SUSTAINED, "seconds": SUSTAINED_LENGTH_SECONDS, "seed": SEED}
+    return soundscapes.soundscapes(rows, clips, name="sustained", content="sustained", **options)
 
 
 def single_clips(_rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield each clip by itself: a file of just that clip."""
     for row, clip in enumerate(clips):
-        yield Trial(row, "clip", 0.0, len(clip) / SAMPLE_RATE_HZ, clip)
+        yield Trial(row, 0.0, len(clip) / SAMPLE_RATE_HZ, clip)
 
 
 def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield each normal clip in room noise, at a level drawn from `WINDOW_DB`: what raises a false alarm."""
-    for row in np.flatnonzero((rows["label"] == "normal").to_numpy()):
-        rng = np.random.default_rng([SEED, *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(soundscapes.at_level(clips[int(row)], rng.uniform(*WINDOW_DB)))
+    for row, rng in _of_label(rows, "normal"):
+        sound = soundscapes.faded(soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB)))
         around = round(AROUND_SECONDS * SAMPLE_RATE_HZ)
         mixed = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
         mixed[around : around + len(sound)] += sound
         onset = AROUND_SECONDS, AROUND_SECONDS + len(sound) / SAMPLE_RATE_HZ
-        yield Trial(int(row), "room", *onset, waveforms.within_full_scale(mixed))
+        yield Trial(row, *onset, waveforms.within_full_scale(mixed))
 
 
 def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> Iterator[Trial]:
     """Yield windows of room noise with the loudest second of each scream somewhere in them."""
-    for row in np.flatnonzero((rows["label"] == "screaming").to_numpy()):
-        rng = np.random.default_rng([SEED, round(seconds), *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(loudest(clips[int(row)], BRIEF_SECONDS), 0.01)
+    for row, rng in _of_label(rows, "screaming", round(seconds)):
+        sound = soundscapes.faded(loudest(clips[row], BRIEF_SECONDS), 0.01)
         mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
         start = int(rng.integers(0, len(mixed) - len(sound) + 1))
         mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))
         times = start / SAMPLE_RATE_HZ, (start + len(sound)) / SAMPLE_RATE_HZ
-        yield Trial(int(row), f"scream in {seconds:g} s", *times, waveforms.within_full_scale(mixed))
+        yield Trial(row, *times, waveforms.within_full_scale(mixed))
 
 
 def gated(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield digital silence with the loudest second of each cry in its middle, as a noise gate leaves it."""
-    for row in np.flatnonzero((rows["label"] == "crying").to_numpy()):
-        rng = np.random.default_rng([SEED, *rows["clip_id"].iloc[row].encode()])
-        sound = soundscapes.faded(loudest(clips[int(row)], BRIEF_SECONDS), 0.01)
+    for row, rng in _of_label(rows, "crying"):
+        sound = soundscapes.faded(loudest(clips[row], BRIEF_SECONDS), 0.01)
         sound = waveforms.within_full_scale(soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)))
         around = np.zeros(round(GATED_SECONDS * SAMPLE_RATE_HZ), dtype=np.float32)
         times = GATED_SECONDS, GATED_SECONDS + len(sound) / SAMPLE_RATE_HZ
-        yield Trial(int(row), "gated", *times, np.concatenate([around, sound, around]))
+        yield Trial(row, *times, np.concatenate([around, sound, around]))
+
+
+def _of_label(rows: pd.DataFrame, label: str, *numbers: int) -> Iterator[tuple[int, np.random.Generator]]:
+    """Yield each row of a label with a generator of its own."""
+    for row in np.flatnonzero((rows["label"] == label).to_numpy()):
+        yield int(row), np.random.default_rng([SEED, *numbers, *rows["clip_id"].iloc[row].encode()])
 
 
 def loudest(clip: np.ndarray, seconds: float) -> np.ndarray:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lib.events import EVENT_LABELS, Event
+from lib.events import EVENT_LABELS
 from lib.studies import detection
-from lib.studies.detection import Scored
+from lib.studies.detection import Scored, overlap
 from lib.studies.operating_point import events_of
 from lib.studies.result import plain
 
@@ -94,16 +94,12 @@ def _try(
     for scape in scored:
         events = events_of(scape.frames[:, column], label, off=setting["on"] * off_share, **setting)
         for item in scape.references:
-            if item.event.label == label and any(_overlap(item.event, event) for event in events):
+            if item.event.label == label and any(overlap(item.event, event) for event in events):
                 by_snr[item.snr_db] += 1
                 by_background[scape.background] += 1
         if events:
             alarms[scape.background] += len(detection.false_alarms(replace(scape, events=tuple(events)), label))
     return [*by_snr.values(), *by_background.values(), *alarms.values()]
-
-
-def _overlap(one: Event, other: Event) -> bool:
-    return one.onset_seconds < other.offset_seconds and one.offset_seconds > other.onset_seconds
 
 
 def by_threshold(curves: Mapping[str, Any], name: str, label: str) -> list[dict[str, Any]]:

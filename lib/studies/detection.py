@@ -13,6 +13,7 @@ Event F1 is that of sed_eval 0.2.1, written out, because that needs dcase_util 0
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,9 +100,12 @@ def event_f1(counts: np.ndarray) -> np.ndarray:
 
 def false_alarms(scape: Scored, label: str) -> list[Event]:
     """Return the stretches that raise a false alarm."""
-    alarms = _alarms(scape.found(label))
-    is_false = ~_overlaps(alarms, scape.reference_events(label), COLLAR_SECONDS)
-    return [alarm for alarm, wrong in zip(alarms, is_false, strict=True) if wrong]
+    references = scape.reference_events(label)
+    return [
+        alarm
+        for alarm in _alarms(scape.found(label))
+        if not any(overlap(alarm, one, COLLAR_SECONDS) for one in references)
+    ]
 
 
 def alarm_counts(scored: Sequence[Scored], label: str) -> np.ndarray:
@@ -115,14 +119,14 @@ def references(scored: Sequence[Scored]) -> pd.DataFrame:
     for scape in scored:
         for item in scape.references:
             found = scape.found(item.event.label)
-            overlapping = _overlaps(found, [item.event]) if found else np.zeros(0, dtype=bool)
+            overlapping = [event for event in found if overlap(event, item.event)]
             rows.append({
                 "soundscape": scape.name, "background": scape.background, "label": item.event.label,
                 "onset_seconds": item.event.onset_seconds, "offset_seconds": item.event.offset_seconds,
                 "snr_db": item.snr_db, "group_id": item.group_id, "clip_ids": " ".join(item.clip_ids),
-                "is_found": bool(overlapping.any()),
+                "is_found": bool(overlapping),
                 "is_whole": any(_share(item.event, event) >= WHOLE_SHARE for event in found),
-                "delay_seconds": _delay(item.event, [e for e, near in zip(found, overlapping, strict=True) if near]),
+                "delay_seconds": _delay(item.event, overlapping),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -168,14 +172,18 @@ def recall_table(scored: Sequence[Scored], *, by: str, seed: int = 0) -> pd.Data
 def alarm_table(scored: Sequence[Scored], *, seed: int = 0) -> pd.DataFrame:
     """Return false alarms per hour by background and label: value, low, high, n_alarms, n_clips, hours."""
     rows = []
-    for background in dict.fromkeys(scape.background for scape in scored):
-        here = [scape for scape in scored if scape.background == background]
-        for label in EVENT_LABELS:
-            counts = alarm_counts(here, label)
-            what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio, seed=seed)
-            n_alarms, hours = counts.sum(axis=0)
-            rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_background_clips(here), "hours": float(hours)})
+    for (background, here), label in itertools.product(by_background(scored).items(), EVENT_LABELS):
+        counts = alarm_counts(here, label)
+        what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio, seed=seed)
+        n_alarms, hours = counts.sum(axis=0)
+        rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_background_clips(here), "hours": float(hours)})
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
+
+
+def by_background(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """Return the soundscapes of each kind of background."""
+    kinds = dict.fromkeys(scape.background for scape in scored)
+    return {kind: [scape for scape in scored if scape.background == kind] for kind in kinds}
 
 
 def curve(scored: Sequence[Scored], settings: EventSettings) -> pd.DataFrame:
@@ -283,11 +291,12 @@ def _alarms(events: Sequence[Event]) -> list[Event]:
     return alarms
 
 
-def _overlaps(events: Sequence[Event], others: Sequence[Event], collar: float = 0.0) -> np.ndarray:
-    """Tell for each event whether it comes nearer than `collar` to one of the others, or overlaps it: (n_events,)."""
-    (on, off), (others_on, others_off) = _times(events), _times(others)
-    near = (on[:, None] < others_off + collar) & (off[:, None] > others_on - collar)
-    return near.any(axis=1)
+def overlap(one: Event, other: Event, collar_seconds: float = 0.0) -> bool:
+    """Tell whether two events overlap, or come nearer than a collar."""
+    return (
+        one.onset_seconds < other.offset_seconds + collar_seconds
+        and one.offset_seconds > other.onset_seconds - collar_seconds
+    )
 
 
 def _share(reference: Event, event: Event) -> float:

@@ -5,48 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold
 
 from lib import config, ensemble
 
-FITTED_RULES = ("weighted", "calibrated", "meta")
-
 
 def out_of_fold(
-    name: str,
-    probabilities: ensemble.Probabilities,
-    class_ids: np.ndarray,
-    groups: Sequence[str] | np.ndarray,
-    *,
-    n_folds: int | None = 5,
-    seed: int = 0,
+    name: str, probabilities: ensemble.Probabilities, class_ids: np.ndarray, folds: Sequence[str] | np.ndarray
 ) -> np.ndarray:
-    """Return a rule's probabilities (n_clips, 3), each row from parameters fitted without that row's group.
+    """Return a rule's probabilities (n_clips, 3), those of each fold from parameters fitted to the other folds.
 
-    A rule without parameters is simply applied. Folds keep groups whole and class shares alike; with `n_folds` None
-    every group is a fold of its own (corpus groups, which are few).
-
-    Raises
-    ------
-    ValueError
-        If a class has but one group.
+    Folds (n_clips,) are corpus groups, so that no clip is predicted by what knows its corpus.
     """
-    if name not in FITTED_RULES:
-        return ensemble.apply_rule(ensemble.fit_rule(name, probabilities, class_ids), probabilities)
-    class_ids = np.asarray(class_ids)
-    result = np.full((len(class_ids), ensemble.N_CLASSES), np.nan)
-    for fitted, held_out in group_folds(class_ids, groups, n_folds=n_folds, seed=seed):
-        rule = ensemble.fit_rule(name, _rows(probabilities, fitted), class_ids[fitted])
+    folds, result = np.asarray(folds, dtype=str), np.full((len(class_ids), ensemble.N_CLASSES), np.nan)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        rule = ensemble.fit_rule(name, _rows(probabilities, ~held_out), class_ids[~held_out])
         result[held_out] = ensemble.apply_rule(rule, _rows(probabilities, held_out))
     return result
 
 
 def group_folds(
-    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_folds: int | None, seed: int
+    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (rows to fit on, rows held out) of each fold; no group is in both.
+    """Return (rows to fit on, rows held out) of each fold; no group is in both, and class shares are alike.
 
-    There are as many folds as the class with the fewest groups has groups, `n_folds` at most; with None, one a group.
+    There are as many folds as the class with the fewest groups has groups, `n_folds` at most.
 
     Raises
     ------
@@ -57,9 +41,7 @@ def group_folds(
     n_groups = [len(np.unique(names[class_ids == class_id])) for class_id in range(ensemble.N_CLASSES)]
     if min(n_groups) < 2:
         label = config.CLASS_NAMES[int(np.argmin(n_groups))]
-        raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score a fitted rule on others.")
-    if n_folds is None:
-        return list(LeaveOneGroupOut().split(np.zeros(len(class_ids)), class_ids, names))
+        raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score what is fitted on others.")
     splitter = StratifiedGroupKFold(min(n_folds, *n_groups), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, names))
 

@@ -98,7 +98,7 @@ class Inputs:
         here = rows["scheme"].str.startswith(splits.LEFT_OUT).to_numpy()
         rows, members = rows[here].reset_index(drop=True), {name: values[here] for name, values in members.items()}
         folds = rows["scheme"].to_numpy()
-        combined = out_of_fold(self.rule["rule"], members, manifest.class_ids(rows), folds, n_folds=None)
+        combined = out_of_fold(self.rule["rule"], members, manifest.class_ids(rows), folds)
         return rows, members | {"ensemble": combined}
 
     def _predicted(self, suffix: str = "", **wanted: str) -> tuple[pd.DataFrame, Predictions]:

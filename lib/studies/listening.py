@@ -31,7 +31,7 @@ from lib.corpora import acquisition, optional
 from lib.detector import HOP_SECONDS, Detection
 from lib.events import EVENT_LABELS, Event
 from lib.reporting.players import address
-from lib.studies.detection import COLLAR_SECONDS, Scored
+from lib.studies.detection import COLLAR_SECONDS, Scored, overlap
 from lib.studies.soundscapes import Soundscape
 from lib.timeline import encode_mp3
 
@@ -103,19 +103,15 @@ def candidates(recording: Recording) -> Iterator[Candidate]:
         events = [event for event in recording.events if event.label == label]
         references = [event for event in recording.references if event.label == label]
         for event in references:
-            is_found = any(_near(event, other) for other in events)
+            is_found = any(overlap(event, other) for other in events)
             yield _candidate("found" if is_found else "missed", event, recording)
         for event in events:
-            if not any(_near(event, other, COLLAR_SECONDS) for other in references):
+            if not any(overlap(event, other, COLLAR_SECONDS) for other in references):
                 yield _candidate("false_alarm", event, recording)
     if recording.place.endswith("clip") and not recording.references and not recording.events:
         frame, column = np.unravel_index(np.argmax(recording.frames), recording.frames.shape)
         at = float(frame) * HOP_SECONDS
         yield _candidate("left_alone", Event(at, at + HOP_SECONDS, EVENT_LABELS[int(column)]), recording)
-
-
-def _near(one: Event, other: Event, collar: float = 0.0) -> bool:
-    return one.onset_seconds < other.offset_seconds + collar and one.offset_seconds > other.onset_seconds - collar
 
 
 def _candidate(kind: str, event: Event, recording: Recording) -> Candidate:
@@ -171,7 +167,7 @@ def item(candidate: Candidate, rows: pd.DataFrame) -> dict[str, Any]:
                 [round(max(event.onset_seconds - first * HOP_SECONDS, 0), 2),
                  round(min(event.offset_seconds - first * HOP_SECONDS, seconds), 2), event.label]
                 for event in getattr(candidate.recording, name)
-                if _near(event, Event(first * HOP_SECONDS, first * HOP_SECONDS + seconds, ""))
+                if overlap(event, Event(first * HOP_SECONDS, first * HOP_SECONDS + seconds, ""))
             ]
             for name in ("references", "events")
         },

@@ -20,7 +20,7 @@ import pandas as pd
 from lib import augment, splits, waveforms
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS
-from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, faded, mean_power, room_noise
+from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, faded, frame_power, mean_power, room_noise
 
 N_PATCHES = 32
 N_SAMPLES = (N_PATCHES - 1) * PATCH_HOP_SAMPLES + PATCH_SAMPLES
@@ -86,15 +86,13 @@ def active_steps(waveform: np.ndarray, segments: np.ndarray | None = None) -> np
 
     Segments (n, 2) are onsets and offsets in seconds where somebody has marked them; else the level decides.
     """
-    n_steps = -(-len(waveform) // ACTIVE_FRAME_SAMPLES)
     if segments is not None:
-        active = np.zeros(n_steps, dtype=bool)
+        active = np.zeros(-(-len(waveform) // ACTIVE_FRAME_SAMPLES), dtype=bool)
         for onset, offset in segments * SAMPLE_RATE_HZ / ACTIVE_FRAME_SAMPLES:
             active[max(int(onset), 0) : max(int(np.ceil(offset)), 0)] = True
         return active
-    padded = np.pad(waveform.astype(np.float64), (0, n_steps * ACTIVE_FRAME_SAMPLES - len(waveform)))
-    power = np.convolve(np.square(padded.reshape(n_steps, -1)).mean(axis=1), np.ones(3) / 3, "same")
-    top = np.percentile(power, 95) if n_steps > 20 else power.max(initial=0)
+    power = np.convolve(frame_power(waveform), np.ones(3) / 3, "same")
+    top = np.percentile(power, 95) if len(power) > 20 else power.max(initial=0)
     return (power > 0) & (power >= max(top * 10 ** (ACTIVE_DB / 10), 1e-8))
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -42,10 +41,11 @@ from lib.detector import (
     Embed,
     FrameNetwork,
 )
-from lib.events import EVENT_LABELS, EventSettings
+from lib.events import EVENT_LABELS, Event, EventSettings
 from lib.onnx_networks import Yamnet
 from lib.studies import bench, curves, detection, detector_training, listening, operating_point
 from lib.studies.bench import Trial
+from lib.studies.detection import overlap
 from lib.studies.inputs import Inputs
 from lib.studies.long_recordings import draw
 from lib.studies.operating_point import LeftOut
@@ -53,13 +53,13 @@ from lib.studies.result import Result, plain
 from lib.studies.soundscapes import Soundscape
 
 CACHE_DIR = config.STUDIES_DIR / "cache"
-# Networks compared on corpora left out, before the settings were chosen: macro F1 of single clips in faint room noise,
-# by the larger maximum over frames at the best thresholds; average precision of the maxima; recall of the loudest 1 to
-# 4 s of cries and 0.5 to 2 s of screams in 10 or 15 s of room noise; share of normal clips above a threshold.
-TRIED_PATH, CASCADE_PATH = (Path(__file__).with_name(f"detector_{name}.csv") for name in ("tried", "cascade"))
+# Tables of what was tried before the settings were chosen. "tried": networks compared on corpora left out, macro F1 of
+# single clips in faint room noise, by the larger maximum over frames at the best thresholds; average precision of the
+# maxima; recall of the loudest 1 to 4 s of cries and 0.5 to 2 s of screams in 10 or 15 s of room noise; share of normal
+# clips above a threshold. "cascade": see above.
+NOTED = ("tried", "cascade")
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
-log = logging.getLogger(__name__)
 Labels = Mapping[str, Mapping[str, str]]  # the ensemble's, of "test" and "left_out", by clip
 Hours = Mapping[str, list[detection.Scored]]  # of "test" and "left_out"
 
@@ -91,7 +91,6 @@ def run(inputs: Inputs) -> Result:
     made = bench.left_out(chosen_on.rows, chosen_on.waveforms)
     left_out = _left_out(chosen_on, unseen, made)
     settings, tries = operating_point.choose(left_out)
-    log.info("settings %s", settings)
     whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
     save(whole, settings, config.MODELS_DIR)
     shipped = Detector.load(config.MODELS_DIR, embed=embed)
@@ -99,7 +98,6 @@ def run(inputs: Inputs) -> Result:
     test = clips.where((clips.rows["split"] == "test").to_numpy())
     scapes = {"test": list(bench.test_hours(test.rows, test.waveforms)), "left_out": list(chain(*made.values()))}
     hours = {"test": detection.score(scapes["test"], shipped), "left_out": detection.at(left_out.scored, settings)}
-    log.info("ten hours of test groups are scored")
     singles = {
         "test": (test, list(_detected(test, shipped, bench.single_clips))),
         "left_out": (clips, list(_detected(clips, unseen, bench.single_clips))),
@@ -112,30 +110,28 @@ def run(inputs: Inputs) -> Result:
         clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, windows=_window_labels(inputs)
     )
     _write_for_pages(clips, scapes, hours=hours, singles=singles)
-    tables |= {"detector_settings": tries, "detector_tried": pd.read_csv(TRIED_PATH)}
-    tables |= {"detector_cascade": pd.read_csv(CASCADE_PATH)}
-    update_product(figures, config.STUDIES_DIR)
+    tables |= {f"detector_{name}": pd.read_csv(Path(__file__).with_name(f"detector_{name}.csv")) for name in NOTED}
+    tables["detector_settings"] = tries
+    text = json.dumps(plain(figures), indent=2, allow_nan=False) + "\n"
+    (config.STUDIES_DIR / "product.json").write_text(text, encoding="utf-8")
     return Result(figures, tables)
 
 
 def _left_out(clips: Clips, unseen: dict[str, Detector], made: Mapping[str, Sequence[Soundscape]]) -> LeftOut:
     """Return what the settings are chosen on."""
     lasting = bench.left_out(clips.rows, clips.waveforms, content="sustained")
-    scored, long = (
-        [scape for name, scapes in group.items() for scape in detection.score(scapes, unseen[name])]
-        for group in (made, lasting)
-    )
     alone = list(_detected(clips, unseen, bench.single_clips))
     brief = {
-        "crying": _detected(clips, unseen, bench.gated),
-        "screaming": _detected(clips, unseen, functools.partial(bench.screams, seconds=min(bench.WINDOW_SECONDS))),
+        "crying": bench.gated,
+        "screaming": functools.partial(bench.screams, seconds=min(bench.WINDOW_SECONDS)),
     }
     return LeftOut(
-        scored=scored,
-        lasting=long,
+        *([scape for name in some for scape in detection.score(some[name], unseen[name])] for some in (made, lasting)),
         clip_frames=[found.frames for _, found in alone],
         clip_labels=[clips.rows["label"].iloc[trial.row] for trial, _ in alone],
-        brief_frames={label: [found.frames for _, found in pairs] for label, pairs in brief.items()},
+        brief_frames={
+            label: [found.frames for _, found in _detected(clips, unseen, trials)] for label, trials in brief.items()
+        },
     )
 
 
@@ -238,14 +234,14 @@ def _figures(
 
 
 def _screams(clips: Clips, test: Clips, shipped: Detector, unseen: dict[str, Detector]) -> dict:
-    result = {}
-    for seconds in bench.WINDOW_SECONDS:
-        windows = functools.partial(bench.screams, seconds=seconds)
-        result[str(seconds)] = {
-            "test": recall(test, list(_detected(test, shipped, windows))),
-            "left_out": recall(clips, list(_detected(clips, unseen, windows))),
+    both = {"test": (test, shipped), "left_out": (clips, unseen)}
+    return {
+        str(seconds): {
+            name: recall(some, list(_detected(some, detectors, functools.partial(bench.screams, seconds=seconds))))
+            for name, (some, detectors) in both.items()
         }
-    return result
+        for seconds in bench.WINDOW_SECONDS
+    }
 
 
 def recall(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> dict:
@@ -253,8 +249,7 @@ def recall(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> dict:
     found = [
         any(
             event.label == "screaming"
-            and event.onset_seconds < trial.offset_seconds + NEAR_SECONDS
-            and event.offset_seconds > trial.onset_seconds - NEAR_SECONDS
+            and overlap(event, Event(trial.onset_seconds, trial.offset_seconds, event.label), NEAR_SECONDS)
             for event in result.events
         )
         for trial, result in pairs
@@ -312,25 +307,11 @@ def _share(clips: Clips, rows: Sequence[int], found: np.ndarray) -> dict:
 def _cry_free(scored: Sequence[detection.Scored]) -> dict:
     """Return hours and false alarms per hour of both labels together, by background."""
     result = {}
-    for background in dict.fromkeys(scape.background for scape in scored):
-        here = [scape for scape in scored if scape.background == background]
+    for background, here in detection.by_background(scored).items():
         counts = np.asarray(sum(detection.alarm_counts(here, label) for label in EVENT_LABELS))
         counts[:, 1] /= len(EVENT_LABELS)
-        rate = evaluation.bootstrap(counts, detection.ratio)
-        n = {"n_events": int(counts[:, 0].sum()), "n_clips": detection.n_background_clips(here)}
-        rate |= n | {"n_groups": len(here)}
-        result[background] = {"hours": float(counts[:, 1].sum()), "false_alarms_per_hour": rate}
+        n_events, hours = counts.sum(axis=0)
+        n = {"n_events": int(n_events), "n_clips": detection.n_background_clips(here), "n_groups": len(here)}
+        rate = evaluation.bootstrap(counts, detection.ratio) | n
+        result[background] = {"hours": float(hours), "false_alarms_per_hour": rate}
     return result
-
-
-def update_product(figures: Mapping[str, Any], out_dir: Path) -> None:
-    """Put figures into product.json beside those of others: what is there under other names stays."""
-    path = out_dir / "product.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps(_merged(old, plain(figures)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key for key in new if isinstance(new[key], Mapping) and isinstance(old.get(key), Mapping)}
-    return {**old, **{key: _merged(old[key], new[key]) if key in both else value for key, value in new.items()}}

@@ -164,10 +164,15 @@ def soundscapes(
 
 def active_frames(waveform: np.ndarray) -> np.ndarray:
     """Tell for each 10 ms of a waveform whether its level is within `ACTIVE_DB` of the loudest."""
+    power = frame_power(waveform)
+    return (power > 0) & (power >= power.max(initial=0) * 10 ** (ACTIVE_DB / 10))
+
+
+def frame_power(waveform: np.ndarray) -> np.ndarray:
+    """Return the mean square of each 10 ms of a waveform, zeros after its end."""
     n_frames = -(-len(waveform) // ACTIVE_FRAME_SAMPLES)
     padded = np.pad(waveform.astype(np.float64), (0, n_frames * ACTIVE_FRAME_SAMPLES - len(waveform)))
-    power = np.square(padded.reshape(n_frames, -1)).mean(axis=1)
-    return (power > 0) & (power >= power.max(initial=0) * 10 ** (ACTIVE_DB / 10))
+    return np.square(padded.reshape(n_frames, -1)).mean(axis=1)
 
 
 def active_stretches(active: np.ndarray) -> list[tuple[float, float]]:
@@ -181,12 +186,8 @@ def active_stretches(active: np.ndarray) -> list[tuple[float, float]]:
     return [(float(a * step_seconds), float(b * step_seconds)) for a, b in zip(first, last, strict=True)]
 
 
-def trimmed(waveform: np.ndarray) -> np.ndarray:
-    """Return a waveform from its first to its last active 10 ms; what is silent throughout as it is."""
-    return waveform[_sounding(waveform)]
-
-
 def _sounding(waveform: np.ndarray) -> slice:
+    """Return the place from the first to the last active 10 ms; of what is silent throughout, all of it."""
     frames = np.flatnonzero(active_frames(waveform))
     if not len(frames):
         return slice(0, len(waveform))
@@ -352,7 +353,8 @@ def _cry_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
 
 def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
     row = rng.choice(_draw_group(held, rng, "screaming"))
-    piece = trimmed(held.waveforms[row])[: round(seconds * SAMPLE_RATE_HZ)]
+    whole = held.waveforms[row]
+    piece = whole[_sounding(whole)][: round(seconds * SAMPLE_RATE_HZ)]
     return _bout(faded(waveforms.equalise_level(piece)), held, [row])
 
 

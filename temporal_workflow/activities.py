@@ -67,9 +67,9 @@ def _as_application_error(error: Exception) -> Exception:
 
 def _doubtful_errors() -> tuple[type[Exception], ...]:
     """Return the errors that a fault of the machine can cause, too: final only when they come again."""
-    from lib.decoding.errors import DamagedAudio, DecodeTimeout
+    from lib.decoding.errors import DamagedAudio
 
-    return MissingChunk, DamagedAudio, DecodeTimeout
+    return MissingChunk, DamagedAudio
 
 
 def _is_bad_audio(error: Exception) -> bool:

@@ -12,12 +12,13 @@ import contextlib
 import os
 import stat
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lib.decoding import errors
-from lib.decoding.errors import DamagedAudio, DecodeTimeout, EmptyAudio, MissingAudio, NonFiniteAudio, TruncatedAudio
+from lib.decoding.errors import DamagedAudio, EmptyAudio, MissingAudio, NonFiniteAudio
 from lib.decoding.head import Head
 from lib.decoding.process import borrow_decoder
 from lib.decoding.wav import read_wav
@@ -60,6 +61,8 @@ class Decoding:
         """Return the head, with the samples counted by decoding where none are promised."""
         for _ in self._source(head_only=True):
             pass
+        if self.head.n_frames is None:
+            self.head = replace(self.head, n_frames=sum(map(len, self.blocks())))
         return self.head
 
     def _source(self, *, head_only: bool) -> Generator[np.ndarray]:
@@ -75,15 +78,16 @@ class Decoding:
         last: dict = {}
         try:
             with borrow_decoder() as decoder:
-                for message in decoder.messages(self.path, max_seconds=self.max_seconds, head_only=head_only):
+                for message in decoder.messages(self.path, head_only=head_only):
                     if isinstance(message, np.ndarray):
                         yield message.reshape(-1, self.head.channels)
                     elif "head" in message:
                         self.head = Head(**message["head"])
+                        self.head.check(self.path, self.max_seconds)
                     else:
                         last = message
         except TimeoutError as error:
-            raise DecodeTimeout(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
+            raise DamagedAudio(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
         except EOFError as error:
             if is_second_try or hasattr(self, "head"):
                 raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
@@ -101,7 +105,7 @@ class Decoding:
         n_promised, n_decoded, rate_hz = self.head.n_frames, n_frames - self._n_filled, self.head.sample_rate_hz
         says = f"it promises {n_promised / rate_hz:.4f} s and {n_decoded / rate_hz:.4f} s decode"
         if n_decoded < n_promised / 2:
-            raise TruncatedAudio(says, self.path)
+            raise DamagedAudio(says, self.path)
         n_slack = self.head.slack_seconds * rate_hz
         if n_frames < n_promised - n_slack or (n_frames > n_promised and not n_slack):
             self.remarks.append(says)
@@ -110,12 +114,10 @@ class Decoding:
 @contextlib.contextmanager
 def _regular_file(path: Path) -> Iterator[int]:
     """Open a regular file; pipes, devices and folders are refused, and do not halt the opening."""
-    if "\0" in str(path):
-        raise MissingAudio("its name holds a null byte", path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise MissingAudio(f"it cannot be opened ({error.strerror})", path) from error
+    except (OSError, ValueError) as error:
+        raise MissingAudio(f"it cannot be opened ({getattr(error, 'strerror', error)})", path) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -39,12 +39,8 @@ class UnsupportedFormat(AudioError, next_step="Export it again as WAV, FLAC or M
     """No sound track with a known codec, or a rate or channel count that makes no sense."""
 
 
-class TruncatedAudio(AudioError, next_step="Fetch or export the recording again."):
-    """Less than half of the length that is known can be decoded."""
-
-
 class DamagedAudio(AudioError, next_step="Fetch or export the recording again."):
-    """Nothing of it, or too little, can be decoded."""
+    """Nothing of it, less than half of the length that is known, or nothing within the time allowed, decodes."""
 
 
 class EmptyAudio(AudioError, next_step="Check the device or the program that recorded it."):
@@ -61,10 +57,6 @@ class TooLong(AudioError, next_step="Read it in blocks with lib.audio.stream, or
 
 class TooShort(AudioError, next_step="Give a longer recording."):
     """Less audio than any model here can judge."""
-
-
-class DecodeTimeout(AudioError, next_step="Treat the file as damaged; convert it if you trust it."):
-    """The decoder used more time than the length of the recording can justify."""
 
 
 class InvalidWaveform(AudioError, next_step="Use lib.audio.load, or to_mono and resample, to make it."):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from lib.decoding.errors import EmptyAudio, TooLong, UnsupportedFormat
 
-MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
-MAX_CHANNELS = 16
+MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 4_000, 384_000, 16
 
 
 @dataclass(frozen=True)

@@ -6,57 +6,49 @@ Pure Python over bounded reads. Everything else in WAV (ADPCM, MP3, ...) is left
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from lib.decoding.errors import DamagedAudio, TruncatedAudio
+from lib.decoding.errors import DamagedAudio
 from lib.decoding.head import Head
 
 INTEGERS, FLOATS = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}, {32: "FLOAT", 64: "DOUBLE"}
 CODECS = {1: INTEGERS, 3: FLOATS, 6: {8: "ALAW"}, 7: {8: "ULAW"}}
 EXTENSIBLE, GUID_TAIL = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")  # KSDATAFORMAT_SUBTYPE_*
+ORDERS = {b"RIFF": "<", b"RIFX": ">"}
 OPEN_BYTES = 0x7FFF0000  # sizes from here up are what ffmpeg, sox and arecord write into a pipe
 MAX_CHUNKS = 4096
 BLOCK_BYTES = 2**20
 STRAY_SECONDS = 0.1  # less than this behind the sound is a tag or padding
-TAGS = (b"TAG", b"ID3", b"APET", b"LIST", b"bext", b"id3 ", b"cue ", b"iXML", b"_PMX")
+TAGS = (b"TAG", b"ID3", b"APET", b"LIST", b"bext", b"id3 ", b"cue ", b"iXML", b"_PMX", b"RIF")
 
 
 @dataclass
 class Wav:
-    """One layout, and the parts of the file, (offset, bytes), that hold sound in it."""
+    """A description of sound, and the parts of the file, (offset, bytes), that hold sound of this kind."""
 
-    layout: dict
-    sample_rate_hz: int
+    head: Head
+    endian: str
     frame_bytes: int
+    remarks: list[str]
     parts: list[tuple[int, int]] = field(default_factory=list)
-    n_promised: int = 0
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def head(self) -> Head:
-        """What is promised, by the header or by what the file holds."""
-        return Head("WAV", self.layout["subtype"], self.sample_rate_hz, self.layout["channels"], self.n_promised)
-
-    @property
-    def n_held(self) -> int:
-        """Samples per channel that the file holds."""
-        return sum(n_bytes // self.frame_bytes for _, n_bytes in self.parts) if self.frame_bytes else 0
 
     def blocks(self, descriptor: int) -> Iterator[np.ndarray]:
         """Yield float32 (n_samples, n_channels)."""
+        raw = {"format": "RAW", "subtype": self.head.codec, "channels": self.head.channels, "endian": self.endian}
         step = max(BLOCK_BYTES // self.frame_bytes, 1) * self.frame_bytes
         for offset, n_bytes in self.parts:
             stop = offset + n_bytes - n_bytes % self.frame_bytes
             for start in range(offset, stop, step):
                 data = io.BytesIO(os.pread(descriptor, min(step, stop - start), start))
-                yield soundfile.read(data, dtype="float32", always_2d=True, format="RAW", **self.layout)[0]
+                yield soundfile.read(data, dtype="float32", always_2d=True, samplerate=48_000, **raw)[0]
 
 
 def read_wav(descriptor: int, path: Path) -> Wav | None:
@@ -64,32 +56,51 @@ def read_wav(descriptor: int, path: Path) -> Wav | None:
 
     Read to the end of the file: sound whose size is given as 2 GiB and more. Read on: into a second data chunk, a
     second recording behind the first, and sound behind a size that is 0 or too small. Each leaves a remark. Raise
-    TruncatedAudio where it ends before any sound, DamagedAudio where its sound comes before its description.
+    DamagedAudio where no sound is found, UnsupportedFormat where rate or channels make no sense.
     """
-    if not (order := _order(descriptor, 0)):
+    head, n_file = os.pread(descriptor, 12, 0), os.fstat(descriptor).st_size
+    if head[:4] not in ORDERS or head[8:] != b"WAVE":
         return None
-    wav, offset = None, 12
-    for _ in range(MAX_CHUNKS):
-        head = os.pread(descriptor, 8, offset)
-        if len(head) < 8:
-            raise TruncatedAudio("it ends before any sound data", path)
-        name, n_bytes = struct.unpack(order + "4sI", head)
-        if name == b"fmt " and (wav := _layout(os.pread(descriptor, min(n_bytes, 40), offset + 8), order)) is None:
-            return None
-        if name == b"data":
-            break
-        offset += 8 + n_bytes + (n_bytes & 1)
-    else:
-        raise DamagedAudio(f"it has more than {MAX_CHUNKS} chunks before its sound", path)
-    if wav is None:
-        raise DamagedAudio("its data comes before any description of it", path)
-    _find_sound(wav, descriptor, order, offset + 8, n_bytes)
+    wav, order, sizes = None, ORDERS[head[:4]], list[int]()
+    for name, offset, n_bytes in _chunks(descriptor, order, n_file):
+        if name == b"fmt ":
+            other = _layout(os.pread(descriptor, min(n_bytes, 40), offset), order)
+            if wav and (other is None or (other.head, other.endian) != (wav.head, wav.endian)):
+                wav.remarks.append("a second recording in it, of another format, is not read")
+                break
+            if other is None:
+                return None
+            other.head.check(path, math.inf)
+            wav = wav or other
+        elif wav and (name == b"data" or (not name and _is_sound(wav, os.pread(descriptor, 4, offset), n_bytes))):
+            sizes.append(n_bytes)
+            wav.parts.append((offset, min(n_bytes, n_file - offset)))
+    if wav is None or not sizes:
+        raise DamagedAudio("no sound data is found in it", path)
+    _promise(wav, sizes)
     return wav
 
 
-def _order(descriptor: int, offset: int) -> str:
+def _chunks(descriptor: int, order: str, n_file: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, offset of the content, its bytes) of each chunk, without a name for a rest that is none."""
+    offset = 0
+    for _ in range(MAX_CHUNKS):  # those of odd length should be padded, and often are not
+        found = _chunk(descriptor, order, offset, n_file) or _chunk(descriptor, order, offset + 1, n_file)
+        yield found or (b"", offset, n_file - offset)
+        if found is None:
+            return
+        offset = found[1] + found[2]
+
+
+def _chunk(descriptor: int, order: str, offset: int, n_file: int) -> tuple[bytes, int, int] | None:
+    """Return a chunk that begins here and ends within the file; a recording is entered, data may be cut short."""
     head = os.pread(descriptor, 12, offset)
-    return {b"RIFF": "<", b"RIFX": ">"}.get(head[:4], "") if head[8:12] == b"WAVE" else ""
+    if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
+        return None
+    name, n_bytes = struct.unpack_from(order + "4sI", head)
+    if ORDERS.get(name) == order and head[8:] == b"WAVE":
+        return name, offset + 8, 4
+    return (name, offset + 8, n_bytes) if name == b"data" or offset + 8 + n_bytes <= n_file + 1 else None
 
 
 def _layout(data: bytes, order: str) -> Wav | None:
@@ -100,62 +111,25 @@ def _layout(data: bytes, order: str) -> Wav | None:
         (tag,) = struct.unpack_from(order + "H", data, 24)
     if (codec := CODECS.get(tag, {}).get(bits)) is None:
         return None
-    endian, frame_bytes = "LITTLE" if order == "<" else "BIG", channels * bits // 8
-    layout = {"subtype": codec, "channels": channels, "endian": endian, "samplerate": 48_000}
-    wav = Wav(layout, rate_hz, frame_bytes)
-    if block != frame_bytes or byte_rate not in (0, rate_hz * frame_bytes):
-        wav.remarks.append(f"its header contradicts itself: read as {wav.head}")
-    return wav
+    head, frame_bytes = Head("WAV", codec, rate_hz, channels), channels * bits // 8
+    is_odd = block != frame_bytes or byte_rate not in (0, rate_hz * frame_bytes)
+    remarks = [f"its header contradicts itself: read as {head}"] if is_odd else []
+    return Wav(head, "LITTLE" if order == "<" else "BIG", frame_bytes, remarks)
 
 
-def _find_sound(wav: Wav, descriptor: int, order: str, offset: int, n_bytes: int) -> None:
-    n_file = os.fstat(descriptor).st_size
-    wav.parts = [(offset, min(n_bytes, n_file - offset))]
-    if n_bytes >= OPEN_BYTES and n_bytes > n_file - offset:
-        wav.n_promised = wav.n_held
+def _is_sound(wav: Wav, start: bytes, n_bytes: int) -> bool:
+    is_long = n_bytes >= STRAY_SECONDS * wav.head.sample_rate_hz * wav.frame_bytes
+    return is_long and not start.startswith(TAGS)
+
+
+def _promise(wav: Wav, sizes: list[int]) -> None:
+    """State the length: what the header says, or where that is wrong, what the file holds."""
+    n_frames, n_said = sum(n_bytes // wav.frame_bytes for _, n_bytes in wav.parts), sizes[0] // wav.frame_bytes
+    if len(sizes) > 1:
+        says = f"its header says {n_said / wav.head.sample_rate_hz:.3f} s of sound"
+        wav.remarks.append(f"{says}, and all {n_frames / wav.head.sample_rate_hz:.3f} s that it holds are read")
+    elif sizes[0] >= OPEN_BYTES and sizes[0] > wav.parts[0][1]:
         wav.remarks.append("its header gives no length of the sound: read to the end of the file")
-        return
-    wav.n_promised = n_bytes // max(wav.frame_bytes, 1)
-    if wav.frame_bytes and offset + n_bytes < n_file:
-        _read_on(wav, descriptor, order, offset + n_bytes)
-    if len(wav.parts) > 1 and wav.sample_rate_hz:
-        says = f"its header says {wav.n_promised / wav.sample_rate_hz:.3f} s of sound"
-        wav.n_promised = wav.n_held
-        wav.remarks.append(f"{says}, and all {wav.n_held / wav.sample_rate_hz:.3f} s that it holds are read")
-
-
-def _read_on(wav: Wav, descriptor: int, order: str, offset: int) -> None:
-    """Look behind the first data chunk for more sound."""
-    n_file = os.fstat(descriptor).st_size
-    for _ in range(MAX_CHUNKS):
-        if _order(descriptor, offset) == order:  # another recording
-            offset += 12
-            continue
-        padded = offset + 1  # chunks of odd length should be padded, and often are not
-        found = _chunk(descriptor, order, offset, n_file) or _chunk(descriptor, order, padded, n_file)
-        if found is None:
-            is_long = n_file - offset >= STRAY_SECONDS * wav.sample_rate_hz * wav.frame_bytes
-            if is_long and not os.pread(descriptor, 4, offset).startswith(TAGS):
-                wav.parts.append((offset, n_file - offset))
-            return
-        name, offset, n_bytes = found
-        if name == b"fmt ":
-            other = _layout(os.pread(descriptor, min(n_bytes, 40), offset), order)
-            if other is None or (other.layout, other.sample_rate_hz) != (wav.layout, wav.sample_rate_hz):
-                wav.remarks.append("a second recording in it, of another format, is not read")
-                return
-        if name == b"data":
-            wav.parts.append((offset, n_bytes))
-        offset += n_bytes
-
-
-def _chunk(descriptor: int, order: str, offset: int, n_file: int) -> tuple[bytes, int, int] | None:
-    """Return (name, offset of the content, its bytes) of a chunk that begins here and ends within the file."""
-    head = os.pread(descriptor, 8, offset)
-    if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
-        return None
-    name, n_bytes = struct.unpack(order + "4sI", head)
-    n_present = n_file - offset - 8
-    if name == b"data":  # the last one may be cut short
-        n_bytes = min(n_bytes, n_present)
-    return (name, offset + 8, n_bytes) if n_bytes <= n_present + 1 else None
+    else:
+        n_frames = n_said
+    wav.head = replace(wav.head, n_frames=n_frames)

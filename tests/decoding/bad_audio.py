@@ -32,7 +32,6 @@ from lib.audio import (  # noqa: E402
     NotAudio,
     TooLong,
     TooShort,
-    TruncatedAudio,
     UnsupportedFormat,
 )
 
@@ -74,7 +73,7 @@ class BadAudio:
 
 CASES: list[BadAudio] = []
 READ, SILENCE = Sound(), Sound(1.0, -np.inf)
-LOST, GONE, BROKEN, ODD = TruncatedAudio, MissingAudio, DamagedAudio, UnsupportedFormat
+GONE, BROKEN, ODD = MissingAudio, DamagedAudio, UnsupportedFormat
 
 
 def noted(seconds: float = 1.0, rms_db: float | None = -9.0) -> Sound:
@@ -175,7 +174,7 @@ add("bytes/playlist", "a playlist of a local file", NotAudio, lambda: b"#EXTM3U\
 add("bytes/concat", "an ffmpeg script of a local file", NotAudio, lambda: b"ffconcat version 1.0\nfile /etc/passwd\n")
 add("bytes/avi", "a broken film (RIFF AVI)", ODD, lambda: b"RIFF" + u32(5000) + b"AVI " + noise(5000))
 add("bytes/webp", "a picture (RIFF WEBP)", BROKEN, lambda: b"RIFF" + u32(5000) + b"WEBP" + noise(5000))
-add("bytes/transport", "an empty broadcast stream", LOST, lambda: (b"\x47\x40\x11\x10" + b"\0" * 184) * 100)
+add("bytes/transport", "an empty broadcast stream", BROKEN, lambda: (b"\x47\x40\x11\x10" + b"\0" * 184) * 100)
 add("bytes/sparse_2_gib", "2 GiB that take no room on the disk", TooLong, sparse(2**31, wav(data_size=2**31 - 2**20)))
 add("other/midi", "MIDI, which holds notes", NotAudio, lambda: b"MThd\0\0\0\x06\0\x01\0\x01" + noise(500))
 add("other/au", "Sun AU", READ, lambda: encoded("AU", "PCM_16"))
@@ -188,20 +187,20 @@ add("other/adts", "bare AAC", Sound(1.09), lambda: by_av("adts", "aac"))
 
 # -- WAV: less than promised --------------------------------------------------------------------------------
 each("wav/cut_at_{}", "cut inside its first line, at byte {}", BROKEN, (5, 8, 11), lambda n: wav()[:n])
-each("wav/cut_at_{}", "cut inside its header, at byte {}", LOST, (12, 13, 36, 40, 43), lambda n: wav()[:n])
+each("wav/cut_at_{}", "cut inside its header, at byte {}", BROKEN, (12, 13, 36, 40, 43), lambda n: wav()[:n])
 each("wav/cut_at_{}", "cut inside its description, at byte {}", BROKEN, (20, 35), lambda n: wav()[:n])
 add("wav/cut_before_data", "cut where the samples begin", EmptyAudio, lambda: wav()[:44])
-cuts("wav", wav, {10: LOST, 50: LOST, 90: noted(0.9), 99: noted(0.99)})
+cuts("wav", wav, {10: BROKEN, 50: BROKEN, 90: noted(0.9), 99: noted(0.99)})
 add("wav/one_frame_missing", "the last sample is missing", noted(), lambda: wav()[:-2])
 add("wav/stereo_half_frame", "half of the last frame is missing", noted(0.5), lambda: wav(channels=2)[:-2])
-add("wav/24_bit_cut", "24-bit samples, cut in half", LOST, lambda: cut(wav(PCM * 3, bits=24), 0.5))
-add("wav/float_cut", "float samples, cut in half", LOST, lambda: cut(wav(FLOATS, **FLOAT), 0.5))
+add("wav/24_bit_cut", "24-bit samples, cut in half", BROKEN, lambda: cut(wav(PCM * 3, bits=24), 0.5))
+add("wav/float_cut", "float samples, cut in half", BROKEN, lambda: cut(wav(FLOATS, **FLOAT), 0.5))
 add("wav/promise_doubled", "the header promises twice the samples", noted(), lambda: wav(data_size=2 * len(PCM)))
 add("wav/promise_1_gib", "the header promises 1 GiB", TooLong, lambda: wav(data_size=2**30))
 add("wav/promise_4_gib", "the data size is 0xFFFFFFFF, the RIFF size true", noted(), lambda: wav(data_size=2**32 - 1))
 add("wav/mp3_inside_cut", "MP3 in WAV, cut in half", noted(0.576, -10), lambda: cut(by_av("wav", "libmp3lame"), 0.52))
 add("wav/adpcm_cut", "ADPCM, cut", noted(0.6), lambda: cut(encoded("WAV", "MS_ADPCM"), 0.6))
-add("wav/data_chunk_missing", "a format chunk and nothing else", LOST, lambda: riff(chunk(b"fmt ", wav_format())))
+add("wav/data_chunk_missing", "a format chunk and nothing else", BROKEN, lambda: riff(chunk(b"fmt ", wav_format())))
 
 # -- WAV: odd, and yet whole --------------------------------------------------------------------------------
 big = 2**32 - 1
@@ -250,13 +249,13 @@ add("wav/guid", "extensible with an unknown codec", ODD, lambda: wav(tag=0xFFFE,
 add("wav/extensible_short", "extensible without its extension", ODD, lambda: wav(tag=0xFFFE))
 short = chunk(b"fmt ", wav_format()[:14]) + chunk(b"data", PCM)
 add("wav/format_short", "a format chunk of 14 bytes, read as 8 bits", Sound(2.0, None), lambda: riff(short))
-add("wav/format_endless", "a format chunk of 4 GiB", LOST, lambda: patch(wav(), 16, u32(big)))
+add("wav/format_endless", "a format chunk of 4 GiB", BROKEN, lambda: patch(wav(), 16, u32(big)))
 add("wav/format_missing", "data without a format chunk", BROKEN, lambda: riff(chunk(b"data", PCM)))
 behind = chunk(b"data", PCM) + chunk(b"fmt ", wav_format())
 add("wav/format_behind", "the format chunk behind the data", BROKEN, lambda: riff(behind))
 add("wav/chunk_bomb", "100,000 empty chunks before it", BROKEN, lambda: wav(before=chunk(b"JUNK", b"") * 100_000))
 endless = chunk(b"LIST", b"abcd", size=2**32 - 8)
-add("wav/chunk_endless", "a chunk of 4 GiB before the data", LOST, lambda: wav(before=endless))
+add("wav/chunk_endless", "a chunk of 4 GiB before the data", BROKEN, lambda: wav(before=endless))
 
 
 def adpcm() -> bytes:
@@ -328,9 +327,9 @@ def flipped(data: bytes) -> bytes:
     return middle(data, bytes([data[len(data) // 2] ^ 1]))
 
 
-cuts("flac", flac, {20: BROKEN, 50: LOST, 90: noted(0.768), 99: noted(0.768)})
+cuts("flac", flac, {20: BROKEN, 50: BROKEN, 90: noted(0.768), 99: noted(0.768)})
 add("flac/magic_alone", "the four letters fLaC and no more", BROKEN, lambda: b"fLaC")
-add("flac/header_alone", "the stream information and no frame", LOST, lambda: flac()[:42])
+add("flac/header_alone", "the stream information and no frame", BROKEN, lambda: flac()[:42])
 add("flac/promise_doubled", "promises twice its samples", noted(), lambda: flac_info(n_frames=32_000))
 add("flac/promise_halved", "promises half its samples", noted(), lambda: flac_info(n_frames=8_000))
 add("flac/promise_endless", "promises 2**36 - 1 samples", TooLong, lambda: flac_info(n_frames=2**36 - 1))
@@ -361,10 +360,10 @@ def pages_of(data: bytes, *numbers: int) -> bytes:
 
 
 n_pages = len(pages(ogg()))
-cuts("ogg", ogg, {30: LOST, 50: LOST, 90: noted(10.136), 99: noted(10.136)})
+cuts("ogg", ogg, {30: BROKEN, 50: BROKEN, 90: noted(10.136), 99: noted(10.136)})
 cuts("opus", opus, {30: noted(2.97), 50: noted(4.97), 90: noted(9.97), 99: noted(10.97)})
 add("ogg/cut_at_page", "the last page is missing", noted(10.136), lambda: pages_of(ogg(), *range(n_pages - 1)))
-add("ogg/first_page_alone", "the first page and no more", LOST, lambda: pages(ogg())[0])
+add("ogg/first_page_alone", "the first page and no more", BROKEN, lambda: pages(ogg())[0])
 add("ogg/last_mark_missing", "no page is marked as the last", noted(12.0), lambda: repaged(ogg(), -1, 5, b"\0"))
 add("ogg/bit_flipped", "one bit in the middle", noted(6.92), lambda: flipped(ogg()))
 add("ogg/hole", "200 zeros in the middle", noted(6.92), lambda: middle(ogg(), b"\0" * 200))
@@ -397,7 +396,7 @@ add("opus/bit_flipped", "one bit in the middle", noted(12.0, -10), lambda: flipp
 twice = struct.pack("<q", 1_152_000)
 add("opus/promise_doubled", "the last page counts twice", noted(12.0, None), lambda: repaged(opus(), -1, 6, twice))
 skip = u16(65_535)
-add("opus/all_skipped", "tells players to skip all of it", LOST, lambda: repaged(encoded("OGG", "OPUS"), 0, 38, skip))
+add("opus/all_skipped", "tells players to skip all of it", BROKEN, lambda: repaged(encoded("OGG", "OPUS"), 0, 38, skip))
 
 
 # -- MP3 ----------------------------------------------------------------------------------------------------
@@ -414,11 +413,11 @@ def xing(n_frames: int) -> bytes:
     return after(mp3(), b"Xing", 4, u32(n_frames, ">"))
 
 
-cuts("mp3", mp3, {20: NotAudio, 50: LOST, 90: noted(0.975), 99: READ})
-add("mp3/cut_at_frame", "10 frames of 30, the tag counts 30", LOST, lambda: frames(0, 11))
+cuts("mp3", mp3, {20: NotAudio, 50: BROKEN, 90: noted(0.975), 99: READ})
+add("mp3/cut_at_frame", "10 frames of 30, the tag counts 30", BROKEN, lambda: frames(0, 11))
 add("mp3/untagged_cut", "no tag, cut: nothing was promised", Sound(0.54), lambda: cut(frames(1), 0.505))
 add("mp3/untagged_cut_at_frame", "no tag, cut between frames", Sound(0.72), lambda: frames(1, 21))
-add("mp3/tag_doubled", "the tag counts twice the frames", LOST, lambda: xing(60))
+add("mp3/tag_doubled", "the tag counts twice the frames", BROKEN, lambda: xing(60))
 add("mp3/tag_endless", "the tag counts 2**32 - 1 frames", TooLong, lambda: xing(2**32 - 1))
 add("mp3/hole", "200 zeros in the middle", noted(0.759, -10), lambda: middle(mp3(), b"\0" * 200))
 add("mp3/noise", "200 random bytes in the middle", noted(0.759, -10), lambda: middle(mp3(), noise(200)))
@@ -428,7 +427,7 @@ add("mp3/sync_lost", "one frame's first byte is wrong", noted(0.939, None), lamb
 add("mp3/rate_changes", "another rate in the middle", noted(0.82, None), lambda: patch(mp3(), ninth + 2, b"\x84"))
 add("mp3/rate_reserved", "the first frame, a tag, has a reserved rate", Sound(1.08), lambda: patch(mp3(), 2, b"\x8c"))
 add("mp3/free_format", "the first frame, a tag, has no length", READ, lambda: patch(mp3(), 2, b"\x08"))
-add("mp3/one_frame", "one frame of 36 ms", LOST, lambda: mp3_frames()[2])
+add("mp3/one_frame", "one frame of 36 ms", BROKEN, lambda: mp3_frames()[2])
 add("mp3/id3_endless", "a tag that claims 256 MiB", NotAudio, lambda: id3(100, claimed=2**28 - 1) + mp3())
 add("mp3/id3_alone", "an ID3v2 tag and no sound", NotAudio, lambda: id3(2000))
 add("mp3/id3_before", "an ID3v2 tag before it", READ, lambda: id3(2000) + mp3())
@@ -444,8 +443,8 @@ other = by_av("mp3", "libmp3lame", 44_100)
 add("mp3/two_joined", "two recordings of different rates", noted(2.1), lambda: mp3() + other)
 
 # -- AIFF and CAF -------------------------------------------------------------------------------------------
-cuts("aiff", aiff, {50: LOST, 99: noted(0.99)})
-cuts("caf", caf, {50: LOST, 99: noted(0.99)})
+cuts("aiff", aiff, {50: BROKEN, 99: noted(0.99)})
+cuts("caf", caf, {50: BROKEN, 99: noted(0.99)})
 add("aiff/promise_doubled", "promises twice its frames", noted(), lambda: aiff(n_frames=32_000))
 add("aiff/promise_endless", "promises 2**32 - 1 frames", BROKEN, lambda: aiff(n_frames=2**32 - 1))
 add("aiff/promise_none", "promises 0 frames and holds 1 s", READ, lambda: aiff(n_frames=0))
@@ -464,7 +463,7 @@ add("aiff/no_description", "no description", BROKEN, lambda: aiff(order=("SSND",
 add("aiff/no_sound", "no sound", EmptyAudio, lambda: aiff(order=("COMM",)))
 add("aiff/sound_first", "the description behind the sound", READ, lambda: aiff(order=("SSND", "COMM")))
 add("aiff/little_endian", "little-endian samples (sowt)", READ, lambda: aiff(PCM, codec=b"sowt"))
-add("aiff/ima_cut", "IMA ADPCM, cut in half", LOST, lambda: cut(encoded("AIFF", "IMA_ADPCM"), 0.5))
+add("aiff/ima_cut", "IMA ADPCM, cut in half", BROKEN, lambda: cut(encoded("AIFF", "IMA_ADPCM"), 0.5))
 add("caf/size_open", "a data size of -1, which means to the end", READ, lambda: caf(size=-1))
 add("caf/size_negative", "a data size of -5, read to the end", READ, lambda: caf(size=-5))
 add("caf/size_endless", "a data size of 2**62, read to the end", noted(), lambda: caf(size=2**62))
@@ -476,17 +475,17 @@ add("caf/packets", "packets of 3 bytes for one sample of 2", noted(1.0, None), l
 add("caf/bits_12", "12 bits, in 16", READ, lambda: caf(bits=12))
 add("caf/codec", "an unknown codec", ODD, lambda: caf(codec=b"abcd"))
 add("caf/no_description", "no description", BROKEN, lambda: patch(caf(), 8, b"free"))
-add("caf/ima_cut", "IMA ADPCM, cut in half", LOST, lambda: cut(caf_ima(), 0.5))
+add("caf/ima_cut", "IMA ADPCM, cut in half", BROKEN, lambda: cut(caf_ima(), 0.5))
 add("caf/ima_whole", "IMA ADPCM as telephones recorded it", READ, lambda: caf_ima())
 
 # -- MPEG-4, 3GP, WebM, AMR ---------------------------------------------------------------------------------
 cuts("m4a", m4a, {10: BROKEN, 50: BROKEN, 90: ODD, 99: Sound(1.02)})
 cuts("3gp", three_gp, {10: BROKEN, 50: BROKEN, 90: ODD, 99: BROKEN})
-cuts("webm", webm, {10: LOST, 50: LOST, 90: noted(0.91), 99: noted(0.99)})
+cuts("webm", webm, {10: BROKEN, 50: BROKEN, 90: noted(0.91), 99: noted(0.99)})
 add("m4a/index_first_cut", "index first, cut", noted(0.512), lambda: cut(m4a(faststart=True), 0.6))
 add("m4a/type_alone", "the type box and no more", BROKEN, lambda: m4a()[:28])
-add("m4a/hole", "zeros for half the sound", LOST, lambda: after(m4a(), b"mdat", 2000, b"\0" * 3000))
-add("m4a/noise", "random bytes for half the sound", LOST, lambda: after(m4a(), b"mdat", 2000, noise(3000)))
+add("m4a/hole", "zeros for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, b"\0" * 3000))
+add("m4a/noise", "random bytes for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, noise(3000)))
 box = m4a()[:28] + u32(1, ">") + b"free" + u64(2**63) + m4a()[28:]
 add("m4a/box_endless", "a box of 2**63 bytes", BROKEN, lambda: box)
 small = m4a()[:28] + u32(4, ">") + b"free" + m4a()[28:]
@@ -504,7 +503,7 @@ add("m4a/film_alone", "a film without sound", ODD, film_alone)
 no_data = b"\x7c" * 600
 add("3gp/hole", "part of the sound is gone", noted(1.01, None), lambda: after(three_gp(), b"mdat", 100, no_data))
 add("3gp/whole", "AMR as telephones recorded it", Sound(1.01, -10.5), lambda: three_gp())
-add("webm/header_alone", "the first line and no more", LOST, lambda: webm()[:40])
+add("webm/header_alone", "the first line and no more", BROKEN, lambda: webm()[:40])
 add("webm/piped", "written into a pipe: no length", READ, lambda: by_av("webm", "libopus", 48_000, live="1"))
 add("webm/noise", "random bytes in the sound", noted(0.73, None), lambda: patch(webm(), -3000, noise(2000)))
 add("webm/codec", "an unknown codec", ODD, lambda: webm().replace(b"A_OPUS", b"A_ABCD"))

@@ -81,7 +81,7 @@ def test_a_decoder_that_hangs_is_ended(fresh_pool, ogg_path, monkeypatch):
     (process_id,) = pool_ids()
     os.kill(process_id, signal.SIGSTOP)
     monkeypatch.setattr(pool, "WALL_SECONDS", 0.1)
-    with pytest.raises(audio.DecodeTimeout, match="has not finished"):
+    with pytest.raises(audio.DamagedAudio, match="has not finished"):
         audio.load(ogg_path)
     with pytest.raises(ProcessLookupError):
         os.kill(process_id, 0)
@@ -89,18 +89,10 @@ def test_a_decoder_that_hangs_is_ended(fresh_pool, ogg_path, monkeypatch):
     assert len(audio.load(ogg_path)) == 12 * 16_000
 
 
-def test_a_decoder_that_computes_for_ever_is_ended_by_the_kernel(fresh_pool, ogg_path):
-    with pytest.raises(TimeoutError), pool.borrow_decoder() as decoder:
-        os.kill(decoder.process.pid, signal.SIGXCPU)  # what the kernel sends when RLIMIT_CPU is spent
-        list(decoder.messages(ogg_path, max_seconds=60.0, head_only=False))
-    assert not fresh_pool
-
-
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="only Linux shows the limits of a process")
 def test_a_decoder_lives_within_limits(fresh_pool, ogg_path):
     audio.load(ogg_path)
     limits = Path(f"/proc/{pool_ids()[0]}/limits").read_text()
-    assert re.search(r"Max cpu time +[3-9] ", limits)
     assert re.search(rf"Max address space +{2**31} ", limits)
     assert re.search(r"Max core file size +0 ", limits)
     assert re.search(r"Max file size +0 ", limits)

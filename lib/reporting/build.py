@@ -207,13 +207,10 @@ def run_studies() -> None:
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """Read and check the parameters of the profile that was asked for."""
-    overrides = {"01_data_acquisition": {"data_tier": arguments.data}} if arguments.data else {}
-    path = arguments.params or steps.PARAMS_DIR / f"{arguments.profile}.yaml"
-    plan = Plan(
-        arguments.profile,
-        steps.load_parameters(path, overrides=overrides),
-        (arguments.notebooks or steps.NOTEBOOKS_DIR).resolve(),
-    )
+    parameters = steps.load_parameters(arguments.params or steps.PARAMS_DIR / f"{arguments.profile}.yaml")
+    if arguments.data:
+        parameters["01_data_acquisition"]["data_tier"] = arguments.data
+    plan = Plan(arguments.profile, parameters, arguments.notebooks.resolve())
     steps.check_parameters(plan)
     return plan
 
@@ -227,7 +224,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--force", action="store_true", help="rerun everything")
     parser.add_argument("--without-studies", action="store_true", help="full: leave the studies as they are")
     parser.add_argument("--params", type=Path, help="another parameter file")
-    parser.add_argument("--notebooks", type=Path, help="another folder with the seven notebooks")
+    parser.add_argument(
+        "--notebooks", type=Path, default=steps.NOTEBOOKS_DIR, help="another folder with the seven notebooks"
+    )
     options = parser.parse_args(arguments)
     numbers = [step.number for step in steps.STEPS]
     if options.first is not None and options.first.zfill(2) not in numbers:

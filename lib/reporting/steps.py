@@ -181,8 +181,8 @@ def declared_parameters(path: Path) -> dict:
         raise BuildError(f"{path} needs one cell tagged `parameters`, of literals only.") from None
 
 
-def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> dict[str, dict]:
-    """Return parameters by notebook: a YAML file's `common` section, its section of the notebook, and `overrides`.
+def load_parameters(path: Path) -> dict[str, dict]:
+    """Return parameters by notebook: a YAML file's `common` section and its section of the notebook.
 
     Raises
     ------
@@ -198,8 +198,7 @@ def load_parameters(path: Path, *, overrides: dict[str, dict] | None = None) -> 
     unknown = set(sections) - names - {"common"}
     if unknown:
         raise BuildError(f"{path} has sections that are no notebook: {', '.join(sorted(unknown))}.")
-    common, given = sections.get("common") or {}, overrides or {}
-    return {name: common | (sections.get(name) or {}) | given.get(name, {}) for name in sorted(names)}
+    return {name: (sections.get("common") or {}) | (sections.get(name) or {}) for name in sorted(names)}
 
 
 def check_parameters(plan: Plan) -> None:

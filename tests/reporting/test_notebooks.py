@@ -115,7 +115,8 @@ def test_parameter_files_name_only_declared_parameters(path):
 
 
 def test_an_undeclared_parameter_is_an_error():
-    parameters = steps.load_parameters(steps.PARAMS_DIR / "quick.yaml", overrides={"05_ensemble": {"no_such": 1}})
+    parameters = steps.load_parameters(steps.PARAMS_DIR / "quick.yaml")
+    parameters["05_ensemble"]["no_such"] = 1
     with pytest.raises(steps.BuildError, match="no_such"):
         steps.check_parameters(steps.Plan("quick", parameters))
 

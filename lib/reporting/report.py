@@ -189,7 +189,10 @@ def write_pdf(plan: Plan, info: Mapping) -> Path:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Return a hash over everything that the report is made from."""
+    """Return a hash over everything that the report is made from.
+
+    The commit does not count: it changes when the report itself is committed.
+    """
     here, folder = Path(__file__).resolve().parent, config.report_dir(plan.profile)
     made_from = [path for step in plan.steps for path in (plan.executed(step), plan.notebook(step))]
     made_from += [folder / name for name in ("metrics.json", "figures", "tables")]
@@ -197,7 +200,7 @@ def _fingerprint(plan: Plan) -> str:
     made_from += [plan.stamps_dir / f"{step.name}.json" for step in plan.steps]
     if plan.profile == steps.FULL:
         made_from += [config.STUDIES_DIR / name for name in (*STUDY_FILES, *PAGE_FILES, "tables", "figures")]
-    return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()}".encode()).hexdigest()
+    return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()['dirty']}".encode()).hexdigest()
 
 
 def make(plan: Plan, *, force: bool = False) -> Path:

@@ -122,6 +122,17 @@ def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(pla
     assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]
 
 
+def test_a_commit_of_the_report_itself_changes_no_page(plan, monkeypatch, capsys):
+    def written(commit, *, dirty):
+        monkeypatch.setattr(run_info, "commit", lambda: {"commit": commit * 40, "dirty": dirty})
+        return report.make(plan).read_text(encoding="utf-8")
+
+    first = written("a", dirty=False)
+    assert "aaaa" in first and written("b", dirty=False) == first
+    assert capsys.readouterr().out.endswith("unchanged, skipped\n")
+    assert "bbbb" in written("b", dirty=True)
+
+
 def test_a_page_asks_for_no_remote_image_and_links_to_pages(tmp_path):
     text = (
         "# 01 A title\n\n[![Open in Colab](https://example.org/b.svg)](https://example.org) and `$HOME`\n\n"

@@ -19,6 +19,7 @@ from scipy import fft, signal
 
 from lib import audio
 from lib.config import SAMPLE_RATE_HZ
+from lib.waveforms import amplitude, fade, within_full_scale
 
 SEAM_SECONDS = 0.005  # fade on both sides where two ends meet, so that no click marks the place
 # name: (rate in hertz, container, subtype); libsndfile writes and reads them without delay
@@ -55,10 +56,14 @@ RECORDING = AugmentConfig()
 WITHOUT_BACKGROUND = replace(RECORDING, p_background=0.0, p_noise=0.6)  # for copies, which are made clip by clip
 
 
-def augmented_copy(waveform: np.ndarray, *, key: str, settings: AugmentConfig = WITHOUT_BACKGROUND) -> np.ndarray:
+def generator(key: str) -> np.random.Generator:
+    """Return random numbers that depend on a text alone: the same in every run and on every machine."""
+    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()[:16]))
+
+
+def augmented_copy(waveform: np.ndarray, *, key: str) -> np.ndarray:
     """Return an augmented copy of a clip, the same in every run: `key` (clip and number) decides everything."""
-    digest = hashlib.sha256(key.encode()).digest()
-    return augment(waveform, np.random.default_rng(list(digest[:16])), settings=settings)
+    return augment(waveform, generator(key), settings=WITHOUT_BACKGROUND)
 
 
 def augment(
@@ -66,7 +71,7 @@ def augment(
     rng: np.random.Generator,
     *,
     background: Sequence[np.ndarray] | None = None,
-    settings: AugmentConfig | None = None,
+    settings: AugmentConfig = RECORDING,
 ) -> np.ndarray:
     """Draw a chain of changes from `rng` and apply it: room, then recorder, then level.
 
@@ -81,23 +86,24 @@ def augment(
         Training clips of the class normal, one of which may be mixed in, for every class alike.
     settings : AugmentConfig, optional
     """
-    draw = settings or AugmentConfig()
-    wanted = {name[2:]: rng.random() < value for name, value in vars(draw).items() if name.startswith("p_")}
+    wanted = _wanted(settings, rng)
     changed = np.asarray(waveform, dtype=np.float32)
     if wanted["background"] and background is not None and len(background):
         other = random_crop(background[int(rng.integers(len(background)))], len(changed), rng)
-        changed = mix(changed, other, snr_db=rng.uniform(*draw.background_snr_db))
+        changed = mix(changed, other, snr_db=rng.uniform(*settings.background_snr_db))
     if wanted["noise"]:
-        changed = mix(changed, coloured_noise(len(changed), rng), snr_db=rng.uniform(*draw.noise_snr_db))
-    changed = _record(changed, rng, wanted=wanted, draw=draw)
-    changed = audio.equalise_level(changed)
-    return gain(changed, gain_db=rng.uniform(*draw.gain_db)) if wanted["gain"] else changed
+        changed = mix(changed, coloured_noise(len(changed), rng), snr_db=rng.uniform(*settings.noise_snr_db))
+    changed = audio.equalise_level(_record(changed, rng, wanted=wanted, draw=settings))
+    return gain(changed, gain_db=rng.uniform(*settings.gain_db)) if wanted["gain"] else changed
 
 
-def recorded(waveform: np.ndarray, rng: np.random.Generator, *, settings: AugmentConfig = RECORDING) -> np.ndarray:
+def recorded(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw what a recorder does to a waveform (bandwidth, converter, codec) and apply it; nothing else changes."""
-    wanted = {name[2:]: rng.random() < value for name, value in vars(settings).items() if name.startswith("p_")}
-    return _record(waveform, rng, wanted=wanted, draw=settings)
+    return _record(waveform, rng, wanted=_wanted(RECORDING, rng), draw=RECORDING)
+
+
+def _wanted(settings: AugmentConfig, rng: np.random.Generator) -> dict[str, bool]:
+    return {name[2:]: rng.random() < value for name, value in vars(settings).items() if name.startswith("p_")}
 
 
 def _record(
@@ -117,7 +123,7 @@ def _record(
 
 def gain(waveform: np.ndarray, *, gain_db: float) -> np.ndarray:
     """Amplify by `gain_db`, less where the peak would pass full scale."""
-    return _within_full_scale(waveform * np.float32(10 ** (gain_db / 20)))
+    return within_full_scale(waveform * np.float32(amplitude(gain_db)))
 
 
 def mix(waveform: np.ndarray, background: np.ndarray, *, snr_db: float) -> np.ndarray:
@@ -125,8 +131,8 @@ def mix(waveform: np.ndarray, background: np.ndarray, *, snr_db: float) -> np.nd
     power, background_power = (float(np.mean(np.square(part, dtype=np.float64))) for part in (waveform, background))
     if power == 0 or background_power == 0:
         return waveform
-    scale = np.sqrt(power / background_power) * 10 ** (-snr_db / 20)
-    return _within_full_scale(waveform + np.float32(scale) * background)
+    scale = np.sqrt(power / background_power) * amplitude(-snr_db)
+    return within_full_scale(waveform + np.float32(scale) * background)
 
 
 def coloured_noise(n_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -214,26 +220,15 @@ def _design(cutoff_hz: int, kind: str) -> np.ndarray:
 
 
 def _filter(waveform: np.ndarray, cutoff_hz: int, kind: str) -> np.ndarray:
-    return _within_full_scale(signal.sosfilt(_design(cutoff_hz, kind), waveform))
+    return within_full_scale(signal.sosfilt(_design(cutoff_hz, kind), waveform)).astype(np.float32, copy=False)
 
 
 def _repeat(waveform: np.ndarray, start: int, n_samples: int) -> np.ndarray:
     """Read `n_samples` from a waveform with its ends joined, beginning at `start`."""
-    n_fade = min(round(SEAM_SECONDS * SAMPLE_RATE_HZ), len(waveform) // 2)
-    faded = waveform.copy()
-    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
-    faded[:n_fade] *= ramp
-    faded[len(faded) - n_fade :] *= ramp[::-1]
-    return faded[np.arange(start, start + n_samples) % len(faded)]
+    return fade(waveform, seconds=SEAM_SECONDS)[np.arange(start, start + n_samples) % len(waveform)]
 
 
 def _same_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Undo the sample or two that a change of rate adds or takes at the end."""
     waveform = waveform[:n_samples]
-    waveform = np.pad(waveform, (0, n_samples - len(waveform)), mode="edge") if len(waveform) < n_samples else waveform
-    return _within_full_scale(waveform)
-
-
-def _within_full_scale(waveform: np.ndarray) -> np.ndarray:
-    peak = float(np.abs(waveform).max(initial=0))
-    return (waveform / peak if peak > 1 else waveform).astype(np.float32, copy=False)
+    return within_full_scale(np.pad(waveform, (0, n_samples - len(waveform)), mode="edge"))

@@ -73,14 +73,6 @@ def check_class_names(names: Iterable[str], *, where: str) -> None:
         raise ClassOrderError(f"{where} has classes {found}, expected {CLASS_NAMES}: retrain or re-export it.")
 
 
-def write_labels(checkpoint_dir: Path) -> Path:
-    """Write labels.json beside a checkpoint and return its path."""
-    path = Path(checkpoint_dir) / LABELS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"class_names": list(CLASS_NAMES)}, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
 def check_labels(checkpoint_dir: Path) -> None:
     """Check labels.json of a checkpoint: FileNotFoundError without one, ClassOrderError for another order."""
     path = Path(checkpoint_dir) / LABELS_FILE
@@ -113,14 +105,22 @@ def require_checkpoint(checkpoint_dir: Path, network: str) -> Path:
 
 def describe_checkpoint(checkpoint_dir: Path, record: dict) -> None:
     """Write labels.json and training.json (base weights, data tier, parameters: plain JSON) beside a checkpoint."""
-    write_labels(checkpoint_dir)
-    write_record(checkpoint_dir, record)
+    write_json(Path(checkpoint_dir) / LABELS_FILE, {"class_names": list(CLASS_NAMES)})
+    write_json(Path(checkpoint_dir) / RECORD_FILE, record)
 
 
-def write_record(checkpoint_dir: Path, record: dict) -> None:
-    """Write training.json."""
-    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-    (Path(checkpoint_dir) / RECORD_FILE).write_text(text, encoding="utf-8")
+def write_json(path: Path, content: dict) -> None:
+    """Write plain JSON, keys sorted, into a folder that is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there: no reader sees half of it, and a killed run leaves none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def read_record(checkpoint_dir: Path) -> dict:

@@ -33,10 +33,17 @@ def stack(probabilities: Probabilities) -> np.ndarray:
     """
     if set(probabilities) != set(MODEL_NAMES):
         raise ValueError(f"probabilities of {sorted(probabilities)}, expected those of {MODEL_NAMES}.")
-    stacked = np.stack([np.asarray(probabilities[name], dtype=float) for name in MODEL_NAMES])
-    if stacked.ndim != 3 or stacked.shape[2] != N_CLASSES or not np.allclose(stacked.sum(axis=2), 1, atol=1e-4):
-        raise ValueError(f"probabilities have shape {stacked.shape[1:]} or rows that are not finite or do not sum to 1")
-    return stacked
+    return np.stack([checked(probabilities[name], len(probabilities[MODEL_NAMES[0]])) for name in MODEL_NAMES])
+
+
+def checked(probabilities: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return probabilities as float64; ValueError if they are not (n_rows, 3), finite, with rows that sum to 1."""
+    probabilities = np.asarray(probabilities, dtype=float)
+    if probabilities.shape != (n_rows, N_CLASSES):
+        raise ValueError(f"probabilities have shape {probabilities.shape} for {n_rows} rows")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # NaN fails too
+        raise ValueError("a row of probabilities is not finite or does not sum to 1")
+    return probabilities
 
 
 def average(probabilities: Probabilities) -> np.ndarray:
@@ -78,12 +85,10 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 def fit_temperature(probabilities: np.ndarray, class_ids: np.ndarray) -> float:
     """Return the temperature with the smallest log-loss on clips that the network was not trained on."""
     from scipy import optimize
-
-    rows = np.arange(len(class_ids)), np.asarray(class_ids)
+    from sklearn.metrics import log_loss
 
     def loss(log_temperature: float) -> float:
-        true = apply_temperature(probabilities, float(np.exp(log_temperature)))[rows]
-        return float(-np.log(np.clip(true, np.finfo(float).eps, 1.0)).mean())  # as scikit-learn's log_loss
+        return log_loss(class_ids, apply_temperature(probabilities, np.exp(log_temperature)), labels=range(N_CLASSES))
 
     found = optimize.minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return round(float(np.exp(found.x)), 4)

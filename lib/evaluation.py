@@ -10,10 +10,11 @@ import numpy as np
 from sklearn import metrics
 
 from lib import config
+from lib.ensemble import checked
 
 N_CLASSES = len(config.CLASS_NAMES)
 N_BOOTSTRAP = 1000
-INTERVAL_PERCENT = 95.0
+INTERVAL_PERCENTILES = (2.5, 97.5)
 
 MIN_GROUPS = 5  # with fewer, a bootstrap over groups shows nothing of the spread: no interval is given
 
@@ -178,15 +179,14 @@ def bootstrap(
 
 
 def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
-    """Return a figure with its percentile interval of `INTERVAL_PERCENT`: value, low, high.
+    """Return a figure with its percentile interval of 95 %: value, low, high.
 
     `value` is NaN where there is no figure: then all three are None. `spread` (n_bootstrap,) is the figure in each
     resample, NaN in one that has none. With fewer than `MIN_GROUPS` groups low and high are None.
     """
-    tail = (100 - INTERVAL_PERCENT) / 2
     low, high = (None, None)
     if n_groups >= MIN_GROUPS and not np.isnan(value):
-        low, high = (float(edge) for edge in np.nanpercentile(spread, [tail, 100 - tail]))
+        low, high = (float(edge) for edge in np.nanpercentile(spread, INTERVAL_PERCENTILES))
     return {"value": None if np.isnan(value) else float(value), "low": low, "high": high}
 
 
@@ -230,12 +230,8 @@ def _one_against_rest(probabilities: np.ndarray, class_ids: np.ndarray) -> dict[
 
 
 def _check(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    probabilities, class_ids = np.asarray(probabilities, dtype=float), np.asarray(class_ids)
-    if probabilities.shape != (len(class_ids), N_CLASSES) or not len(class_ids):
-        raise ValueError(f"probabilities have shape {probabilities.shape} for {len(class_ids)} clips")
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # NaN fails too
-        raise ValueError("a row of probabilities is not finite or does not sum to 1")
-    if not np.isin(class_ids, range(N_CLASSES)).all():
+    probabilities, class_ids = checked(probabilities, len(class_ids)), np.asarray(class_ids)
+    if not len(class_ids) or not np.isin(class_ids, range(N_CLASSES)).all():
         raise ValueError(f"class ids are {sorted(set(class_ids.tolist()))}, expected 0 to {N_CLASSES - 1}")
     return probabilities, class_ids.astype(int)
 
@@ -246,12 +242,11 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 def macro_f1_table(scores: Mapping[str, Mapping[str, dict]]) -> list[dict]:
     """Return one row per model and split of metrics.json, ready for a DataFrame: n, macro F1 and each class's F1."""
-    rows = []
-    for model, splits in scores.items():
-        for split, result in splits.items():
-            row = {"model": model, "split": split, "n_clips": result["n_clips"], "n_groups": result["n_groups"]}
-            row |= {"macro_f1": result["macro_f1"]["value"], "low": result["macro_f1"]["low"]}
-            row |= {"high": result["macro_f1"]["high"], "accuracy": result["accuracy"]["value"]}
-            row |= {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
-            rows.append(row)
-    return rows
+    return [
+        {"model": model, "split": split, "n_clips": result["n_clips"], "n_groups": result["n_groups"]}
+        | {"macro_f1" if end == "value" else end: result["macro_f1"][end] for end in ("value", "low", "high")}
+        | {"accuracy": result["accuracy"]["value"]}
+        | {f"f1_{label}": result["per_class"][label]["f1"]["value"] for label in config.CLASS_NAMES}
+        for model, splits in scores.items()
+        for split, result in splits.items()
+    ]

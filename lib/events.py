@@ -75,25 +75,13 @@ class EventSettings:
             raise ValueError("bridge_seconds must be at least 0 and sustained_seconds above 0.")
 
     @classmethod
-    def create(
-        cls,
-        *,
-        on: float | Mapping[str, float],
-        off: float | Mapping[str, float],
-        min_seconds: float | Mapping[str, float] = 0.0,
-        merge_seconds: float | Mapping[str, float] = 0.0,
-        bridge_seconds: float = 15.0,
-        sustained_seconds: float = 30.0,
-    ) -> EventSettings:
-        """Return settings from numbers that hold for all labels, or mappings by label."""
-        return cls(
-            on=_by_label(on),
-            off=_by_label(off),
-            min_seconds=_by_label(min_seconds),
-            merge_seconds=_by_label(merge_seconds),
-            bridge_seconds=bridge_seconds,
-            sustained_seconds=sustained_seconds,
-        )
+    def create(cls, *, bridge_seconds: float = 15.0, sustained_seconds: float = 30.0, **by_label: Any) -> EventSettings:
+        """Return settings whose first four are numbers that hold for all labels, or mappings by label."""
+        given = {
+            name: {label: float(value[label] if isinstance(value, Mapping) else value) for label in EVENT_LABELS}
+            for name, value in by_label.items()
+        }
+        return cls(**given, bridge_seconds=bridge_seconds, sustained_seconds=sustained_seconds)
 
 
 @dataclass
@@ -270,7 +258,3 @@ def frames_to_events(
     tracker = EventTracker(settings)
     tracker.end_seconds = end_seconds
     return ended([*tracker.advance(frame_spans(probabilities, hop_seconds=hop_seconds)), *tracker.finish()])
-
-
-def _by_label(value: float | Mapping[str, float]) -> dict[str, float]:
-    return {label: float(value[label] if isinstance(value, Mapping) else value) for label in EVENT_LABELS}

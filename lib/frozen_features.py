@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -15,17 +14,15 @@ from sklearn.pipeline import Pipeline
 from lib import config
 
 CLIPS_PER_BLOCK = 32  # computed together, then written
+CACHE_DIR = config.BUILD_DIR / "cache"
 
 
 def of_clips(
-    network: ModuleType,
-    model: object,
-    waveforms: Sequence[np.ndarray],
-    *,
-    cache_dir: Path = config.BUILD_DIR / "cache",
-    progress: Callable[[list], Iterable] = iter,
+    network: ModuleType, model: object, waveforms: Sequence[np.ndarray], *, cache_dir: Path = CACHE_DIR
 ) -> np.ndarray:
     """Return the pooled features of a frozen network (n_clips, n_features), each clip computed once for all builds.
+
+    Each file is named by its waveform's hash; whoever changes what a network is given has to clear the folder.
 
     Parameters
     ----------
@@ -36,12 +33,19 @@ def of_clips(
     waveforms : sequence of ndarray, each (n_samples,)
     cache_dir : Path
         A network with other weights, or another pooling, has a folder of its own in it.
-    progress : callable
-        Wraps the blocks of clips (tqdm, say).
     """
     name = network.__name__.rpartition(".")[2]
     folder = Path(cache_dir) / name / weights_sha256(network.weights(model))[:16] / network.POOLINGS
-    return cached(partial(network.pooled, model), waveforms, folder=folder, progress=progress)
+    digests = [hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest() for waveform in waveforms]
+    paths = [folder / f"{digest}.npy" for digest in digests]
+    missing = [row for row, path in enumerate(paths) if not path.is_file()]
+    missing.sort(key=lambda row: len(waveforms[row]))  # computed together are clips of like length
+    for start in range(0, len(missing), CLIPS_PER_BLOCK):
+        block = missing[start : start + CLIPS_PER_BLOCK]
+        for row, values in zip(block, network.pooled(model, [waveforms[row] for row in block]), strict=True):
+            np.save(file := io.BytesIO(), values)
+            config.write_whole(paths[row], file.getvalue())
+    return np.stack([np.load(path) for path in paths])
 
 
 def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
@@ -50,37 +54,6 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
     for name in sorted(variables):
         digest.update(name.encode() + np.ascontiguousarray(variables[name], dtype="<f4").tobytes())
     return digest.hexdigest()
-
-
-def cached(
-    compute: Callable[[list[np.ndarray]], np.ndarray],
-    waveforms: Sequence[np.ndarray],
-    *,
-    folder: Path,
-    progress: Callable[[list], Iterable] = iter,
-) -> np.ndarray:
-    """Return features (n_clips, n_features), computing only those that `folder` does not hold yet.
-
-    Each file in it is named by its waveform's hash; whoever changes what a network is given, or how its features are
-    pooled, has to rename the pooling or clear the folder.
-
-    Parameters
-    ----------
-    compute : callable
-        Some waveforms to their features (n, n_features); blocks hold clips of like length.
-    waveforms, folder, progress
-        As in `of_clips`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = [hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest() for waveform in waveforms]
-    paths = [folder / f"{digest}.npy" for digest in digests]
-    missing = [row for row, path in enumerate(paths) if not path.is_file()]
-    missing.sort(key=lambda row: len(waveforms[row]))
-    blocks = [missing[start : start + CLIPS_PER_BLOCK] for start in range(0, len(missing), CLIPS_PER_BLOCK)]
-    for block in progress(blocks):
-        for row, values in zip(block, compute([waveforms[row] for row in block]), strict=True):
-            _write(paths[row], values)
-    return np.stack([np.load(path) for path in paths])
 
 
 def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
@@ -94,11 +67,3 @@ def linear(head: Pipeline) -> tuple[np.ndarray, np.ndarray]:
     scale, regression = (step for _, step in head.steps)
     kernel = regression.coef_ / scale.scale_
     return kernel, regression.intercept_ - kernel @ scale.mean_
-
-
-def _write(path: Path, values: np.ndarray) -> None:
-    """Write one row; a killed build leaves no half-written one."""
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.save(file, values)
-    partial.replace(path)

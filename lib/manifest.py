@@ -69,12 +69,8 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     """Check a manifest, sort it by clip_id and write it as CSV; a reader never sees half a file."""
     frame = frame.sort_values("clip_id", ignore_index=True)
     validate(frame, where=str(path))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
-    part.replace(path)
-    return path
+    config.write_whole(Path(path), frame.to_csv(index=False, lineterminator="\n").encode())
+    return Path(path)
 
 
 def validate(frame: pd.DataFrame, *, where: str = "manifest") -> None:

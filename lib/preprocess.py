@@ -108,7 +108,7 @@ def process_all(
     outcomes = list(progress(_run(work, tasks, n_workers)))
     # What could not be decoded is tried again next time: the file may have been replaced.
     done = {key: outcome for key, outcome in zip(keys, outcomes, strict=True) if outcome["outcome"] == "kept"}
-    _write_json(index | done, index_path)
+    config.write_whole(index_path, json.dumps(index | done).encode())
     return _drop_duplicates(_tabulate(recordings, outcomes))
 
 
@@ -242,13 +242,6 @@ def _drop_duplicates(processed: Processed) -> Processed:
         attrition.loc[recording_id, "n_clips"] -= len(lost)
         attrition.loc[recording_id, ["outcome", "reason"]] = ["duplicate", f"{len(lost)} clip(s) equal to another's"]
     return Processed(clips[~dropped].reset_index(drop=True), attrition.reset_index(drop=True))
-
-
-def _write_json(content: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(path)
 
 
 def _decibels(amplitude: float) -> float:

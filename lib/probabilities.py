@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import config, splits
+from lib import config, ensemble, splits
 
 CLIP_COLUMNS = ("clip_id", "group_id", "source", "label", "split")  # of the manifest
 WINDOW_COLUMNS = ("kind", "window_id", "corpus_group", "seconds")  # of `lib.windows`; a clip's window_id is its clip_id
@@ -29,11 +29,7 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, model: str, scheme:
     scheme : str
         Of `lib.splits`: which split the model was trained on.
     """
-    probabilities = np.asarray(probabilities, dtype=float)
-    if probabilities.shape != (len(frame), len(config.CLASS_NAMES)):
-        raise ValueError(f"probabilities have shape {probabilities.shape} for {len(frame)} rows")
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # NaN fails too
-        raise ValueError("a row of probabilities is not finite or does not sum to 1")
+    probabilities = ensemble.checked(probabilities, len(frame))
     if "kind" not in frame:
         groups = splits.corpus_group(frame["source"])
         frame = frame.assign(kind="clip", window_id=frame["clip_id"], corpus_group=groups)

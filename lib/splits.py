@@ -14,7 +14,7 @@ scheme** says which clips a network trains on, which choose its settings, and wh
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from lib.manifest import SPLITS
 
 CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
 KEPT_SPLITS_PATH = CORPORA_DIR / "kept_splits.csv"
-FRACTIONS = (0.7, 0.15, 0.15)
+FRACTIONS = np.array([0.7, 0.15, 0.15])  # wanted shares of SPLITS
 LEFT_OUT = "without_"
 
 
@@ -36,9 +36,7 @@ class LeakageError(ValueError):
     """A group, or the same audio, is in more than one split."""
 
 
-def split_by_group(
-    frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int, kept: pd.Series | None = None
-) -> pd.Series:
+def split_by_group(frame: pd.DataFrame, *, seed: int, kept: pd.Series | None = None) -> pd.Series:
     """Draw train, validation and test so that no group crosses and every class, source and subtype keeps its share.
 
     Greedy, after iterative stratification (Sechidis et al. 2011, On the Stratification of Multi-label Data): every
@@ -49,8 +47,6 @@ def split_by_group(
     ----------
     frame : DataFrame
         Needs the columns label, source, subtype and group_id; the rows' order decides nothing.
-    fractions : sequence of float
-        Wanted shares of `SPLITS`; their sum is 1.
     seed : int
         Decides between groups of equal size.
     kept : Series of str, optional
@@ -61,28 +57,26 @@ def split_by_group(
     SplitError
         If some class has too few groups to be in every split.
     """
-    shares = _check_fractions(fractions)
     counts = _group_counts(frame, seed)
     fixed = pd.Series(dtype=str) if kept is None else kept
     assigned = counts.index.to_series().map(fixed.map(SPLITS.index)).fillna(-1).astype(int)
     _place_every_class(counts, assigned)
-    _assign_greedily(counts, assigned, shares)
+    _assign_greedily(counts, assigned)
     splits = frame["group_id"].map(assigned).map(dict(enumerate(SPLITS))).rename("split")
     _check_every_class(frame["label"], splits)
     return splits
 
 
-def split_at_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int) -> pd.Series:
+def split_at_random(frame: pd.DataFrame, *, seed: int) -> pd.Series:
     """Draw the splits clip by clip, ignoring groups: the baseline that shows what leakage is worth.
 
     Same parameters, result and errors as `split_by_group`; the class shares are kept to within one clip.
     """
-    shares = _check_fractions(fractions)
     rng = np.random.default_rng(seed)
     splits = pd.Series("", index=frame.index, name="split")
     for _, rows in frame.sort_values("clip_id").groupby("label"):
         order = rng.permutation(rows.index.to_numpy())
-        edges = np.round(np.cumsum(shares)[:-1] * len(order)).astype(int)
+        edges = np.round(np.cumsum(FRACTIONS)[:-1] * len(order)).astype(int)
         for name, part in zip(SPLITS, np.split(order, edges), strict=True):
             splits[part] = name
     _check_every_class(frame["label"], splits)
@@ -120,13 +114,6 @@ def shared_values(frame: pd.DataFrame, column: str) -> list[str]:
     return sorted(n_splits.index[n_splits > 1])
 
 
-def _check_fractions(fractions: Sequence[float]) -> np.ndarray:
-    shares = np.asarray(fractions, dtype=float)
-    if shares.shape != (len(SPLITS),) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
-        raise SplitError(f"fractions are {tuple(fractions)}, expected three positive shares of {SPLITS} with sum 1.")
-    return shares
-
-
 def _check_every_class(labels: pd.Series, splits: pd.Series) -> None:
     table = pd.crosstab(labels, splits).reindex(columns=list(SPLITS), fill_value=0)
     for label, row in table.iterrows():
@@ -157,12 +144,12 @@ def _place_every_class(counts: pd.DataFrame, assigned: pd.Series) -> None:
                 assigned[free[0]] = split_id
 
 
-def _assign_greedily(counts: pd.DataFrame, assigned: pd.Series, shares: np.ndarray) -> None:
+def _assign_greedily(counts: pd.DataFrame, assigned: pd.Series) -> None:
     """Place the groups still free, in order, each where the sum of (filled - wanted)^2 / wanted falls most."""
     table = counts.to_numpy(float)  # (n_groups, n_strata)
-    wanted = shares[:, None] * table.sum(axis=0)  # (n_splits, n_strata)
+    wanted = FRACTIONS[:, None] * table.sum(axis=0)  # (n_splits, n_strata)
     place = assigned.to_numpy(copy=True)
-    filled = np.stack([table[place == split_id].sum(axis=0) for split_id in range(len(shares))])
+    filled = np.stack([table[place == split_id].sum(axis=0) for split_id in range(len(SPLITS))])
     for row in np.flatnonzero(place < 0):
         # Divided by wanted, all splits fill in proportion; undivided, every large group would go to train.
         change = (table[row] * (2 * (filled - wanted) + table[row]) / wanted).sum(axis=1)

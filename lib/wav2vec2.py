@@ -142,19 +142,17 @@ def collate(waveforms: Sequence[np.ndarray], device: torch.device | str = "cpu")
     return {name: values.to(device) for name, values in batch.items()}
 
 
-def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
-    """Yield the rows of each batch, clips of similar length together, so that little is padded."""
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
 def _batches(
     model: ClipClassifier | Wav2Vec2Model, waveforms: Sequence[np.ndarray], batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Yield the rows of each batch and what `collate` makes of them; a network that padding leaks into gets none."""
+    """Yield the rows of each batch and what `collate` makes of them, clips of similar length together.
+
+    So little is padded, and nothing for a network that padding leaks into.
+    """
     size = 1 if padding_leaks(model) else batch_size
-    for batch in buckets([len(waveform) for waveform in waveforms], size):
+    order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
         yield batch, collate([waveforms[i] for i in batch], model.device)
 
 

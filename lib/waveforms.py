@@ -22,6 +22,8 @@ FLOOR_DB = -80.0  # below the loudest bin of the clip
 ACTIVE_FRAME_MS = 25
 FULL_SCALE = 0.999
 ACTIVE_BELOW_PEAK_DB = 40.0  # frames further below the loudest frame are pauses and do not set the level
+LEVEL_DB = -26.0  # of what the networks are given: active speech level of ITU-T P.56, P.800
+HIGHEST_PEAK_DB, LARGEST_GAIN_DB = -1.0, 40.0  # so that nothing is clipped, and faint noise is not blown up
 
 
 def check_waveform(waveform: np.ndarray, *, sample_rate_hz: int) -> None:
@@ -75,27 +77,17 @@ def remove_dc(waveform: np.ndarray) -> np.ndarray:
     return within_full_scale(waveform - np.float32(waveform.mean(dtype=np.float64)))
 
 
-def equalise_level(
-    waveform: np.ndarray, *, target_db: float = -26.0, peak_db: float = -1.0, max_gain_db: float = 40.0
-) -> np.ndarray:
-    """Bring the sounding parts of a waveform (n_samples,) to one level by a single gain.
+def equalise_level(waveform: np.ndarray) -> np.ndarray:
+    """Bring the sounding parts of a waveform, float32 (n_samples,), to `LEVEL_DB` (dBFS) by a single gain.
 
     The level is the RMS over 25 ms frames within 40 dB of the loudest frame, so that pauses do not count. The gain
-    is held back where it would lift the peak over `peak_db`: nothing is clipped. Digital silence stays silent.
-
-    Parameters
-    ----------
-    waveform : ndarray of float32, shape (n_samples,)
-    target_db : float
-        Wanted level in dB relative to full scale (active speech level of -26 dB: ITU-T P.56, P.800).
-    peak_db, max_gain_db : float
-        Highest peak allowed, and the largest amplification, so that faint noise is not blown up.
+    is held back where it would lift the peak over -1 dBFS: nothing is clipped. Digital silence stays silent.
     """
     level = active_rms(waveform)
     if level == 0:
         return waveform.copy()
-    gain = min(amplitude(target_db) / level, amplitude(max_gain_db))
-    gain = min(gain, amplitude(peak_db) / float(np.abs(waveform).max()))
+    gain = min(amplitude(LEVEL_DB) / level, amplitude(LARGEST_GAIN_DB))
+    gain = min(gain, amplitude(HIGHEST_PEAK_DB) / float(np.abs(waveform).max()))
     return (waveform * np.float32(gain)).astype(np.float32, copy=False)
 
 
@@ -104,27 +96,16 @@ def prepare(waveform: np.ndarray) -> np.ndarray:
     return equalise_level(remove_dc(waveform))
 
 
-def segment_bounds(
-    n_samples: int, *, segment_seconds: float = 10.0, min_seconds: float = MIN_SEGMENT_SECONDS
-) -> list[tuple[int, int]]:
-    """Cut a clip into windows for a model: whole up to 15 s, else equal windows of 5 to 15 s that cover all of it.
+def segment_bounds(n_samples: int, *, segment_seconds: float = 10.0) -> list[tuple[int, int]]:
+    """Cut a clip into segments for a model: whole up to 15 s, else equal ones of 5 to 15 s that cover all of it.
 
-    Parameters
-    ----------
-    n_samples : int
-        Length of the clip at 16 kHz.
-    segment_seconds, min_seconds : float
-        Length that windows should come close to, and the shortest of a clip that is cut.
-
-    Returns
-    -------
-    list of (start, stop)
-        Sample indices; each window starts where the last one stops. Empty for an empty clip.
+    `n_samples` is the clip's length at 16 kHz, `segment_seconds` what segments should come close to. The result is
+    (start, stop) of each in samples; each starts where the last one stops. An empty clip has none.
     """
     seconds = n_samples / SAMPLE_RATE_HZ
     if seconds <= MAX_SEGMENT_SECONDS:
         return [(0, n_samples)] if n_samples else []
-    n_windows = min(round(seconds / segment_seconds), math.floor(seconds / min_seconds))
+    n_windows = min(round(seconds / segment_seconds), math.floor(seconds / MIN_SEGMENT_SECONDS))
     n_windows = max(n_windows, math.ceil(seconds / MAX_SEGMENT_SECONDS))
     edges = [round(index * n_samples / n_windows) for index in range(n_windows + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
@@ -160,6 +141,16 @@ def within_full_scale(waveform: np.ndarray) -> np.ndarray:
     """Turn a waveform down to a peak of 1 where it is louder; leave it alone otherwise."""
     peak = np.abs(waveform).max(initial=0)
     return waveform / peak if peak > 1 else waveform
+
+
+def fade(waveform: np.ndarray, *, seconds: float) -> np.ndarray:
+    """Return a waveform (n_samples,) that rises and falls linearly over some seconds at its ends: a cut is no click."""
+    n_fade = min(round(seconds * SAMPLE_RATE_HZ), len(waveform) // 2)
+    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
+    faded = waveform.copy()
+    faded[:n_fade] *= ramp
+    faded[len(faded) - n_fade :] *= ramp[::-1]
+    return faded
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ levels, backgrounds and recorders, with a normal clip as the event of a normal w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,9 +16,10 @@ import pandas as pd
 from lib import augment, manifest, splits, waveforms
 from lib.config import SAMPLE_RATE_HZ
 
-FADE_SAMPLES = 160  # 10 ms at both ends of an event and of each background clip: a cut is no click
+FADE_SECONDS = 0.01  # at both ends of an event and of each background clip
 N_PIECES = 8  # random places tried for a piece, until one is not a pause
 GAP_SECONDS = 2.0  # longest pause between two background clips
+MAX_PER_CLIP = 12  # windows around one training clip
 RECORDER = replace(augment.RECORDING, p_background=0.0, p_noise=0.0)  # bandwidth, codec, level: after the mixture
 COLUMNS = (
     "window_id", "clip_id", "group_id", "source", "corpus_group", "label", "background", "background_corpus_group",
@@ -52,7 +52,6 @@ def draw(
     per_clip: int | np.ndarray = 1,
     own_corpus: bool = False,
     seed: int = 0,
-    settings: WindowConfig = WindowConfig(),
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Draw windows around the clips of one split, over the normal clips of the same split.
 
@@ -64,7 +63,7 @@ def draw(
         Manifest rows of one split: clip_id, group_id, source, label.
     clips : mapping of clip_id to ndarray (n_samples,)
     seconds : float, optional
-        Length of every window; None draws it from `settings`.
+        Length of every window; None draws it, see `WindowConfig`.
     per_clip : int or ndarray of int (n_rows,)
         Windows for each clip, for example of `balanced_counts`.
     own_corpus : bool
@@ -77,7 +76,7 @@ def draw(
         `COLUMNS` of each window, and its waveform, float32 (n_samples,), at 16 kHz, as recorded. onset and offset bound
         the event; a background that is no clip has no corpus group.
     """
-    given = settings if seconds is None else replace(settings, seconds=(seconds, seconds))
+    settings = WindowConfig() if seconds is None else WindowConfig(seconds=(seconds, seconds))
     frame = rows.assign(corpus_group=splits.corpus_group(rows["source"]))
     pools = _Pools(frame, clips, own_corpus=own_corpus)
     repeated = frame.loc[frame.index.repeat(per_clip)]
@@ -86,9 +85,9 @@ def draw(
     drawn = []
     for row, number in zip(repeated.to_dict("records"), numbers, strict=True):
         window_id = f"{row['clip_id']}-{length}-{number}"
-        rng = _generator(f"{seed} {window_id}")
+        rng = augment.generator(f"{seed} {window_id}")
         group, background = pools.choose(row, rng)
-        facts, window = draw_one(clips[row["clip_id"]], background, rng, settings=given)
+        facts, window = draw_one(clips[row["clip_id"]], background, rng, settings=settings)
         origin = {"background_corpus_group": group if facts["background"] == "clips" else ""}
         drawn.append((row | facts | origin | {"window_id": window_id}, window))
     return pd.DataFrame([facts for facts, _ in drawn], columns=list(COLUMNS)), [window for _, window in drawn]
@@ -105,7 +104,7 @@ def draw_one(
         background ("silence", "clips" or "noise"), seconds, onset_seconds, offset_seconds, snr_db; the window.
     """
     n_samples = round(rng.uniform(*settings.seconds) * SAMPLE_RATE_HZ)
-    event = _fade(_cut(event, n_samples, rng, settings=settings))
+    event = waveforms.fade(_cut(event, n_samples, rng, settings=settings), seconds=FADE_SECONDS)
     start = int(rng.integers(n_samples - len(event) + 1))
     window = np.zeros(n_samples, dtype=np.float32)
     window[start : start + len(event)] = event
@@ -122,14 +121,14 @@ def draw_one(
     return facts | {"onset_seconds": round(onset, 3), "offset_seconds": round(offset, 3)}, window
 
 
-def balanced_counts(rows: pd.DataFrame, n_windows: int, *, most: int = 12, seed: int = 0) -> np.ndarray:
+def balanced_counts(rows: pd.DataFrame, n_windows: int, *, seed: int = 0) -> np.ndarray:
     """Return how many windows each clip gets, (n_rows,), so that classes, sources and groups are balanced.
 
-    Balanced weights (`augment.balanced_weights`) times `n_windows`, rounded up or down by chance, at most `most`, so
-    that a source of few clips is not drawn without end.
+    Balanced weights (`augment.balanced_weights`) times `n_windows`, rounded up or down by chance, at most
+    `MAX_PER_CLIP`, so that a source of few clips is not drawn without end.
     """
     wanted = augment.balanced_weights(rows) * n_windows
-    return np.floor(wanted + np.random.default_rng(seed).random(len(rows))).astype(int).clip(0, most)
+    return np.floor(wanted + np.random.default_rng(seed).random(len(rows))).astype(int).clip(0, MAX_PER_CLIP)
 
 
 def unseen(training: pd.DataFrame, judged: pd.DataFrame) -> np.ndarray:
@@ -226,15 +225,12 @@ class _Pools:
         n_filled = 0
         while n_filled < n_samples:
             clip = _at_level(self.clips[rng.choice(self.ids[group], p=self.weights[group])], 1.0)
-            part = _fade(clip[int(rng.integers(len(clip) // 2 + 1)) if not parts else 0 :])
+            clip = clip[int(rng.integers(len(clip) // 2 + 1)) if not parts else 0 :]
+            part = waveforms.fade(clip, seconds=FADE_SECONDS)
             n_gap = int(rng.uniform(0, GAP_SECONDS) * SAMPLE_RATE_HZ) if rng.random() < 0.5 else 0
             parts += [part, np.zeros(n_gap, dtype=np.float32)]
             n_filled += len(part) + n_gap
         return np.concatenate(parts)[:n_samples]
-
-
-def _generator(key: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()[:16]))
 
 
 def _background_kind(rng: np.random.Generator, settings: WindowConfig, *, has_clips: bool) -> str:
@@ -259,12 +255,3 @@ def _at_level(waveform: np.ndarray, level: float) -> np.ndarray:
     """Scale a waveform so that its active level (RMS) is `level`; silence stays silent."""
     present = waveforms.active_rms(waveform)
     return waveform * np.float32(level / present) if present else waveform
-
-
-def _fade(waveform: np.ndarray) -> np.ndarray:
-    n_fade = min(FADE_SAMPLES, len(waveform) // 2)
-    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
-    faded = waveform.copy()
-    faded[:n_fade] *= ramp
-    faded[len(faded) - n_fade :] *= ramp[::-1]
-    return faded

@@ -93,5 +93,5 @@ def save_backbone(backbone: Wav2Vec2Model, folder: Path, *, record: dict) -> Pat
     path = Path(folder) / CHECKPOINT_FILE
     save_file(half, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors makes it readable to its owner alone
-    config.write_record(folder, record)
+    config.write_json(folder / config.RECORD_FILE, record)
     return path

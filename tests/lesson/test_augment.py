@@ -1,6 +1,6 @@
 """Augmentation: repeatable, same length, in range, and each change does what its name says."""
 
-import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from lib import audio, augment
 from lib.augment import CODECS, AugmentConfig
 
 SAMPLE_RATE_HZ = 16_000
-EVERYTHING = AugmentConfig(**{name: 1.0 for name in vars(AugmentConfig()) if name.startswith("p_")})
+CHANCES = [name for name in vars(AugmentConfig()) if name.startswith("p_")]
+EVERYTHING, NOTHING = (AugmentConfig(**dict.fromkeys(CHANCES, chance)) for chance in (1.0, 0.0))
 
 
 def noise(rng, seconds=1.0, amplitude=0.1):
@@ -63,9 +64,8 @@ def test_same_seed_same_result_other_seed_another(rng):
 
 
 def test_with_all_probabilities_zero_only_the_level_is_set(rng):
-    nothing = AugmentConfig(**{name: 0.0 for name in vars(AugmentConfig()) if name.startswith("p_")})
     waveform = noise(rng)
-    changed = augment.augment(waveform, rng, background=[waveform], settings=nothing)
+    changed = augment.augment(waveform, rng, background=[waveform], settings=NOTHING)
     np.testing.assert_array_equal(changed, audio.equalise_level(waveform))
 
 
@@ -83,11 +83,8 @@ def test_mixing_with_silence_changes_nothing(tone):
     np.testing.assert_array_equal(augment.mix(silence, waveform, snr_db=0), silence)
 
 
-def test_background_is_heard_and_left_out_without_one(tone, rng):
-    options = AugmentConfig(
-        **{name: float(name == "p_background") for name in vars(AugmentConfig()) if name[:2] == "p_"}
-    )
-    waveform, bed = tone(1000, 2), tone(300, 5)
+def test_background_is_mixed_in_and_left_out_without_one(tone, rng):
+    options, waveform, bed = replace(NOTHING, p_background=1.0), tone(1000, 2), tone(300, 5)
     mixed = augment.augment(waveform, rng, background=[bed], settings=options)
     alone = augment.augment(waveform, rng, settings=options)
     assert power_between(mixed, 290, 310) > 1000 * power_between(alone, 290, 310)
@@ -193,16 +190,6 @@ def test_weights_follow_the_rows_and_keep_classes_equal(rng):
     assert (weights > 0).all()
     shuffled = augment.balanced_weights(frame.iloc[::-1])
     np.testing.assert_allclose(shuffled[::-1], weights)
-
-
-def test_a_four_second_clip_takes_milliseconds(rng):
-    waveform, beds = noise(rng, 4), [noise(rng, 5)]
-    options = AugmentConfig()
-    augment.augment(waveform, rng, background=beds, settings=EVERYTHING)  # librosa compiles on its first call
-    start = time.process_time()
-    for _ in range(50):
-        augment.augment(waveform, rng, background=beds, settings=options)
-    assert (time.process_time() - start) / 50 < 0.05  # about 4 ms; ten times that would be a fault
 
 
 def test_a_copy_is_the_same_in_every_run_and_another_for_another_key(rng):

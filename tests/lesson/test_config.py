@@ -24,8 +24,10 @@ def test_another_class_order_is_refused(order):
 
 
 def test_labels_survive_a_round_trip_and_are_checked(tmp_path):
-    path = config.write_labels(tmp_path / "model")
+    config.describe_checkpoint(tmp_path / "model", {"base_weights": "any"})
     config.check_labels(tmp_path / "model")
+    assert config.read_record(tmp_path / "model") == {"base_weights": "any"}
+    path = tmp_path / "model" / config.LABELS_FILE
     path.write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}), encoding="utf-8")
     with pytest.raises(config.ClassOrderError):
         config.check_labels(tmp_path / "model")

@@ -46,9 +46,8 @@ def test_a_class_without_clips_has_no_recall_and_no_place_in_macro_f1():
     result = evaluation.score(sharp(class_ids), class_ids, [str(i) for i in range(20)])
     assert result["macro_f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert result["per_class"]["screaming"]["recall"] == {"value": None, "low": None, "high": None}
-
-
-def test_resamples_without_a_class_do_not_count_against_it():
+    assert set(evaluation.roc_curves(sharp(class_ids), class_ids)) == {"crying", "normal"}
+    # Nor does a resample without a class count against it.
     class_ids = np.array([0] * 20 + [1] * 5 + [2] * 20)
     result = evaluation.score(sharp(class_ids), class_ids, [str(i) for i in range(45)])
     assert result["per_class"]["screaming"]["recall"] == {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -117,10 +116,6 @@ def test_curves_of_a_perfect_and_of_a_blind_classifier(rng):
     for curve in evaluation.pr_curves(blind, class_ids).values():
         assert abs(curve.area - 1 / 3) < 0.1
         assert (np.diff(curve.x) >= 0).all()
-
-
-def test_a_class_that_is_absent_has_no_curve():
-    assert set(evaluation.roc_curves(sharp([0, 2, 2]), np.array([0, 2, 2]))) == {"crying", "normal"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -11,40 +13,53 @@ from sklearn.preprocessing import StandardScaler
 
 from lib import frozen_features
 
+MODEL = {"kernel": np.ones(3)}
+
 
 def lengths(waveforms):
     return np.array([[len(waveform), waveform[0]] for waveform in waveforms], dtype=np.float32)
 
 
-def test_only_what_is_missing_is_computed_in_blocks_of_like_length(rng, tmp_path):
-    clips = [np.full(n, n, np.float32) for n in rng.permutation(np.arange(1, 71))]
+@pytest.fixture
+def network():
+    """A network whose features are length and first sample; `blocks` notes what it was given, 40 samples fail."""
     blocks = []
 
-    def compute(waveforms):
+    def pooled(model, waveforms):
         blocks.append([len(waveform) for waveform in waveforms])
-        return lengths(waveforms)
-
-    first = frozen_features.cached(compute, clips[:40], folder=tmp_path / "a")
-    np.testing.assert_array_equal(first, lengths(clips[:40]))
-    assert [len(block) for block in blocks] == [32, 8] and sum(blocks, []) == sorted(sum(blocks, []))
-    blocks.clear()
-    everything = frozen_features.cached(compute, clips, folder=tmp_path / "a")
-    np.testing.assert_array_equal(everything, lengths(clips))
-    assert sorted(sum(blocks, [])) == sorted(len(clip) for clip in clips[40:])
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_a_clip_that_fails_leaves_the_blocks_before_it(tmp_path):
-    clips = [np.zeros(n, np.float32) for n in range(1, 41)]
-
-    def compute(waveforms):
-        if len(waveforms[-1]) == 40:
+        if 40 in blocks[-1]:
             raise RuntimeError("no memory")
         return lengths(waveforms)
 
+    return SimpleNamespace(__name__="lib.network", POOLINGS="first", weights=dict, pooled=pooled, blocks=blocks)
+
+
+def test_only_what_is_missing_is_computed_in_blocks_of_like_length(network, rng, tmp_path):
+    clips = [np.full(n, n, np.float32) for n in rng.permutation(np.arange(101, 171))]
+    first = frozen_features.of_clips(network, MODEL, clips[:40], cache_dir=tmp_path)
+    np.testing.assert_array_equal(first, lengths(clips[:40]))
+    assert [len(block) for block in network.blocks] == [32, 8]
+    assert sum(network.blocks, []) == sorted(len(clip) for clip in clips[:40])
+    network.blocks.clear()
+    everything = frozen_features.of_clips(network, MODEL, clips, cache_dir=tmp_path)
+    np.testing.assert_array_equal(everything, lengths(clips))
+    assert sorted(sum(network.blocks, [])) == sorted(len(clip) for clip in clips[40:])
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_other_weights_and_another_pooling_are_computed_anew(network, tmp_path):
+    clips = [np.ones(7, np.float32)]
+    for pooling, model in (("first", MODEL), ("first", {"kernel": np.zeros(3)}), ("last", MODEL), ("last", MODEL)):
+        network.POOLINGS = pooling
+        frozen_features.of_clips(network, model, clips, cache_dir=tmp_path)
+    assert network.blocks == [[7]] * 3  # the fourth was read
+
+
+def test_a_clip_that_fails_leaves_the_blocks_before_it(network, tmp_path):
+    clips = [np.zeros(n, np.float32) for n in range(1, 41)]
     with pytest.raises(RuntimeError, match="no memory"):
-        frozen_features.cached(compute, clips, folder=tmp_path)
-    assert len(list(tmp_path.glob("*.npy"))) == frozen_features.CLIPS_PER_BLOCK
+        frozen_features.of_clips(network, MODEL, clips, cache_dir=tmp_path)
+    assert len(list(tmp_path.rglob("*.npy"))) == frozen_features.CLIPS_PER_BLOCK
 
 
 def test_the_hash_of_weights_knows_names_values_and_no_order():
@@ -59,5 +74,4 @@ def test_the_linear_layer_predicts_as_the_pipeline_it_is_made_from(rng):
     features = rng.normal(5.0, [1.0, 100.0, 0.01, 3.0], (60, 4))
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000)).fit(features, np.arange(60) % 3)
     kernel, bias = frozen_features.linear(head)
-    assert kernel.shape == (3, 4) and bias.shape == (3,)
     np.testing.assert_allclose(softmax(features @ kernel.T + bias, axis=1), head.predict_proba(features), atol=1e-6)

@@ -89,8 +89,3 @@ def test_score_bars_draw_value_and_interval_and_say_where_there_is_none(ax):
     assert interval.get_marker() == "|"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["yamnet (n = 5)", "vote (n = 0)"]
     assert "no value" in [text.get_text() for text in ax.texts]
-
-
-def test_closing_a_figure_forgets_it(ax):
-    plots.close(ax.figure)
-    assert not plt.get_fignums()

@@ -103,10 +103,10 @@ def test_unseen_drops_events_and_backgrounds_of_the_judged_groups():
 
 
 def test_balanced_counts_level_the_classes(rows):
-    counts = pd.Series(windows.balanced_counts(rows, 900, most=100)).groupby(rows["label"]).sum()
-    assert counts.sum() == pytest.approx(900, abs=20)
-    assert np.ptp(counts) < 20
-    assert windows.balanced_counts(rows, 10_000, most=7).max() == 7
+    counts = pd.Series(windows.balanced_counts(rows, 90)).groupby(rows["label"]).sum()
+    assert counts.sum() == pytest.approx(90, abs=8)
+    assert np.ptp(counts) < 12
+    assert windows.balanced_counts(rows, 10_000).max() == windows.MAX_PER_CLIP
 
 
 @pytest.fixture

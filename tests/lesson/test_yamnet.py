@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from lib import config, frozen_features, onnx_networks, yamnet, yamnet_backbone
+from lib import config, onnx_networks, yamnet, yamnet_backbone
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 
 WHOLE_HOPS = PATCH_SAMPLES + 5 * PATCH_HOP_SAMPLES  # a length that needs no padding in the hub either
@@ -127,32 +127,16 @@ def test_two_heads_are_averaged_and_predict_the_same_after_loading(base, rng, tm
     path = yamnet.save(classifier, tmp_path, record={})
     np.testing.assert_allclose(yamnet.predict(yamnet.load(tmp_path), clips), mean, atol=1e-4)
     assert path.stat().st_size < 14e6
-    again = yamnet.copy(classifier)
-    np.testing.assert_allclose(yamnet.predict(again, clips), mean, atol=1e-4)
 
 
-def test_class_scores_stay_frozen_and_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
+def test_class_scores_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
     classifier, _ = two_headed(base, rng)
-    yamnet.set_trainable(classifier.get_layer("yamnet"))
-    trained = [weight.path for weight in classifier.get_layer("yamnet").trainable_weights]
-    assert trained and not any("class_scores" in path for path in trained)
     yamnet.save(classifier, tmp_path, record={"base_weights": "google/yamnet/1"})
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty"))
     monkeypatch.setattr(yamnet_backbone, "HUB_HANDLE", "https://hub.invalid/yamnet")
     released = yamnet.load_base(tmp_path)
     assert released.backbone.output_shape == (None, yamnet_backbone.EMBEDDING_SIZE)
     np.testing.assert_array_equal(released.class_scores[0], base.class_scores[0])
-
-
-def test_cache_gives_the_same_rows_and_is_read_again(backbone, rng, tmp_path):
-    clips = [noise(rng, 20_000) for _ in range(2)]
-    first = frozen_features.of_clips(yamnet, backbone, clips, cache_dir=tmp_path)
-    files = sorted(tmp_path.rglob("*.npy"))
-    assert len(files) == 2
-    np.save(files[0], np.full(3072, 7.0, np.float32))
-    again = frozen_features.of_clips(yamnet, backbone, clips, cache_dir=tmp_path)
-    assert (again == 7.0).all(axis=1).sum() == 1  # one row came from the file
-    np.testing.assert_allclose(first, yamnet.pool(yamnet.embeddings(backbone, clips)), atol=1e-5)
 
 
 def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_class_scores(base, rng):
@@ -167,26 +151,16 @@ def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_class_scores(
     assert moved == {f"layer{n}_{kind}_conv" for n in (13, 14) for kind in ("depthwise", "pointwise")}
 
 
-def test_checkpoint_round_trip_in_safe_mode(classifier, rng, tmp_path):
+def test_a_trained_network_is_saved_without_its_optimiser_and_loads_in_safe_mode(classifier, rng, tmp_path):
     clips = [noise(rng, 12_000), noise(rng, 40_000)]
-    path = yamnet.save(classifier, tmp_path, record={"base_weights": "random"})
-    np.testing.assert_allclose(
-        yamnet.predict(yamnet.load(tmp_path), clips), yamnet.predict(classifier, clips), atol=1e-6
-    )
-    assert config.read_record(tmp_path) == {"base_weights": "random"}
-    assert path.stat().st_size < 20e6
-
-
-def test_a_trained_network_is_saved_without_its_optimiser(classifier, rng, tmp_path):
-    clips = [noise(rng, 16_000), noise(rng, 16_000)]
     yamnet.set_trainable(classifier.get_layer("yamnet"), first_layer=14)
     classifier.compile(optimizer=keras.optimizers.AdamW(1e-4), loss="categorical_crossentropy", jit_compile=False)
     classifier.train_on_batch(yamnet.clip_batch(clips), np.eye(3)[:2])
-    path = yamnet.save(classifier, tmp_path, record={})
-    assert path.stat().st_size < 20e6
-    np.testing.assert_allclose(
-        yamnet.predict(yamnet.load(tmp_path), clips), yamnet.predict(classifier, clips), atol=1e-6
-    )
+    path = yamnet.save(classifier, tmp_path, record={"base_weights": "random"})
+    for other in (yamnet.load(tmp_path), yamnet.copy(classifier)):
+        np.testing.assert_allclose(yamnet.predict(other, clips), yamnet.predict(classifier, clips), atol=1e-6)
+    assert config.read_record(tmp_path) == {"base_weights": "random"}
+    assert path.stat().st_size < 20e6  # moments would triple it
 
 
 def test_permuted_classes_and_missing_checkpoints_are_refused(classifier, tmp_path):
@@ -283,10 +257,3 @@ def test_the_description_says_whose_weights_they_are(hub_module):
     assert yamnet_backbone.from_hub().description.startswith("rebuilt" if rebuilt else "google/yamnet/1")
     variables["dense/bias"] = variables["dense/bias"] + 1e-3
     assert yamnet_backbone.weights_sha256(variables) != yamnet_backbone.REBUILT_WEIGHTS_SHA256
-
-
-def test_a_copy_predicts_as_the_original(classifier, rng):
-    clips = [noise(rng, 16_000)]
-    np.testing.assert_allclose(
-        yamnet.predict(yamnet.copy(classifier), clips), yamnet.predict(classifier, clips), atol=1e-6
-    )

@@ -95,6 +95,11 @@ def test_no_code_cell_is_longer_than_the_cap(path):
     assert long == []
 
 
+@pytest.mark.parametrize("path", PATHS[2:4], ids=NAMES[2:4])
+def test_a_network_has_its_first_accuracy_by_cell_12(path):
+    assert any("print(f\"accuracy" in cell.source for cell in nbformat.read(path, as_version=4).cells[:12])
+
+
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
 def test_its_prose_has_no_formula_that_needs_a_script(path):
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]

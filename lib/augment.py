@@ -185,28 +185,20 @@ def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
     return waveform[start : start + n_samples]
 
 
-def balanced_weights(frame: pd.DataFrame, *, smoothing: float = 0.5, class_smoothing: float = 0.0) -> np.ndarray:
+def balanced_weights(frame: pd.DataFrame) -> np.ndarray:
     """Return sampling weights (n_rows,), sum 1: classes equal; sources of a class and groups of a source nearly so.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Training rows with label, source and group_id.
-    smoothing : float
-        Exponent: a source counts with (its groups)^smoothing in its class, a group with (its clips)^smoothing in its
-        source. 0 makes them equal, 1 leaves them as they are.
-    class_smoothing : float
-        The same of a class: at 0 a network predicts screams as if they were as common as normal sound.
+    `frame` has label, source and group_id. A source counts with the square root of its groups in its class, a group
+    with the square root of its clips in its source: between all equal, and as they are.
     """
     rows = frame[["label", "source", "group_id"]]
     groups = rows.value_counts().rename("n_clips").reset_index()
     sources = groups.groupby(["label", "source"], as_index=False).agg(n_groups=("group_id", "size"))
-    sources["weight"] = _shares(sources["n_groups"] ** smoothing, sources["label"])
+    sources["weight"] = _shares(sources["n_groups"] ** 0.5, sources["label"])
     groups = groups.merge(sources[["label", "source", "weight"]], on=["label", "source"])
-    groups["weight"] *= _shares(groups["n_clips"] ** smoothing, groups["label"] + "\n" + groups["source"])
+    groups["weight"] *= _shares(groups["n_clips"] ** 0.5, groups["label"] + "\n" + groups["source"])
     weights = rows.merge(groups, how="left")  # keeps the rows' order
-    class_share = _shares(frame["label"].value_counts() ** class_smoothing, pd.Series("all", frame["label"].unique()))
-    return (weights["weight"] / weights["n_clips"]).to_numpy() * frame["label"].map(class_share).to_numpy()
+    return (weights["weight"] / weights["n_clips"]).to_numpy() * (1 / frame["label"].nunique())
 
 
 def _shares(values: pd.Series, by: pd.Series) -> pd.Series:

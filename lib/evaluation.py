@@ -147,12 +147,9 @@ def resample_groups(by_group: np.ndarray, *, n_bootstrap: int = N_BOOTSTRAP, see
     (ndarray, ndarray)
         The sum over all groups (...), and of each resample (n_bootstrap, ...).
     """
-    return by_group.sum(axis=0), np.tensordot(group_draws(len(by_group), n_bootstrap, seed), by_group, axes=1)
-
-
-def group_draws(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Return how often each group is drawn in each resample, with replacement: (n_bootstrap, n_groups)."""
-    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+    n = len(by_group)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap)  # how often each group
+    return by_group.sum(axis=0), np.tensordot(draws, by_group, axes=1)
 
 
 def bootstrap(

@@ -167,18 +167,13 @@ def rows(*groups):
     return pd.DataFrame(expanded, columns=["label", "source", "group_id"])
 
 
-def test_weights_are_equal_over_classes_sources_and_groups_without_smoothing():
+def test_a_source_counts_with_the_root_of_its_groups_and_a_group_with_the_root_of_its_clips():
     frame = rows(("crying", "a", "g1", 9), ("crying", "a", "g2", 1), ("crying", "b", "g3", 5), ("normal", "a", "g4", 2))
-    weights = pd.Series(augment.balanced_weights(frame, smoothing=0))
+    weights = pd.Series(augment.balanced_weights(frame))
     assert weights.groupby(frame["label"]).sum().tolist() == pytest.approx([0.5, 0.5])
     by_group = weights.groupby(frame["group_id"]).sum()
-    assert by_group[["g1", "g2", "g3"]].tolist() == pytest.approx([0.125, 0.125, 0.25])
-
-
-def test_smoothing_one_leaves_groups_and_clips_as_they_are():
-    frame = rows(("crying", "a", "g1", 3), ("crying", "b", "g2", 3), ("crying", "b", "g3", 3), ("normal", "a", "g4", 1))
-    weights = augment.balanced_weights(frame.sample(frac=1, random_state=0), smoothing=1)
-    assert sorted(weights) == pytest.approx([0.5 / 9] * 9 + [0.5])
+    first, second = 0.5 * np.array([np.sqrt(2), 1]) / (np.sqrt(2) + 1)  # of crying: source a of two groups, source b
+    assert by_group[["g1", "g2", "g3"]].tolist() == pytest.approx([first * 3 / 4, first / 4, second])
 
 
 def test_weights_follow_the_rows_and_keep_classes_equal(rng):

@@ -97,7 +97,7 @@ def test_no_code_cell_is_longer_than_the_cap(path):
 
 @pytest.mark.parametrize("path", PATHS[2:4], ids=NAMES[2:4])
 def test_a_network_has_its_first_accuracy_by_cell_12(path):
-    assert any("print(f\"accuracy" in cell.source for cell in nbformat.read(path, as_version=4).cells[:12])
+    assert any('print(f"accuracy' in cell.source for cell in nbformat.read(path, as_version=4).cells[:12])
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)

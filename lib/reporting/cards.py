@@ -46,11 +46,9 @@ def model_card(report: Results, models_dir: Path) -> str:
         rule=rule,
         records={name: _training(record) for name, record in records.items()},
         detector=_detector(models_dir),
-        headline=results.headline(report) if report.product else [],
         scores=_scores(report, list(MODEL_TITLES)),
         by_source=_accuracy(report, "source"),
         by_kind=_accuracy(report, "kind"),
-        limits=results.limits(report),
     )
 
 
@@ -70,13 +68,7 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
 def detector_card(report: Results, models_dir: Path) -> str:
     """Return the card of the event detector, from its settings.json."""
     records: list[Mapping] = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
-    return render(
-        "DETECTOR.md.j2",
-        **_shared(report, records),
-        detector=_detector(models_dir),
-        headline=results.headline(report) if report.product else [],
-        limits=results.limits(report),
-    )
+    return render("DETECTOR.md.j2", **_shared(report, records), detector=_detector(models_dir))
 
 
 def pretrained_card(record: Mapping) -> str:
@@ -100,9 +92,16 @@ def readme(text: str, report: Results) -> str:
         tier=report.info.get("data", {}).get("tier"),
         weights=weights or "not stated",
     )
-    text = results.rewrite_between(text, *README_MARKS, block, error=BuildError)
     speeds = render("benchmark.md.j2", rows=results.benchmark(report.folder))
-    return results.rewrite_between(text, *SPEED_MARKS, speeds, error=BuildError)
+    return _rewritten(_rewritten(text, README_MARKS, block), SPEED_MARKS, speeds)
+
+
+def _rewritten(text: str, marks: tuple[str, str], block: str) -> str:
+    """Replace what stands between two marks, each of which must be there exactly once."""
+    start, end = marks
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise BuildError(f"The marks `{start}` and `{end}` must be there exactly once.")
+    return f"{text.partition(start)[0]}{start}\n{block.strip()}\n{end}{text.partition(end)[2]}"
 
 
 def write_committed() -> list[Path]:
@@ -147,7 +146,8 @@ def _shared(report: Results, records: list[Mapping]) -> dict:
         }
         splits = [[name, *(sizes[name, split] for split in manifest.SPLITS)] for name in config.CLASS_NAMES]
     is_rebuilt = any("rebuilt" in record.get("base_weights", "") for record in records)
-    return {"splits": splits, "info": report.info, "energy_rows": _energy, "is_rebuilt": is_rebuilt}
+    found = {"limits": results.limits(report), "headline": results.headline(report) if report.product else []}
+    return found | {"splits": splits, "info": report.info, "energy_rows": _energy, "is_rebuilt": is_rebuilt}
 
 
 def _training(record: Mapping) -> dict:

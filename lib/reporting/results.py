@@ -5,7 +5,7 @@ The product's figures (product.json, of the study `product`) come before those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -211,14 +211,6 @@ def templates() -> jinja2.Environment:
 def render(template: str, **values: object) -> str:
     """Fill in a template of lib/reporting/templates."""
     return templates().get_template(template).render(values)
-
-
-def rewrite_between(text: str, start: str, end: str, block: str, *, error: Callable[[str], Exception]) -> str:
-    """Replace what stands between two marks, each of which must be there exactly once."""
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise error(f"The marks `{start}` and `{end}` must be there exactly once.")
-    head, tail = text.partition(start)[0], text.partition(end)[2]
-    return f"{head}{start}\n{block.strip()}\n{end}{tail}"
 
 
 def benchmark(folder: Path) -> list[list[str]]:

@@ -51,7 +51,6 @@ class Step:
     optional: tuple[str, ...] = ()  # read where they are there
     module: str = ""  # dotted name of a study's module; empty for a notebook
     on_request: bool = False  # a study that takes so long that a build leaves it to `./run_all.sh studies NAME`
-    is_appendix: bool = False  # a notebook of the full build alone
 
     @property
     def number(self) -> str:
@@ -90,7 +89,6 @@ STEPS = (
         ("{data}/raw_manifest.csv",),
         ("{report}/tables/appendix_accuracy.csv",),
         ("TFHUB_CACHE_DIR", "AUDIOSET_WEIGHTS_DIR"),
-        is_appendix=True,
     ),
 )
 
@@ -105,8 +103,8 @@ class Plan:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The notebooks of this profile."""
-        return tuple(step for step in STEPS if self.profile == FULL or not step.is_appendix)
+        """The notebooks of this profile: the full build alone has the appendix."""
+        return STEPS if self.profile == FULL else STEPS[:-1]
 
     @property
     def build_dir(self) -> Path:
@@ -132,12 +130,10 @@ class Plan:
         return self.executed_dir / f"{step.name}.ipynb"
 
     def paths(self, templates: tuple[str, ...]) -> list[Path]:
-        """Fill in {data}, {models}, {params}, {studies}, {full}, {build} and {report}."""
+        """Fill in {data}, {models}, {full}, {build} and {report}."""
         places = {
             "data": config.DATA_DIR,
             "models": config.MODELS_DIR,
-            "params": PARAMS_DIR,
-            "studies": config.STUDIES_DIR,
             "full": config.build_dir("full"),
             "build": self.build_dir,
             "report": config.report_dir(self.profile),

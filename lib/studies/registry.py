@@ -1,6 +1,6 @@
 """The studies as steps of a build: what each reads and writes, and which notebook reads it. Standard library only.
 
-Placeholders: {data}, {models}, {params}, {full} (build/full) and {build} (build/studies). A study is a module with
+Placeholders: {data}, {models}, {full} (build/full) and {build} (build/studies). A study is a module with
 ``run(inputs) -> Result``, and ``draw(tables) -> {name: Figure}`` where it has figures.
 """
 

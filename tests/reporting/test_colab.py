@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -77,6 +78,7 @@ def colab_versions() -> dict[str, str]:
     return {plain(name): version for name, _, version in (line.partition("==") for line in lines) if version}
 
 
+@cache
 def imported_by(name: str) -> set[str]:
     """Return the distributions that a notebook imports, through this project's modules too, inside functions too."""
     source = "\n".join(code_cells(name))

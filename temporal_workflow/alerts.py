@@ -44,7 +44,7 @@ MAX_AGE = timedelta(hours=1)  # an older alert is no longer sent
 MEMORY = timedelta(days=1)  # the longest time for which a broker is told that something goes on
 POLL_SECONDS, ANSWER_SECONDS = 1.0, 10.0
 RUN = timedelta(hours=1)  # then the workflow's next run begins
-RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
+RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
 REFUSED = (400, 409, 410, 413, 415, 422)  # the alert itself: the next one may pass
 PROBLEMS = ("SILENT", "HEALTH")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,7 +23,9 @@ CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
 MIN_SAMPLES, MAX_SAMPLES = (round(s * RATE) for s in (config.MIN_SEGMENT_SECONDS, config.MAX_SEGMENT_SECONDS))
 JUMP_SECONDS = 0.1  # live sound that comes later than this is behind a gap
 MAX_OPEN = 4  # recordings
+LAST_SECONDS = 1.0
 EMPTY = np.empty(0, np.float32)
+Block = tuple[float, np.ndarray]  # start in seconds by the clock, 16 kHz waveform (n_samples,)
 
 
 class Part(NamedTuple):
@@ -77,15 +81,16 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
             held = held[n_before - n_context :]
 
 
-def live_parts(blocks: Iterable[tuple[float, np.ndarray]], *, chunk_seconds: float) -> Iterator[Part]:
+def live_parts(blocks: Iterable[Block], *, chunk_seconds: float) -> Iterator[Part]:
     """Cut live sound, blocks of (start in seconds by the clock, waveform), into chunks of `chunk_seconds`.
 
     Where the clock jumps, and at the end, the chunk is as long as what came; the next one starts at its true time,
-    without context. ValueError as for `parts`.
+    without context. ValueError as for `parts`; an error of the source is raised once the sound in hand was given.
     """
     n_chunk = _chunk_samples(chunk_seconds)
     held, start, n_context = EMPTY, 0, 0
-    for seconds, block in itertools.chain(blocks, [(math.inf, EMPTY)]):
+    faults: list[Exception] = []
+    for seconds, block in _to_the_end(blocks, faults):
         if seconds - (start + len(held) - n_context) / RATE > JUMP_SECONDS:
             if len(held) - n_context >= audio.MIN_SECONDS * RATE:
                 yield Part(held, start, n_context)
@@ -96,6 +101,69 @@ def live_parts(blocks: Iterable[tuple[float, np.ndarray]], *, chunk_seconds: flo
             yield Part(held[:stop], start, n_context)
             start, n_context = start + n_chunk, min(stop, CONTEXT_SAMPLES)
             held = held[stop - n_context :]
+    if faults:
+        raise faults[0]
+
+
+def _to_the_end(blocks: Iterable[Block], faults: list[Exception]) -> Iterator[Block]:
+    try:
+        yield from blocks
+    except (OSError, ValueError) as error:
+        faults.append(error)
+    yield math.inf, EMPTY
+
+
+def from_thread(blocks: Iterable[Block], stop: threading.Event, *, max_waiting: int) -> Iterator[Block]:
+    """Yield blocks that a thread of its own reads, so that a slow sender costs no sound; its error comes last.
+
+    Once `stop` is set, the reader has `LAST_SECONDS` to give its last block.
+    """
+    waiting: queue.Queue[Block | Exception | None] = queue.Queue(max_waiting)
+
+    def read() -> None:
+        last: Exception | None = None
+        try:
+            for block in blocks:
+                waiting.put(block)
+        except Exception as error:
+            last = error
+        waiting.put(last)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            block = waiting.get(timeout=LAST_SECONDS)
+        except queue.Empty:
+            if stop.is_set():
+                return
+            continue
+        if isinstance(block, Exception):
+            raise block
+        if block is None:
+            return
+        yield block
+
+
+async def send_live(
+    store: ChunkStore,
+    blocks: Iterable[Block],
+    stop: threading.Event,
+    *,
+    stream_id: str,
+    chunk_seconds: float = 10.0,
+    max_chunks: int | None = None,
+) -> AsyncIterator[shared.ChunkReference]:
+    """Yield the chunks of live sound until `max_chunks` or its end; then `stop` is set, which ends the source."""
+    found = live_parts(blocks, chunk_seconds=chunk_seconds)
+    try:
+        for sequence in itertools.islice(itertools.count(), max_chunks):
+            part = await asyncio.to_thread(next, found, None)
+            if part is None:
+                break
+            yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
+    finally:
+        stop.set()
+    await asyncio.to_thread(list, found)  # until a device is closed
 
 
 def _chunk_samples(chunk_seconds: float) -> int:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
-import math
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,10 @@ from temporal_workflow.sender import (
     send_stream,
     submit_file,
 )
-from temporal_workflow.settings import Settings, check, connect, count, leave
+from temporal_workflow.settings import Settings, check, chunk_seconds, connect, count, leave
 from temporal_workflow.store import ChunkStore
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
-Line = Callable[[dict[str, Any]], str]
 
 
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -79,47 +77,25 @@ async def _connect(settings: Settings) -> Client:
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow.chunks import cut_live
 
-    stream_id = chosen.stream or new_stream_id()
-    chunks = cut_live(
-        ChunkStore(settings.chunks_dir),
-        chosen.path,
-        stream_id=stream_id,
-        chunk_seconds=chosen.chunk_seconds,
-        realtime=chosen.realtime,
-        on_remark=lambda remark: _print(f"remark: {remark}"),
+    return await _send(
+        chosen,
+        settings,
+        functools.partial(cut_live, path=chosen.path, realtime=chosen.realtime, on_remark=_print_remark),
     )
-    return await _send(chosen, settings, chunks, stream_id=stream_id)
 
 
 async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow.microphone import open_microphone, record
 
-    stream_id = new_stream_id()
-    chunks = record(
-        ChunkStore(settings.chunks_dir),
-        stream_id=stream_id,
-        microphone=open_microphone(chosen.device),
-        stop=_stop_on_interrupt(),
-        chunk_seconds=chosen.chunk_seconds,
-        max_chunks=chosen.chunks,
-    )
-    return await _send(chosen, settings, chunks, stream_id=stream_id)
+    given = {"stop": _stop_on_interrupt(), "max_chunks": chosen.chunks}
+    return await _send(chosen, settings, functools.partial(record, microphone=open_microphone(chosen.device), **given))
 
 
 async def _listen(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow.listening import listen
 
-    stream_id = new_stream_id()
-    chunks = listen(
-        ChunkStore(settings.chunks_dir),
-        chosen.url,
-        stream_id=stream_id,
-        stop=_stop_on_interrupt(),
-        chunk_seconds=chosen.chunk_seconds,
-        max_chunks=chosen.chunks,
-        note=_print,
-    )
-    return await _send(chosen, settings, chunks, stream_id=stream_id)
+    given = {"stop": _stop_on_interrupt(), "max_chunks": chosen.chunks}
+    return await _send(chosen, settings, functools.partial(listen, url=chosen.url, note=_print, **given))
 
 
 def _stop_on_interrupt() -> threading.Event:
@@ -135,18 +111,20 @@ def _stop_on_interrupt() -> threading.Event:
 
 
 async def _send(
-    chosen: argparse.Namespace, settings: Settings, chunks: AsyncIterator[shared.ChunkReference], *, stream_id: str
+    chosen: argparse.Namespace, settings: Settings, source: Callable[..., AsyncIterator[shared.ChunkReference]]
 ) -> int:
+    """Send what a source gives, called with store, stream_id and chunk_seconds, as a stream; print what comes out."""
     client, results = await _connect(settings), ResultsTable(settings.results_url)
-    is_new = not getattr(chosen, "stream", None)
+    stream_id = chosen.stream or new_stream_id()
     if any(row["stream_id"] == stream_id for row in results.streams()):
         raise StreamClosedError(ended(stream_id))
     sender = StreamSender(
         client,
         stream_id,
         settings=shared.StreamSettings(name=chosen.name, keep_audio=chosen.keep_audio),
-        stored=None if is_new else {row["sequence"]: row["sha256"] for row in results.chunks(stream_id)},
+        stored={row["sequence"]: row["sha256"] for row in results.chunks(stream_id)} if chosen.stream else None,
     )
+    chunks = source(ChunkStore(settings.chunks_dir), stream_id=stream_id, chunk_seconds=chosen.chunk_seconds)
 
     def on_sent(chunk: shared.ChunkReference) -> None:
         if chunk.sequence == 0:  # accepted: before, the stream might have been refused
@@ -163,31 +141,31 @@ async def _send(
 
 
 async def _status(chosen: argparse.Namespace, settings: Settings) -> int:
-    client = await connect(settings)
+    client = await _connect(settings)
     _print_json(await client.get_workflow_handle(chosen.stream).query("status", rpc_timeout=timedelta(seconds=30)))
     return EX_OK
 
 
 async def _rows(chosen: argparse.Namespace, settings: Settings) -> int:
-    rows, line = _found(chosen, settings, chosen.command)
+    rows = _found(chosen, settings, chosen.command)
     if chosen.json:
         _print_json(rows)
     else:
-        _print_lines(rows, line)
+        _print_lines(rows, _event_line if chosen.command == "events" else _chunk_line)
     return EX_OK
 
 
 async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
-    if not ResultsTable(settings.results_url).knows(chosen.stream):  # it may have just begun
-        client = await connect(settings)
-        await client.get_workflow_handle(chosen.stream).describe()
-    for kind, row in follow(ResultsTable(settings.results_url), chosen.stream, seconds=chosen.seconds):
+    results = ResultsTable(settings.results_url)
+    if not results.knows(chosen.stream):  # it may have just begun
+        await (await _connect(settings)).get_workflow_handle(chosen.stream).describe()
+    for kind, row in follow(results, chosen.stream, seconds=chosen.seconds):
         _print(_chunk_line(row) if kind == "chunk" else _change_line(row))
     return EX_OK
 
 
 async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
-    rows, _ = _found(chosen, settings, chosen.what)
+    rows = _found(chosen, settings, chosen.what)
     export(rows, chosen.path)
     _print(f"{chosen.path}: {len(rows)} rows")
     return EX_OK
@@ -206,7 +184,7 @@ def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Sett
     _print_lines(results.chunks(stream_id), _chunk_line)
     _print_lines(results.events(stream_id), _event_line)
     for remark in summary.remarks:
-        _print(f"remark: {remark}")
+        _print_remark(remark)
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
     counts = f"{summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected"
     fault = summary.fault()
@@ -236,28 +214,33 @@ def _interval(row: dict[str, Any]) -> str:
     return f"{row['onset_seconds']:9.1f} - {row['offset_seconds']:.1f} s"
 
 
-def _found(chosen: argparse.Namespace, settings: Settings, what: str) -> tuple[list[dict[str, Any]], Line]:
-    """Return the rows that are asked for, and how to print one."""
+def _found(chosen: argparse.Namespace, settings: Settings, what: str) -> list[dict[str, Any]]:
+    """Return the rows that are asked for."""
     results = ResultsTable(settings.results_url)
     if chosen.stream and not results.knows(chosen.stream):
         raise ValueError(f"{chosen.stream}: there is no such stream or file in {settings.results_url}.")
-    if what == "events":
-        return results.events(chosen.stream), _event_line
-    return results.chunks(chosen.stream), _chunk_line
+    rows = (results.events if what == "events" else results.chunks)(chosen.stream)
+    if not rows and not chosen.stream:
+        _complain(f"no {what} in {settings.results_url}; AUDIO_SERVICE_DIR and AUDIO_RESULTS_URL choose another place.")
+    return rows
 
 
-def _print_lines(rows: list[dict[str, Any]], line: Line) -> None:
+def _print_lines(rows: list[dict[str, Any]], line: Callable[[dict[str, Any]], str]) -> None:
     for row in rows:
         _print(line(row))
 
 
 def _print_json(value: Any) -> None:
-    _print(json.dumps(value, indent=2, default=lambda v: v.isoformat() if isinstance(v, datetime) else asdict(v)))
+    _print(json.dumps(value, indent=2, default=datetime.isoformat))
 
 
 def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _print_remark(remark: str) -> None:
+    _print(f"remark: {remark}")
 
 
 def _complain(line: str) -> None:
@@ -298,23 +281,12 @@ def _add_senders(commands: Any) -> None:
     listen.set_defaults(run=_listen)
     for command in (microphone, listen):
         command.add_argument("--chunks", type=count, help="stop after so many chunks")
+        command.set_defaults(stream=None)
     for command in (stream, microphone, listen):
         command.add_argument("--name", default="", help="free text kept with the results")
     for command in (submit, stream, microphone, listen):
-        command.add_argument("--chunk-seconds", type=_chunk_seconds, default=10.0, help="5 to 15 (default 10)")
+        command.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0, help="5 to 15 (default 10)")
         command.add_argument("--keep-audio", action="store_true", help="do not delete audio once its result is stored")
-
-
-def _chunk_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    try:
-        shared.check_chunk_seconds(seconds)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return seconds
 
 
 def _add_readers(commands: Any) -> None:

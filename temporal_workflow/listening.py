@@ -6,15 +6,12 @@ what comes later stays at its true time.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import itertools
-import queue
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import av
@@ -22,7 +19,7 @@ import numpy as np
 
 from lib.audio import to_mono
 from temporal_workflow import shared
-from temporal_workflow.chunks import RATE, live_parts, put_part
+from temporal_workflow.chunks import RATE, Block, from_thread, send_live
 from temporal_workflow.store import ChunkStore
 
 OPEN_SECONDS, READ_SECONDS = 15.0, 10.0  # without an answer, without a packet: the connection counts as lost
@@ -46,7 +43,7 @@ class SourceError(ValueError):
 
 
 class Source:
-    """Decodes a URL for as long as it sends, in a thread of its own.
+    """Decodes a URL for as long as it sends.
 
     Parameters
     ----------
@@ -61,62 +58,37 @@ class Source:
     def __init__(self, url: str, stop: threading.Event, note: Callable[[str], None]) -> None:
         self.url, self._stop, self._note = url, stop, note
         self.shown = re.sub(r"//.*@", "//", re.sub(r"//[^/]*@", "//", url).partition("?")[0])  # a / may be in it
-        self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
         self._origin: float | None = None  # of the stream's time, on the monotonic clock
         self._waiting: list[np.ndarray] = []  # samples (n_samples, n_channels) that make the next block
         self._end = 0.0  # of the sound so far, in seconds of the stream
 
-    def blocks(self) -> Iterator[tuple[float, np.ndarray]]:
-        """Yield (start in seconds by the clock, 16 kHz mono waveform) until the source ends for good or `stop` is set.
+    def blocks(self) -> Iterator[Block]:
+        """Yield 16 kHz mono blocks until the source ends for good or `stop` is set.
 
         Raises
         ------
         SourceError
             If it makes no sense to try again.
         """
-        threading.Thread(target=self._run, daemon=True, name="listen").start()
-        while True:
-            try:
-                item = self._queue.get(timeout=0.1)
-            except queue.Empty:
-                if self._stop.is_set():
-                    return
-                continue
-            if isinstance(item, Exception):
-                if not (isinstance(item, SourceError) and self._end):
-                    raise item
-                self._note(str(item))  # what came before is still wanted
-                return
-            if item is None:
-                return
-            yield item
-
-    def _run(self) -> None:
-        last: Exception | None = None
-        try:
-            self._connect_again_and_again()
-        except Exception as error:  # it is raised where the blocks are read
-            last = error
-        self._queue.put(last)
-
-    def _connect_again_and_again(self) -> None:
         n_failed = 0
         while not self._stop.is_set():
-            before, reason = self._end, "the stream ended"
+            before, reason, is_over = self._end, "the stream ended", False
             try:
-                if self._listen():
-                    return
+                is_over = yield from self._listen()
             except (av.error.FFmpegError, OSError) as error:
                 if isinstance(error, PERMANENT if self._origin is None else DENIED):
                     advice = next((text for kind, text in ADVICE.items() if isinstance(error, kind)), "")
                     raise SourceError(f"{self.shown}: {_what(error)}{advice and f': {advice}'}.") from None
                 reason = _what(error)
+            yield from self._flush()
+            if is_over:
+                return
             n_failed = 0 if self._end > before else n_failed + 1
             pause = PAUSES_SECONDS[min(n_failed, len(PAUSES_SECONDS) - 1)]
             self._note(f"{self.shown}: {reason}; connecting again in {pause:g} s")
             self._stop.wait(pause)
 
-    def _listen(self) -> bool:
+    def _listen(self) -> Generator[Block, None, bool]:
         """Decode one connection to its end; return whether the source ends with it, as a file does and a stream not."""
         whitelist = PROTOCOLS if "://" in self.url else "file,pipe,fd"
         options = {"protocol_whitelist": whitelist, "rtsp_flags": "prefer_tcp"}
@@ -126,33 +98,27 @@ class Source:
             if not given.streams.audio or given.streams.audio[0].codec_context is None:
                 raise SourceError(f"{self.shown}: it has no sound track that can be decoded.")
             offset = None  # from the connection's time stamps to the stream's time
-            try:
-                for stamp, samples in _frames(given):
-                    offset = self._resume() - stamp if offset is None else offset
-                    ahead = stamp + offset - self._end
-                    if GAP_SECONDS < ahead <= READ_SECONDS:
-                        self._flush()
-                        self._end += ahead
-                    elif abs(ahead) > GAP_SECONDS:  # another clock
-                        offset -= ahead
-                    self._take(samples)
-                    if self._stop.is_set():
-                        break
-            finally:
-                self._flush()
+            for stamp, samples in _frames(given):
+                offset = self._resume() - stamp if offset is None else offset
+                ahead = stamp + offset - self._end
+                if GAP_SECONDS < ahead <= READ_SECONDS:
+                    yield from self._flush()
+                    self._end += ahead
+                elif abs(ahead) > GAP_SECONDS:  # another clock
+                    offset -= ahead
+                self._waiting.append(samples)
+                self._end += len(samples) / RATE
+                if sum(map(len, self._waiting)) >= (MONO_SECONDS if samples.shape[1] == 1 else BLOCK_SECONDS) * RATE:
+                    yield from self._flush()
+                if self._stop.is_set():
+                    break
             return given.size > 0 or self._stop.is_set()
 
-    def _take(self, samples: np.ndarray) -> None:
-        self._waiting.append(samples)
-        self._end += len(samples) / RATE
-        if sum(map(len, self._waiting)) >= (MONO_SECONDS if samples.shape[1] == 1 else BLOCK_SECONDS) * RATE:
-            self._flush()
-
-    def _flush(self) -> None:
+    def _flush(self) -> Iterator[Block]:
         if self._waiting:
             block = to_mono(np.concatenate(self._waiting), RATE)
-            self._queue.put((max(self._end - len(block) / RATE, 0.0), block))
             self._waiting.clear()
+            yield max(self._end - len(block) / RATE, 0.0), block
 
     def _resume(self) -> float:
         """Return the time of the stream at which a connection's sound begins."""
@@ -190,24 +156,14 @@ def _what(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-async def listen(
+def listen(
     store: ChunkStore,
     url: str,
     *,
-    stream_id: str,
     stop: threading.Event,
-    chunk_seconds: float = 10.0,
-    max_chunks: int | None = None,
     note: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Yield one chunk after the other until `max_chunks`, or until `stop` is set: then the sound in hand is the last.
-
-    Parameters are those of `Source`, errors too.
-    """
-    found = live_parts(Source(url, stop, note).blocks(), chunk_seconds=chunk_seconds)
-    for sequence in itertools.islice(itertools.count(), max_chunks):
-        part = await asyncio.to_thread(next, found, None)
-        if part is None:
-            break
-        yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
-    stop.set()
+    """Yield chunks until `stop` is set, the sound in hand last; parameters and errors: `Source`, `chunks.send_live`."""
+    blocks = from_thread(Source(url, stop, note).blocks(), stop, max_waiting=MAX_BLOCKS)
+    return send_live(store, blocks, stop, **options)

@@ -25,7 +25,7 @@ from temporal_workflow import shared
 from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
-from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, leave
+from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, leave
 from temporal_workflow.store import ChunkStore
 
 N_SOUNDS = 128  # different chunks, in turns: a worker that is sent one again no longer keeps its embeddings
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.load", description=__doc__)
     parser.add_argument("--streams", type=int, default=1, help="side by side (default 1)")
     parser.add_argument("--chunks", type=int, default=30, help="per stream (default 30)")
-    parser.add_argument("--chunk-seconds", type=float, default=10.0)
+    parser.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0)
     parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
     parser.add_argument("--silence", type=float, default=0.0, help="share of the chunks that are digital silence")
     parser.add_argument("--workers", type=int, default=1, help="inference workers")

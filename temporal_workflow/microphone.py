@@ -6,9 +6,6 @@ the device dropped is a gap, and what comes later stays at its true time.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +16,7 @@ import soxr
 
 from lib import config
 from temporal_workflow import shared
-from temporal_workflow.chunks import RATE, live_parts, put_part
+from temporal_workflow.chunks import RATE, Block, from_thread, send_live
 from temporal_workflow.store import ChunkStore
 
 BLOCK_SECONDS = 0.5
@@ -62,34 +59,21 @@ def open_microphone(device: str | None = None) -> Any:
 
 
 class Recorder:
-    """Reads a microphone in a thread of its own until `stop` is set.
-
-    `microphone` is what `open_microphone` returns: a context manager with `read(n_samples)` -> (samples (n, 1), bool).
-    """
+    """Reads a microphone, a context manager with `read(n_samples)` -> (samples (n, 1), whether some were dropped)."""
 
     def __init__(self, microphone: Any, stop: threading.Event) -> None:
-        self.error: Exception | None = None  # what ended the recording
         self._microphone, self._stop = microphone, stop
         self._rate_hz = getattr(microphone, "samplerate", RATE)
-        self._queue: queue.Queue[tuple[float, np.ndarray] | None] = queue.Queue(MAX_BLOCKS)
 
-    def blocks(self) -> Iterator[tuple[float, np.ndarray]]:
-        """Yield (start in seconds by the clock, 16 kHz waveform) until `stop` is set or the device fails."""
-        thread = threading.Thread(target=self._run, daemon=True, name="microphone")
-        thread.start()
-        yield from iter(self._queue.get, None)
-        thread.join()
-
-    def _run(self) -> None:
+    def blocks(self) -> Iterator[Block]:
+        """Yield 16 kHz blocks until `stop` is set; NoMicrophone if the device fails."""
         try:
             with self._microphone:
-                for start, samples in self._at_16_khz():
-                    self._queue.put((start, samples))
+                yield from self._at_16_khz()
         except Exception as error:  # PortAudioError, of a package that need not be there
-            self.error = NoMicrophone(f"the microphone is gone ({error}): plug it in and start again.")
-        self._queue.put(None)
+            raise NoMicrophone(f"the microphone is gone ({error}): plug it in and start again.") from None
 
-    def _at_16_khz(self) -> Iterator[tuple[float, np.ndarray]]:
+    def _at_16_khz(self) -> Iterator[Block]:
         """Resample what was read without a gap as one piece."""
         resampler, start, n_done = None, 0.0, 0
         for seconds, samples in self._read():
@@ -115,32 +99,15 @@ class Recorder:
             read_seconds += len(samples) / self._rate_hz
 
 
-async def record(
-    store: ChunkStore,
-    *,
-    stream_id: str,
-    microphone: Any,
-    stop: threading.Event,
-    chunk_seconds: float = 10.0,
-    max_chunks: int | None = None,
+def record(
+    store: ChunkStore, *, microphone: Any, stop: threading.Event, **options: Any
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Yield one chunk after the other until `max_chunks`, or until `stop` is set: then the sound in hand is the last.
+    """Yield chunks until `stop` is set, the sound in hand last; `options` and the rest: see `chunks.send_live`.
 
     Raises
     ------
     NoMicrophone
         If the device fails, once the sound in hand was given.
     """
-    recorder = Recorder(microphone, stop)
-    found = live_parts(recorder.blocks(), chunk_seconds=chunk_seconds)
-    try:
-        for sequence in itertools.islice(itertools.count(), max_chunks):
-            part = await asyncio.to_thread(next, found, None)
-            if part is None:
-                break
-            yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
-    finally:
-        stop.set()
-    await asyncio.to_thread(list, found)  # until the device is closed
-    if recorder.error is not None:
-        raise recorder.error
+    blocks = from_thread(Recorder(microphone, stop).blocks(), stop, max_waiting=MAX_BLOCKS)
+    return send_live(store, blocks, stop, **options)

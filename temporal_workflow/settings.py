@@ -32,7 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lib import config
 from temporal_workflow.codec import data_converter, read_key
-from temporal_workflow.shared import INFERENCE_QUEUE, ORCHESTRATION_QUEUE
+from temporal_workflow.shared import INFERENCE_QUEUE, ORCHESTRATION_QUEUE, check_chunk_seconds
 from temporal_workflow.store import ChunkStore
 
 DEFAULT_ADDRESS = "127.0.0.1:7233"
@@ -41,6 +41,10 @@ PITCH_CLASSIFIER = "temporal_workflow.pitch_classifier:load"  # a stand-in
 
 POLL_SECONDS = 90.0  # a worker asks for work at least once a minute
 REFUSED = "the Temporal server at {} refuses this process: set TEMPORAL_API_KEY (or the TEMPORAL_TLS_ certificates)."
+NO_TLS = (
+    "the Temporal server at {} does not speak TLS, which TEMPORAL_API_KEY and TEMPORAL_TLS_ variables switch on: "
+    "unset them, or set TEMPORAL_ADDRESS."
+)
 OTHER_KEY = (
     "the workers encrypt with another key than this process, or one of both does not encrypt: set AUDIO_CODEC_KEY_FILE "
     "(or AUDIO_CODEC_KEY) alike for both."
@@ -141,6 +145,8 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Clie
     except RuntimeError as error:
         if any(word in str(error).lower() for word in ("unauthenticated", "permission")):
             raise SettingsError(REFUSED.format(settings.address)) from None
+        if "InvalidContentType" in str(error):  # what TLS makes of an answer without it
+            raise SettingsError(NO_TLS.format(settings.address)) from None
         raise
 
 
@@ -199,6 +205,16 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
     return int(text)
+
+
+def chunk_seconds(text: str) -> float:
+    """Return the length of chunks that a command was given: 5 to 15 s."""
+    try:
+        check_chunk_seconds(seconds := float(text))
+    except ValueError:
+        lowest, highest = config.MIN_SEGMENT_SECONDS, config.MAX_SEGMENT_SECONDS
+        raise argparse.ArgumentTypeError(f"{text}: choose {lowest:g} to {highest:g} s") from None
+    return seconds
 
 
 def leave(code: int) -> NoReturn:

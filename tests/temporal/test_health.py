@@ -178,6 +178,7 @@ OTHER_KEY = base64.b64encode(bytes(32)).decode()
         ("AUDIO_CODEC_KEY", OTHER_KEY, "AUDIO_CODEC_KEY_FILE"),
         ("AUDIO_CHUNKS_DIR", "elsewhere", "AUDIO_SERVICE_DIR"),
         ("TEMPORAL_NAMESPACE", "nowhere", "TEMPORAL_NAMESPACE"),
+        ("TEMPORAL_API_KEY", "key", "does not speak TLS"),  # that a key switches on
     ],
 )
 def test_settings_that_do_not_fit_are_named_at_once(run: Run, tmp_path, monkeypatch, variable, value, named) -> None:

@@ -271,7 +271,7 @@ class StreamSummary:
     last_label: str
     seconds: float  # end of the last chunk that was applied in order
     remarks: list[str] = field(default_factory=list)  # about a file, for example that its end is missing
-    label: str = "normal"  # of the strongest event that has ended; of one chunk alone, see `lib.events.label_of_window`
+    label: str = "normal"  # of the strongest event that has ended; of a stream of one chunk, the chunk's
     problem_seconds: dict[str, float] = field(default_factory=dict)  # of the stream, by problem
 
     def fault(self) -> str:

@@ -78,7 +78,7 @@ def complete_product(report: Results, rule: str) -> dict[str, Any]:
     """Return product.json with what other files hold: windows of unseen corpora, trimmed clips, networks' versions."""
     product, unseen = dict(report.product), report.studies.get("cross_corpus", {})
     if "windows" in unseen:
-        product["windows"] = product.get("windows", {}) | {"leave_one_corpus_out": unseen["windows"]}
+        product["windows"] = {"leave_one_corpus_out": unseen["windows"]} | product.get("windows", {})
     splits = report.metrics.get(rule, {})
     trimmed = splits.get("test_released") or splits.get("test")
     if product and trimmed:

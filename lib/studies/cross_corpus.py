@@ -41,13 +41,13 @@ def run(inputs: Inputs) -> Result:
     rows, predictions = inputs.left_out("clip")
     windows, of_windows = inputs.left_out("window")
     table = matrix(long_table(rows, predictions), seed=SEED)
-    scores = {"clip": _scores(rows, predictions)} | {
-        f"{seconds:g}": _scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
+    found = {"clip": scores(rows, predictions)} | {
+        f"{seconds:g}": scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
         for seconds, place in windows.groupby("seconds").indices.items()
     }
-    figures = summary(table, CHOSEN) | {"scores": scores["clip"]}
-    figures["windows"] = {seconds: _with_size(found[CHOSEN]) for seconds, found in scores.items() if seconds != "clip"}
-    return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(scores)})
+    figures = summary(table, CHOSEN) | {"scores": found["clip"]}
+    figures["windows"] = {seconds: with_size(by[CHOSEN]) for seconds, by in found.items() if seconds != "clip"}
+    return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(found)})
 
 
 def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
@@ -209,12 +209,13 @@ def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, Any]:
     return found
 
 
-def _scores(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> dict[str, dict]:
+def scores(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """Return what `evaluation.score` gives for each model's predictions (n_rows, 3) of some rows."""
     facts = manifest.class_ids(rows), rows["group_id"].to_numpy()
     return {name: evaluation.score(values, *facts, seed=SEED) for name, values in predictions.items()}
 
 
-def _with_size(result: dict) -> dict:
+def with_size(result: dict) -> dict:
     """Return macro F1 and each class's figures, each with the windows and groups that it rests on."""
     size, per_class = {"n_clips": result["n_clips"], "n_groups": result["n_groups"]}, result["per_class"]
     sized = {label: {name: found[name] | size for name in found} for label, found in per_class.items()}

@@ -40,10 +40,11 @@ from lib.detector import (
     DetectorSettings,
     Embed,
     FrameNetwork,
+    combined_with,
 )
 from lib.events import EVENT_LABELS, Event, EventSettings
 from lib.onnx_networks import Yamnet
-from lib.studies import bench, curves, detection, detector_training, listening, operating_point
+from lib.studies import bench, curves, detection, detector_training, listening, operating_point, window_figures
 from lib.studies.bench import Trial
 from lib.studies.detection import overlap
 from lib.studies.inputs import Inputs
@@ -60,7 +61,7 @@ CACHE_DIR = config.STUDIES_DIR / "cache"
 NOTED = ("tried", "cascade")
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
-Labels = Mapping[str, Mapping[str, str]]  # the ensemble's, of "test" and "left_out", by clip
+Predicted = Mapping[str, Mapping[str, np.ndarray]]  # the ensemble's rows (3,), of "test" and "left_out", by clip
 Hours = Mapping[str, list[detection.Scored]]  # of "test" and "left_out"
 
 
@@ -107,8 +108,9 @@ def run(inputs: Inputs) -> Result:
         "left_out": detection.at(left_out.lasting, settings),
     }
     figures, tables = _figures(
-        clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, windows=_window_labels(inputs)
+        clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, ensemble=_by_ensemble(inputs)
     )
+    figures["windows"]["leave_one_corpus_out"], tables["detector_windows"] = window_figures.measure(inputs, unseen)
     _write_for_pages(clips, scapes, hours=hours, singles=singles)
     tables |= {f"detector_{name}": pd.read_csv(Path(__file__).with_name(f"detector_{name}.csv")) for name in NOTED}
     tables["detector_settings"] = tries
@@ -198,13 +200,13 @@ def _figures(
     hours: Hours,
     lasting: Hours,
     singles: Singles,
-    windows: Labels,
+    ensemble: Predicted,
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     test = singles["test"][0]
     free = detection.score(bench.cry_free(test.rows, test.waveforms), shipped)
     sustained = {name: detection.sustained_figures(scored, shipped.settings.events) for name, scored in lasting.items()}
     rooms = alarm_rates(clips, list(_detected(clips, unseen, bench.in_a_room)))
-    files = {name: file_labels(*some, windows[name]) for name, some in singles.items()}
+    files = {name: file_labels(*some, ensemble[name]) for name, some in singles.items()}
     figures = {
         "windows": {"screams_1s": _screams(clips, test, shipped, unseen)},
         "alarms_by_kind": {row.pop("kind"): row for row in rooms.to_dict("records")},
@@ -269,24 +271,24 @@ def alarm_rates(clips: Clips, pairs: Sequence[tuple[Trial, Detection]]) -> pd.Da
     return pd.DataFrame(table)
 
 
-def _window_labels(inputs: Inputs) -> Labels:
-    """Return by clip what the ensemble labels test clips, and clips of corpora that it was fitted without."""
+def _by_ensemble(inputs: Inputs) -> Predicted:
+    """Return by clip what the ensemble predicts for test clips, and for clips of corpora that it was fitted without."""
     rows, left_out = inputs.left_out("clip")
     predicted = {"test": (inputs.rows("test"), inputs.test_predictions), "left_out": (rows, left_out)}
     return {
-        name: dict(zip(some["clip_id"], np.array(config.CLASS_NAMES)[members["ensemble"].argmax(axis=1)], strict=True))
+        name: dict(zip(some["clip_id"], members["ensemble"], strict=True))
         for name, (some, members) in predicted.items()
     }
 
 
 def file_labels(
-    clips: Clips, pairs: Sequence[tuple[Trial, Detection]], windows: Mapping[str, str]
+    clips: Clips, pairs: Sequence[tuple[Trial, Detection]], ensemble: Mapping[str, np.ndarray]
 ) -> tuple[dict, pd.DataFrame]:
-    """Return macro F1 of a file's label over single clips of which `windows` has the classifier's; and all labels."""
+    """Return macro F1 of a file's label over single clips that `ensemble` has rows (3,) of; and all labels."""
     columns = ["clip_id", "group_id", "source", "subtype", "label", "duration_seconds"]
     rows = clips.rows.iloc[[trial.row for trial, _ in pairs]][columns].assign(found=[result for _, result in pairs])
-    table = rows[rows["clip_id"].isin(windows)]
-    table = table.assign(predicted=[_file_label(row, windows[row["clip_id"]]) for row in table.to_dict("records")])
+    table = rows[rows["clip_id"].isin(ensemble)]
+    table = table.assign(predicted=[_file_label(row, ensemble[row["clip_id"]]) for row in table.to_dict("records")])
     table = table.drop(columns=["duration_seconds", "found"])
     one_hot = np.eye(len(config.CLASS_NAMES))[[config.CLASS_ID[name] for name in table["predicted"]]]
     scores = evaluation.score(one_hot, manifest.class_ids(table), table["group_id"].to_numpy())
@@ -295,8 +297,10 @@ def file_labels(
     return {"macro_f1": scores["macro_f1"] | counts, "f1": f1}, table
 
 
-def _file_label(row: Mapping[str, Any], window: str) -> str:
-    return row["found"].label_with(window) if row["duration_seconds"] <= MAX_SEGMENT_SECONDS else row["found"].label
+def _file_label(row: Mapping[str, Any], ensemble: np.ndarray) -> str:
+    if row["duration_seconds"] > MAX_SEGMENT_SECONDS:
+        return row["found"].label
+    return row["found"].label_with(config.CLASS_NAMES[combined_with(row["found"].frames, ensemble).argmax()])
 
 
 def _share(clips: Clips, rows: Sequence[int], found: np.ndarray) -> dict:

@@ -1,0 +1,58 @@
+"""Windows of unseen corpora as the service classifies them: by ensemble and detector, both without that corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import windows
+from lib.detector import Detector, combined_with
+from lib.studies import cross_corpus
+from lib.studies.inputs import Inputs
+
+
+def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return product.json's figures by seconds, and a table of both together and of the ensemble alone.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        A build, whose ensemble is fitted without each corpus group.
+    unseen : mapping of corpus group to Detector
+        Trained without it.
+    """
+    rows, predictions = inputs.left_out("window")
+    development = "train", "validation"
+    sounds = drawn_again(rows, inputs.rows(*development), inputs.waveforms(*development))
+    frames = [unseen[group].detect(sound).frames for group, sound in zip(rows["corpus_group"], sounds, strict=True)]
+    alone = predictions["ensemble"]
+    both = np.stack([combined_with(*pair) for pair in zip(frames, alone, strict=True)])
+    models = {"ensemble": alone, "ensemble and detector": both}
+    scores = {
+        f"{seconds:g}": cross_corpus.scores(rows.iloc[at], {name: values[at] for name, values in models.items()})
+        for seconds, at in rows.groupby("seconds").indices.items()
+    }
+    figures = {seconds: cross_corpus.with_size(found["ensemble and detector"]) for seconds, found in scores.items()}
+    return figures, cross_corpus.by_length(scores)
+
+
+def drawn_again(rows: pd.DataFrame, clips: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the waveforms of windows to be judged on, as `lib.windows.examples` drew them, before `prepare`.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        clip_id and seconds of each window.
+    clips, waveforms
+        Manifest rows of the train and validation groups and their waveforms (n_samples,).
+    """
+    by_clip, found = dict(zip(clips["clip_id"], waveforms, strict=True)), {}
+    for _, part in clips.groupby("split"):
+        for seconds, wanted in rows.groupby("seconds"):
+            chosen = part["clip_id"].isin(wanted["clip_id"]).astype(int)
+            table, drawn = windows.draw(part, by_clip, seconds=seconds, per_clip=chosen, own_corpus=True)
+            found |= dict(zip(zip(table["clip_id"], table["seconds"], strict=True), drawn, strict=True))
+    return [found[clip_id, seconds] for clip_id, seconds in zip(rows["clip_id"], rows["seconds"], strict=True)]

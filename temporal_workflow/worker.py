@@ -23,7 +23,7 @@ from prometheus_client import start_http_server
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from lib import config
 from temporal_workflow import shared
@@ -47,12 +47,17 @@ ORPHANS_SECONDS = 7 * 86_400.0  # audio without a result, of streams that nobody
 
 
 def orchestration_worker(client: Client, results: ResultsTable, chunks: ChunkStore) -> Worker:
-    """Return the worker for workflows and the results table; no machine learning import, ready in under 2 s."""
+    """Return the worker for workflows and the results table; no machine learning import, ready in under 2 s.
+
+    Without the sandbox, which costs a third of this worker's time and imports the modules anew for every stream; the
+    tests replay recorded histories in it.
+    """
     activities = StoreActivities(results, chunks)
     return Worker(
         client,
         task_queue=shared.ORCHESTRATION_QUEUE,
         workflows=[MonitorStreamWorkflow, ClassifyFileWorkflow],
+        workflow_runner=UnsandboxedWorkflowRunner(),
         activities=[activities.store, activities.store_round],
         activity_executor=ThreadPoolExecutor(STORE_SLOTS, thread_name_prefix="store"),
         max_concurrent_activities=STORE_SLOTS,

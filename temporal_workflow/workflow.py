@@ -1,6 +1,6 @@
 """Deterministic orchestration: which chunk when, in which order, and what to do when one is bad, late or missing.
 
-No numpy, no files, no models, no clock but Temporal's: the sandbox runs this module again on every replay.
+No numpy, no files, no models, no clock but Temporal's: this module runs again on every replay.
 """
 
 from __future__ import annotations

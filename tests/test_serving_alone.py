@@ -63,20 +63,28 @@ def uv_environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def python() -> Path:
     """Return the Python of an environment made from requirements-serve.txt; made once for each content of that file."""
-    uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    if uv is None:
-        pytest.skip("uv, which makes the environment in seconds, is not installed")
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     folder = config.PROJECT_DIR / "build" / f"serve-{digest[:12]}"
-    python, done, environment = folder / "bin" / "python", folder / "done", uv_environment()
-    install = [uv, "pip", "install", "--quiet", "--python", python]
+    python, done = folder / "bin" / "python", folder / "done"
     if not done.is_file():
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+        make, install, environment = tools(folder)
+        subprocess.run(make, check=True)
         if subprocess.run([*install, "--dry-run", "numpy"], env=environment, capture_output=True).returncode:
             pytest.skip("no package index is reachable")
-        subprocess.run([*install, "--compile-bytecode", "--requirement", REQUIREMENTS], env=environment, check=True)
+        subprocess.run([*install, "--requirement", REQUIREMENTS], env=environment, check=True)
+        subprocess.run([python, "-m", "compileall", "-q", folder], check=True)
         done.touch()
     return python
+
+
+def tools(folder: Path) -> tuple[list, list, dict[str, str]]:
+    """Return the commands that make an environment and install into it, and their variables: uv's, else pip's."""
+    uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    if uv is None:
+        make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder]
+        return make, [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet"], dict(os.environ)
+    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder]
+    return make, [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python"], uv_environment()
 
 
 def run(python: Path, *arguments: object, folder: Path, **variables: str) -> SimpleNamespace:

@@ -26,7 +26,6 @@ Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabi
 EXIT_BAD_INPUT = 2
 MAX_WAITING = 8  # windows of a recording that were read and not yet classified
 STILL_LEVELS = 6  # two a block: a level that does not move for over 20 s
-_SILENCE = np.zeros(10 * config.SAMPLE_RATE_HZ, dtype=np.float32)
 NO_SOUND = "there is no sound in it: its level never moves, as of a microphone that is off. The label says nothing"
 
 
@@ -118,8 +117,8 @@ class Classifier:
     def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         """Classify several windows; each prediction is the one that `predict` returns.
 
-        Ensemble and detector count alike, see `lib.detector.combined_with`. A window that stays within
-        `lib.detector.SILENCE_PEAK` is predicted to be what digital silence is.
+        Ensemble and detector count alike, see `lib.detector.combined_with`. What stays within
+        `lib.detector.SILENCE_PEAK` is digital silence to both.
 
         Raises
         ------
@@ -128,37 +127,28 @@ class Classifier:
         """
         for waveform in waveforms:
             audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        sounding = [_sounds(waveform) for waveform in waveforms]
-        given = [waveform for waveform, sounds in zip(waveforms, sounding, strict=True) if sounds]
-        predicted = iter(self._predict(given))
-        return [next(predicted) if sounds else self._silence for sounds in sounding]
-
-    def predict_with(self, waveform: np.ndarray, frames: Callable[[], np.ndarray]) -> Prediction:
-        """Classify a window of a stream; `frames` returns its frames (n_frames, 2), asked for last."""
-        audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        return _combined(self._of_networks(waveform), frames())
-
-    def _of_networks(self, waveform: np.ndarray) -> Prediction:
-        return self._by_ensemble([waveform])[0] if _sounds(waveform) else self._silence_by_ensemble
-
-    @cached_property
-    def _silence(self) -> Prediction:
-        return self._predict([_SILENCE])[0]
-
-    @cached_property
-    def _silence_by_ensemble(self) -> Prediction:
-        return self._by_ensemble([_SILENCE])[0]
-
-    def _predict(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        detector = self.detector
-        if detector is None:
+        if (detector := self.detector) is None:
             return self._by_ensemble(waveforms)
         with ThreadPoolExecutor(1) as beside:
             detected = beside.submit(lambda: [detector.detect(waveform).frames for waveform in waveforms])
             predicted = self._by_ensemble(waveforms)
             return [_combined(*both) for both in zip(predicted, detected.result(), strict=True)]
 
+    def predict_with(self, waveform: np.ndarray, frames: Callable[[], np.ndarray]) -> Prediction:
+        """Classify a window of a stream; `frames` returns its frames (n_frames, 2), asked for last."""
+        audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
+        return _combined(self._by_ensemble([waveform])[0], frames())
+
+    @cached_property
+    def _silence(self) -> Prediction:
+        return self._by_networks([np.zeros(10 * config.SAMPLE_RATE_HZ, np.float32)])[0]
+
     def _by_ensemble(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
+        sounding = [np.abs(waveform).max() > SILENCE_PEAK for waveform in waveforms]
+        predicted = iter(self._by_networks([w for w, sounds in zip(waveforms, sounding, strict=True) if sounds]))
+        return [next(predicted) if sounds else self._silence for sounds in sounding]
+
+    def _by_networks(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
         if not waveforms:
             return []
         given = [prepare(waveform) for waveform in waveforms]
@@ -208,7 +198,7 @@ class Classifier:
 
     def _window(self, start: int, waveform: np.ndarray) -> tuple[int, int, Prediction]:
         """Return a window's first sample, the one after its last, and what the ensemble predicts."""
-        return start, start + len(waveform), self._of_networks(waveform)
+        return start, start + len(waveform), self._by_ensemble([waveform])[0]
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
@@ -239,10 +229,6 @@ def _window(start: int, stop: int, predicted: Prediction, *, frames: np.ndarray)
     found = _combined(predicted, frames_between(frames, start, stop))
     seconds = (start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ)
     return WindowPrediction(*seconds, found.label, found.probabilities)
-
-
-def _sounds(waveform: np.ndarray) -> bool:
-    return bool(np.abs(waveform).max() > SILENCE_PEAK)
 
 
 def _combined(predicted: Prediction, frames: np.ndarray) -> Prediction:

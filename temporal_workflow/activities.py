@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy.exc
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from lib.config import SAMPLE_RATE_HZ
+from lib.config import MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.store import ChunkStore, MissingChunk, StoreError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOG = logging.getLogger(__name__)
+MAX_KNOWN = 64  # results of about 1 kB
 DOUBTFUL_ATTEMPTS = 3  # shared storage may show a file late, a decoder process may have been killed
 Activity = TypeVar("Activity", bound=Callable[..., Any])
 
@@ -169,6 +171,7 @@ class InferenceActivities:
         self._classifier = classifier
         self._chunks = chunks
         self._detector = getattr(classifier, "detector", None)
+        self._known: dict[tuple, tuple[int, shared.ClassifyResult]] = {}
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
     def warm_up(self) -> None:
@@ -199,18 +202,35 @@ class InferenceActivities:
         return classified
 
     def _classify(self, chunk: shared.ChunkReference, known_version: str) -> shared.ClassifyResult:
-        waveform = self._load(chunk)
+        result = self._remembered(chunk, self._chunks.path(chunk.sha256))
+        if self._detector is None or self._detector.settings.version == known_version:
+            return result
+        settings = self._detector.settings
+        return replace(result, settings=settings.events, settings_version=settings.version)
+
+    def _remembered(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
+        """Return the result of a chunk; the same sound (silence, mostly) on the same grid of frames is done once."""
+        n_hops, phase = divmod(_first_sample(chunk), PATCH_HOP_SAMPLES)
+        place = phase, _first_sample(chunk) == 0  # no frame looks back beyond the stream's start
+        sound = chunk.sha256, chunk.n_samples, chunk.n_context_samples, chunk.sample_rate_hz
+        n_hops_then, result = self._known.get((sound, place)) or (n_hops, self._work_out(chunk, path))
+        self._known[sound, place] = n_hops_then, result
+        for oldest in list(self._known)[:-MAX_KNOWN]:
+            self._known.pop(oldest, None)
+        if result.frames is None:
+            return result
+        first_frame = result.frames.first_frame + n_hops - n_hops_then
+        return replace(result, frames=replace(result.frames, first_frame=first_frame))
+
+    def _work_out(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
+        waveform = _load(path, chunk)
         own = waveform[_n_context(chunk) :]
         if self._detector is None:
             return self._result(self._classifier.predict(own), own)
         with ThreadPoolExecutor(1) as beside:  # the networks run meanwhile
             detected = beside.submit(frames_of_chunk, self._detector, waveform, chunk)
             prediction = self._classifier.predict_with(own, lambda: _frames_within(detected.result(), chunk))
-        result = replace(self._result(prediction, own), frames=detected.result())
-        settings, version = self._detector.settings.events, self._detector.settings.version
-        if version == known_version:
-            return result
-        return replace(result, settings=settings, settings_version=version)
+        return replace(self._result(prediction, own), frames=detected.result())
 
     def _result(self, prediction: Any, own: np.ndarray) -> shared.ClassifyResult:
         """Return what is known of a chunk without the detector; `own` (n_samples,) is its sound without context."""
@@ -223,15 +243,6 @@ class InferenceActivities:
             members={name: _in_class_order(rows) for name, rows in getattr(prediction, "members", {}).items()},
             health=shared.ChunkHealth(*level_range_db(own), clipped_share(own)),
         )
-
-    def _load(self, chunk: shared.ChunkReference) -> np.ndarray:
-        """Return a chunk's waveform (n_samples,) with its context."""
-        from lib import audio, config
-
-        longest = config.MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1
-        waveform = audio.load(self._chunks.path(chunk.sha256), max_seconds=longest)
-        _check_length(len(waveform), chunk)
-        return waveform
 
     @activity.defn(name="preprocess")
     @observed
@@ -264,7 +275,7 @@ def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkRefe
     """Return the frames of a `lib.detector.Detector` for a chunk; `waveform` (n_samples,) starts with its context."""
     from lib import config
 
-    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ) - _n_context(chunk)
+    start = _first_sample(chunk)
     first, rows = detector.frames(waveform, first_sample=start, is_last=True)
     n_known = (start + len(waveform) - config.PATCH_SAMPLES) // config.PATCH_HOP_SAMPLES  # of the stream
     n_final = min(len(rows), max(0, n_known - first))
@@ -291,6 +302,20 @@ def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:
 
 class WrongLength(ValueError):  # noqa: N818
     """A chunk is not as long as its reference says."""
+
+
+def _load(path: Path, chunk: shared.ChunkReference) -> np.ndarray:
+    """Return a chunk's waveform (n_samples,) with its context."""
+    from lib import audio
+
+    waveform = audio.load(path, max_seconds=MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1)
+    _check_length(len(waveform), chunk)
+    return waveform
+
+
+def _first_sample(chunk: shared.ChunkReference) -> int:
+    """Return the place in the stream, at 16 kHz, of the first sample of a chunk's context."""
+    return round(chunk.start_seconds * SAMPLE_RATE_HZ) - _n_context(chunk)
 
 
 def _n_context(chunk: shared.ChunkReference) -> int:

@@ -27,7 +27,7 @@ from temporalio.testing import ActivityEnvironment
 from lib import audio, config
 from lib.events import EventChange
 from lib.waveforms import level_range_db
-from temporal_workflow import codec, shared
+from temporal_workflow import codec, pitch_classifier, shared
 from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import put_waveform
 from temporal_workflow.progress import StreamProgress
@@ -364,6 +364,32 @@ def test_a_chunk_is_decoded_once_and_classified_without_its_context(
     np.testing.assert_array_equal(classifier.given, [own])
     assert good.result.health == shared.ChunkHealth(*level_range_db(own), clipped_share=0.0)
     assert (bad.sequence, bad.result, bad.reason.split(":")[0]) == (1, None, "WrongLength")
+
+
+def test_the_same_sound_is_worked_out_once_for_each_place_on_the_grid_of_frames(tmp_path: Path, monkeypatch) -> None:
+    store = ChunkStore(tmp_path)
+    sound = 0.3 * np.sin(np.arange(160_000) * np.linspace(0.1, 0.6, 160_000)).astype(np.float32)
+    sha256 = store.put(audio.encode_flac(sound), stream_id="s", sequence=0)
+    chunks = [
+        shared.ChunkReference(number, sha256, 80_000, start_seconds=seconds, n_context_samples=80_000)
+        for number, seconds in enumerate(
+            [5.0, 24.2, 43.4, 43.5]
+        )  # the first starts with the stream, 19.2 s are 40 hops
+    ]
+
+    def classify(given: list[shared.ChunkReference], worker: InferenceActivities) -> list[shared.ClassifiedChunk]:
+        return ActivityEnvironment().run(worker.classify_round, shared.ClassifyRound(given))
+
+    each = [classify([chunk], InferenceActivities(pitch_classifier.load(tmp_path), store))[0] for chunk in chunks]
+    loads, load = [], audio.load
+    monkeypatch.setattr(audio, "load", lambda *given, **options: loads.append(given) or load(*given, **options))
+    found = classify(chunks, InferenceActivities(pitch_classifier.load(tmp_path), store))
+    for one, alone in zip(found, each, strict=True):
+        assert dataclasses.replace(one.result, settings=None, settings_version="") == dataclasses.replace(
+            alone.result, settings=None, settings_version=""
+        )
+    assert found[2].result.frames.first_frame == found[1].result.frames.first_frame + 40
+    assert len(loads) == 3
 
 
 def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> ApplicationError:

@@ -1,7 +1,7 @@
 """A corpus of odd and hostile audio: each case is a line that says what is wrong and what must come of it.
 
 Three outcomes: read, read with a remark, refused by a named error. `python tests/decoding/bad_audio.py --table
-bad_audio.csv` tabulates what this project and soundfile make of each case.
+bad_audio.csv` tabulates what comes of each case.
 """
 
 # ruff: noqa: F403, F405 - every builder of audio_bytes is used

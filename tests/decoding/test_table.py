@@ -43,22 +43,16 @@ def test_bad_audio(case, tmp_path):
     assert time.monotonic() - start < LIMIT_SECONDS
 
 
-def test_the_table_tells_the_three_outcomes_apart_and_a_hang_is_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(bad_audio_table, "LIMIT_SECONDS", 3.0)
+def test_the_table_tells_the_three_outcomes_apart(tmp_path):
     names = ("path/named_pipe", "wav/cut_50", "wav/cut_90", "samples/silence")
     rows = bad_audio_table.tabulate(tmp_path / "table.csv", [case for case in CASES if case.name in names])
     outcomes = ["MissingAudio", "DamagedAudio", "0.90 s of sound, with a remark", "1.00 s of silence"]
     assert [row["outcome"] for row in rows] == outcomes
-    assert [row["soundfile"] for row in rows] == ["hangs", "0.50 s", "0.90 s", "1.00 s"]
-    assert "4 cases: 1 read, 1 read with a remark, 2 refused" in bad_audio_table.summary(rows)
-
-
-def test_a_mutant_can_be_made_again():
-    assert mutant(1, 17) == mutant(1, 17)
-    assert mutant(1, 17) != mutant(1, 18)
+    assert bad_audio_table.summary(rows) == "4 cases: 1 read, 1 read with a remark, 2 refused; 0 unexpected"
 
 
 def test_mutants_are_accepted_or_refused_by_name():
+    assert mutant(1, 17) == mutant(1, 17) != mutant(1, 18)
     summary = fuzz(1, range(2_000))
     assert summary.n_mutants == 2_000
     assert not summary.uncaught

@@ -27,37 +27,26 @@ def wav(tmp_path):
     return write
 
 
+WAV_TOLERANCES = {
+    **{"PCM_16": 1e-4, "PCM_U8": 1e-2, "PCM_24": 1e-6, "PCM_32": 1e-6, "FLOAT": 1e-7, "DOUBLE": 1e-7},
+    **{"ULAW": 2e-2, "ALAW": 2e-2},
+}
+OTHERS = [
+    *(("WAVEX", "PCM_24", 1e-6), ("FLAC", "PCM_16", 1e-4), ("FLAC", "PCM_24", 1e-6), ("AIFF", "PCM_16", 1e-4)),
+    *(("CAF", "PCM_16", 1e-4), ("OGG", "VORBIS", 5e-2), ("OGG", "OPUS", 1e-1), ("MP3", "MPEG_LAYER_III", 1e-1)),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "how", "tolerance"),
-    [
-        ("a.wav", {"subtype": "PCM_16"}, 1e-4),
-        ("a.wav", {"subtype": "PCM_U8"}, 1e-2),
-        ("a.wav", {"subtype": "PCM_24"}, 1e-6),
-        ("a.wav", {"subtype": "PCM_32"}, 1e-6),
-        ("a.wav", {"subtype": "FLOAT"}, 1e-7),
-        ("a.wav", {"subtype": "DOUBLE"}, 1e-7),
-        ("a.wav", {"subtype": "ULAW"}, 2e-2),
-        ("a.wav", {"subtype": "ALAW"}, 2e-2),
-        ("a.wav", {"format": "WAVEX", "subtype": "PCM_24"}, 1e-6),
-        ("a.flac", {"subtype": "PCM_16"}, 1e-4),
-        ("a.flac", {"subtype": "PCM_24"}, 1e-6),
-        ("a.aiff", {"subtype": "PCM_16"}, 1e-4),
-        ("a.caf", {"subtype": "PCM_16"}, 1e-4),
-        ("a.ogg", {"subtype": "VORBIS"}, 5e-2),
-        ("a.opus", {"format": "OGG", "subtype": "OPUS"}, 1e-1),
-        ("a.mp3", {"subtype": "MPEG_LAYER_III"}, None),
-    ],
+    ("kind", "codec", "tolerance"), [*(("WAV", *each) for each in WAV_TOLERANCES.items()), *OTHERS]
 )
-def test_every_container_gives_the_same_waveform(wav, tone, name, how, tolerance):
-    expected = tone(440, 1.0)
-    waveform = audio.load(wav(expected, name=name, **how))
+def test_every_container_gives_the_same_waveform(wav, tone, kind, codec, tolerance):
+    path = wav(tone(440, 1.0), name="a", format=kind, subtype=codec)
+    waveform = audio.load(path)
     assert waveform.dtype == np.float32
-    assert waveform.ndim == 1
-    if tolerance is None:  # MP3 has an encoder delay: compare the level alone
-        assert abs(rms_db(waveform) - rms_db(expected)) < 1
-    else:
-        assert len(waveform) == len(expected)
-        assert np.abs(waveform - expected)[800:-800].max() < tolerance
+    assert waveform.shape == (RATE_HZ,)
+    assert np.abs(waveform - tone(440, 1.0))[800:-800].max() < tolerance
+    assert audio.inspect(path).duration_seconds == pytest.approx(1.0, abs=0.002)
 
 
 @pytest.mark.parametrize("rate_hz", [4_000, 8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 384_000])
@@ -78,27 +67,13 @@ def test_inspect_reads_the_header(wav, tone):
     assert (info.container, info.codec) == ("WAV", "PCM_16")
 
 
-@pytest.mark.parametrize("n_channels", [1, 2, 3, 16])
-def test_to_mono_averages_channels_that_agree(tone, n_channels):
-    waveform = tone(300, 0.5)
-    mono = audio.to_mono(np.stack([waveform] * n_channels, axis=1))
-    assert mono.shape == waveform.shape
-    assert np.allclose(mono, waveform, atol=1e-6)
-
-
-def test_to_mono_keeps_anti_phase_stereo(tone):
-    left = tone(300, 0.5)
-    assert np.array_equal(audio.to_mono(np.stack([0.9 * left, -left], axis=1)), -left)
-
-
-def test_to_mono_keeps_one_sounding_channel_of_eight(tone):
-    samples = np.zeros((8_000, 8), dtype=np.float32)
-    samples[:, 5] = tone(300, 0.5)
-    assert np.array_equal(audio.to_mono(samples), samples[:, 5])
-
-
-def test_to_mono_of_one_dimension_and_of_silence(tone):
-    assert np.array_equal(audio.to_mono(tone(300, 0.5)), tone(300, 0.5))
+@pytest.mark.parametrize("shares", [[1], [1, 1], [1] * 16, [0.9, -1], np.arange(8) == 5, None])
+def test_to_mono_loses_no_sound(tone, shares):
+    """Channels that agree, two out of phase, one that sounds of eight, and no second dimension."""
+    sound = tone(300, 0.5)
+    mono = audio.to_mono(sound if shares is None else np.outer(sound, shares))
+    assert mono.shape == sound.shape
+    assert np.allclose(np.abs(mono), np.abs(sound), atol=1e-6)
     assert not audio.to_mono(np.zeros((100, 2))).any()
 
 
@@ -117,6 +92,7 @@ def test_equalise_level_brings_all_to_the_target(tone, amplitude):
 def test_equalise_level_ignores_pauses(tone):
     half_silent = np.concatenate([tone(300, 1.0), np.zeros(16_000, dtype=np.float32)])
     assert rms_db(audio.equalise_level(half_silent)[:16_000]) == pytest.approx(-26, abs=0.1)
+    assert not audio.equalise_level(np.zeros(1_000, dtype=np.float32)).any()
 
 
 def test_equalise_level_never_clips_and_limits_its_gain(tone, rng):
@@ -125,10 +101,6 @@ def test_equalise_level_never_clips_and_limits_its_gain(tone, rng):
     assert np.abs(audio.equalise_level(click)).max() == pytest.approx(10 ** (-1 / 20), abs=1e-6)
     faint = tone(300, 1.0, amplitude=1e-5)
     assert np.abs(audio.equalise_level(faint)).max() == pytest.approx(1e-3, rel=1e-3)
-
-
-def test_equalise_level_of_silence_is_silence():
-    assert not audio.equalise_level(np.zeros(1_000, dtype=np.float32)).any()
 
 
 @pytest.mark.parametrize("seconds", [0.3, 5.0, 14.99, 15.0, 15.01, 16.0, 29.9, 31.0, 60.0, 3_600.5])
@@ -142,9 +114,6 @@ def test_segments_cover_a_clip_in_equal_windows(seconds, segment_seconds):
     assert max(lengths) - min(lengths) <= 1
     assert max(lengths) <= 15 * RATE_HZ
     assert len(bounds) == 1 if seconds <= 15 else min(lengths) >= 5 * RATE_HZ
-
-
-def test_no_samples_no_segments():
     assert audio.segment_bounds(0) == []
 
 
@@ -184,10 +153,6 @@ def test_over_full_scale_is_turned_down_not_clipped(wav, tone):
     assert np.allclose(waveform, tone(440, 1.0, amplitude=1.0), atol=1e-3)
 
 
-def test_check_waveform_accepts_a_waveform(tone):
-    audio.check_waveform(tone(440, 1.0), sample_rate_hz=RATE_HZ)
-
-
 @pytest.mark.parametrize(
     ("waveform", "rate_hz", "error"),
     [
@@ -225,6 +190,7 @@ def test_errors_stay_on_one_line_whatever_the_file_name():
 def test_too_long_and_too_short_are_named(wav, tone):
     with pytest.raises(audio.TooLong, match="2.0 s or more, the maximum here is 1 s"):
         audio.load(wav(tone(440, 2.0)), max_seconds=1)
+    assert len(audio.load(wav(tone(440, 2.0)), max_seconds=2.0, sample_rate_hz=8_000)) == 16_000
     with pytest.raises(audio.TooShort):
         audio.load(wav(tone(440, 0.05)))
     with pytest.raises(audio.EmptyAudio):
@@ -236,32 +202,3 @@ def test_the_shortest_recording_makes_a_valid_waveform(wav, tone, rate_hz):
     n_samples = -(-rate_hz // 10)  # 0.1 s, rounded up
     waveform = audio.load(wav(tone(440, 1.0, sample_rate_hz=rate_hz)[:n_samples], rate_hz))
     audio.check_waveform(waveform, sample_rate_hz=RATE_HZ)
-
-
-def test_a_recording_shorter_than_its_own_limit_only(wav, tone):
-    path = wav(tone(440, 2.0))
-    assert len(audio.load(path, max_seconds=2.0)) == 32_000
-    assert len(audio.load(path, sample_rate_hz=8_000)) == 16_000
-
-
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 7.5])
-@pytest.mark.parametrize(
-    ("name", "how"), [("a.mp3", {}), ("a.ogg", {"subtype": "OPUS", "format": "OGG"}), ("a.flac", {})]
-)
-def test_inspect_agrees_with_what_decodes(wav, tone, seconds, name, how):
-    path = wav(tone(440, seconds), name=name, **how)
-    assert audio.inspect(path).duration_seconds == pytest.approx(len(audio.load(path)) / RATE_HZ, abs=0.002)
-
-
-def test_a_flac_checksum_that_begins_or_ends_in_zero_is_a_checksum_like_any_other(tmp_path, rng):
-    found = 0
-    for number in range(2000):
-        data = audio.encode_flac(rng.uniform(-0.5, 0.5, 1600).astype(np.float32))
-        md5 = data[26:42]  # in STREAMINFO: 4 bytes of magic, 4 of block header, 18 of other fields
-        if 0 in (md5[0], md5[-1]):
-            (tmp_path / f"{number}.flac").write_bytes(data)
-            assert len(audio.load(tmp_path / f"{number}.flac")) == 1600
-            found += 1
-        if found == 3:
-            return
-    pytest.fail("no such checksum among 2,000: look at the header's layout")

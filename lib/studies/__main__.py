@@ -50,7 +50,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     wanted = {name.replace("_", "-") for name in options.names}
     if wanted - set(known):
         parser.error(f"no study is called {', '.join(sorted(wanted - set(known)))}: there are {', '.join(known)}.")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    LOG.setLevel(logging.INFO)  # not that of the fonts in PDFs
     LOG.info("%s", environment.tier_banner())
     plan, inputs = steps.studies_plan(), Inputs(steps.FULL)
     for step, name in zip(STUDIES, known, strict=True):

@@ -93,12 +93,14 @@ def choose_classes(found: pd.DataFrame) -> tuple[str, ...]:
 
 
 def run(inputs: Inputs) -> Result:
-    """Tell ten kinds of sound apart from the mean of frozen YAMNet embeddings, as `classify`."""
+    """Tell ten kinds of sound apart from the mean of frozen YAMNet embeddings, as `classify`; no classes, no table."""
     from lib import yamnet  # here: TensorFlow takes seconds to import
 
     rows, raw = inputs.rows(*manifest.SPLITS), pd.read_csv(config.RAW_MANIFEST_PATH)
     published = rows["clip_id"].map(raw.set_index("clip_id")["path"]).fillna("")
     found = clips(rows.assign(path=published))
+    if not choose_classes(found):
+        return Result({"classes": []})
     waveforms = manifest.load_waveforms(rows.loc[found.index])
     features = frozen_features.of_clips(yamnet, yamnet.load_base().with_class_scores(), waveforms)
     return classify(found, features[:, : yamnet.EMBEDDING_SIZE], seed=SEED)
@@ -118,7 +120,7 @@ def classify(found: pd.DataFrame, embeddings: np.ndarray, *, seed: int = 0) -> R
     -------
     Result
         Table esc10: a row per class and one for "all": accuracy, low, high, n. Figures: classes, accuracy, and what
-        Heittola's example has. Where fewer than ten classes are available there is no table and no class.
+        Heittola's example has.
 
     Raises
     ------
@@ -126,8 +128,6 @@ def classify(found: pd.DataFrame, embeddings: np.ndarray, *, seed: int = 0) -> R
         If a Freesound recording is in two folds.
     """
     classes = choose_classes(found)
-    if not classes:
-        return Result({"classes": []})
     chosen = found["class_name"].isin(classes).to_numpy()
     found, embeddings = found[chosen], embeddings[chosen]
     if (found.groupby("group_id")["fold"].nunique() > 1).any():

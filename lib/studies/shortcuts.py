@@ -33,7 +33,7 @@ CUES = {
 }
 ALL_CUES = "all together"
 MEASURES = tuple(name for names in CUES.values() for name in names)
-PUBLISHED, PROCESSED, WINDOWS = STAGES = ("recordings as published", "after preprocessing", "training windows")
+STAGES = ("recordings as published", "after preprocessing", "training windows")
 SCHEMES = ("other groups", "unseen corpora")
 CHANCE = 1 / 3  # balanced accuracy of three classes
 N_FOLDS = 5
@@ -45,14 +45,15 @@ def run(inputs: Inputs) -> Result:
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
     index = json.loads((config.DATA_DIR / "processed" / preprocess.INDEX_FILE).read_text(encoding="utf-8"))
     drawn = windows.draw(rows, dict(zip(rows["clip_id"], waveforms, strict=True)), seed=SEED)[1]
-    stages = of_clips(rows, pd.read_csv(config.RAW_MANIFEST_PATH), index)
-    stages[WINDOWS] = pd.DataFrame([measure(prepare(window)) for window in drawn])
+    published = as_published(rows, pd.read_csv(config.RAW_MANIFEST_PATH), index)
+    sounds = waveforms, [prepare(window) for window in drawn]
+    measured = [published, *(pd.DataFrame([measure(sound) for sound in part]) for part in sounds)]
     figures = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
-    return Result(figures, {"shortcuts": audit(rows, stages, seed=SEED)})
+    return Result(figures, {"shortcuts": audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)})
 
 
-def of_clips(rows: pd.DataFrame, raw: pd.DataFrame, index: Mapping[str, dict]) -> dict[str, pd.DataFrame]:
-    """Return `MEASURES` of each clip as published and after preprocessing, as notebooks 01 and 02 measured them.
+def as_published(rows: pd.DataFrame, raw: pd.DataFrame, index: Mapping[str, dict]) -> pd.DataFrame:
+    """Return `MEASURES` of each clip's recording (level and silence: of its part of it), as notebooks 01 and 02 took them.
 
     Parameters
     ----------
@@ -72,20 +73,20 @@ def of_clips(rows: pd.DataFrame, raw: pd.DataFrame, index: Mapping[str, dict]) -
         for clip in outcome["clips"]
     }
     clips = pd.DataFrame([found[sha256] for sha256 in rows["sha256"]])
-    facts = ["bandwidth_hz", "duration_seconds", "sample_rate_hz"]
-    published = raw.set_index("clip_id").loc[clips["recording"], facts].reset_index(drop=True)
-    whole = {PUBLISHED: (published, "before"), PROCESSED: (rows[facts].reset_index(drop=True), "after")}
-    return {
-        stage: table.assign(**{name: clips[f"{name}_{when}"] for name in preprocess.MEASURES})
-        for stage, (table, when) in whole.items()
-    }
+    recordings = raw.set_index("clip_id").loc[clips["recording"]].reset_index(drop=True)
+    measured = {name: clips[f"{name}_before"] for name in preprocess.MEASURES}
+    return recordings.assign(**measured)[list(MEASURES)]
 
 
 def measure(waveform: np.ndarray) -> dict[str, float]:
-    """Return `MEASURES` of a waveform (n_samples,) at 16 kHz; the bandwidth holds 99 % of its energy."""
+    """Return `MEASURES` of a waveform (n_samples,) at 16 kHz; the bandwidth holds 99 % of its energy.
+
+    zero_share is of samples within two steps of 16 bit of zero: digital silence is that where an offset was removed.
+    """
     rate_hz = config.SAMPLE_RATE_HZ
     facts = {"bandwidth_hz": bandwidth_hz(waveform, rate_hz), "duration_seconds": len(waveform) / rate_hz}
-    return facts | preprocess.measure(waveform) | {"sample_rate_hz": float(rate_hz)}
+    facts |= preprocess.measure(waveform) | {"sample_rate_hz": float(rate_hz)}
+    return facts | {"zero_share": float(np.mean(np.abs(waveform) <= preprocess.SILENT_STEP))}
 
 
 def audit(

@@ -109,29 +109,22 @@ def test_the_measures_of_a_known_tone(tone):
     assert set(facts) == set(shortcuts.MEASURES)
     assert facts["duration_seconds"] == 2.0 and facts["sample_rate_hz"] == 16_000
     assert facts["bandwidth_hz"] == pytest.approx(1010, abs=2) and facts["clipped_share"] == 0
-    half = np.concatenate([np.zeros(8000, np.float32), np.full(8000, 1.0, np.float32)])
+    half = np.concatenate([np.full(8000, 5e-5, np.float32), np.full(8000, 1.0, np.float32)])
     assert [shortcuts.measure(half)[name] for name in ("zero_share", "clipped_share")] == [0.5, 0.5]
 
 
-def test_a_clip_has_its_recordings_facts_as_published_and_its_own_after():
+def test_a_clip_has_its_recordings_facts_as_published():
     """The second clip is cut from the first recording, which is listed last."""
-    clips = {
-        "a:x:o": [{"sha256": "a0", "level": -10}, {"sha256": "a1", "level": -20}],
-        "b:y:o": [{"sha256": "b", "level": -30}],
+    levels = {"a:x:o": {"a0": -10, "a1": -20}, "b:y:o": {"b": -30}}
+    others = {f"{name}_before": 0.0 for name in shortcuts.preprocess.MEASURES}
+    index = {
+        key: {"clips": [others | {"sha256": name, "level_db_before": level} for name, level in clips.items()]}
+        for key, clips in levels.items()
     }
-    index = {key: {"clips": [_measured(clip) for clip in found]} for key, found in clips.items()}
     raw = pd.DataFrame({"clip_id": ["b", "a"], "bandwidth_hz": [1, 2], "duration_seconds": [3, 4]})
-    rows = pd.DataFrame({"sha256": ["b", "a1"], "bandwidth_hz": [5, 6], "duration_seconds": [7, 8]}, index=[4, 9])
-    found = shortcuts.of_clips(rows.assign(sample_rate_hz=16_000), raw.assign(sample_rate_hz=44_100), index)
-    published, processed = found[shortcuts.PUBLISHED], found[shortcuts.PROCESSED]
-    assert set(published) == set(processed) == set(shortcuts.MEASURES)
-    assert published["duration_seconds"].tolist() == [3, 4] and processed["duration_seconds"].tolist() == [7, 8]
-    assert published["level_db"].tolist() == [-30, -20] and processed["level_db"].tolist() == [-29, -19]
+    raw = raw.assign(sample_rate_hz=44_100, path="x")
+    found = shortcuts.as_published(pd.DataFrame({"sha256": ["b", "a1"]}, index=[4, 9]), raw, index)
+    assert list(found) == list(shortcuts.MEASURES)
+    assert found["duration_seconds"].tolist() == [3, 4] and found["level_db"].tolist() == [-30, -20]
     with pytest.raises(KeyError):
-        shortcuts.of_clips(rows.assign(sha256="c", sample_rate_hz=1), raw.assign(sample_rate_hz=1), index)
-
-
-def _measured(clip):
-    measures = {f"{name}_{when}": 0.0 for name in shortcuts.preprocess.MEASURES for when in ("before", "after")}
-    level = {"level_db_before": clip["level"], "level_db_after": clip["level"] + 1}
-    return {"sha256": clip["sha256"]} | measures | level
+        shortcuts.as_published(pd.DataFrame({"sha256": ["c"]}), raw, index)

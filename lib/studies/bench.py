@@ -108,7 +108,8 @@ def single_clips(_rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[T
 def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield each normal clip in room noise, at a level drawn from `WINDOW_DB`: what raises a false alarm."""
     for row, rng in _of_label(rows, "normal"):
-        sound = soundscapes.faded(soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB)))
+        sound = soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB))
+        sound = waveforms.fade(sound, seconds=soundscapes.FADE_SECONDS)
         around = round(AROUND_SECONDS * SAMPLE_RATE_HZ)
         mixed = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
         mixed[around : around + len(sound)] += sound
@@ -119,7 +120,7 @@ def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial
 def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> Iterator[Trial]:
     """Yield windows of room noise with the loudest second of each scream somewhere in them."""
     for row, rng in _of_label(rows, "screaming", round(seconds)):
-        sound = soundscapes.faded(loudest(clips[row], BRIEF_SECONDS), 0.01)
+        sound = waveforms.fade(loudest(clips[row], BRIEF_SECONDS), seconds=0.01)
         mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
         start = int(rng.integers(0, len(mixed) - len(sound) + 1))
         mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))
@@ -130,7 +131,7 @@ def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> 
 def gated(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield digital silence with the loudest second of each cry in its middle, as a noise gate leaves it."""
     for row, rng in _of_label(rows, "crying"):
-        sound = soundscapes.faded(loudest(clips[row], BRIEF_SECONDS), 0.01)
+        sound = waveforms.fade(loudest(clips[row], BRIEF_SECONDS), seconds=0.01)
         sound = waveforms.within_full_scale(soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)))
         around = np.zeros(round(GATED_SECONDS * SAMPLE_RATE_HZ), dtype=np.float32)
         times = GATED_SECONDS, GATED_SECONDS + len(sound) / SAMPLE_RATE_HZ

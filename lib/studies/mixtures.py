@@ -20,7 +20,7 @@ import pandas as pd
 from lib import augment, splits, waveforms
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS
-from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, faded, frame_power, mean_power, room_noise
+from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, FADE_SECONDS, frame_power, mean_power, room_noise
 
 N_PATCHES = 32
 N_SAMPLES = (N_PATCHES - 1) * PATCH_HOP_SAMPLES + PATCH_SAMPLES
@@ -163,7 +163,7 @@ def _add_clips(mixed: np.ndarray, material: Material, name: str, rng: np.random.
         row = material.draw(name, rng)
         clip, longest = material.clips[row], round(LONGEST_SECONDS * SAMPLE_RATE_HZ)
         clip = augment.random_crop(clip, longest, rng) if len(clip) > longest else clip
-        clip = faded(_low_passed(clip, rng, 0.15))
+        clip = waveforms.fade(_low_passed(clip, rng, 0.15), seconds=FADE_SECONDS)
         gain = waveforms.amplitude(level_db + rng.uniform(-6, 6)) / _active_level(clip, active_steps(clip))
         stop = min(start + len(clip), len(mixed))
         mixed[start:stop] += clip[: stop - start] * np.float32(gain)
@@ -210,7 +210,7 @@ def _piece(
         at = first + int(rng.integers(0, n_steps - wanted + 1))
         if steps[at : at + wanted].sum() >= min(25, steps.sum()):
             sound = clip[at * ACTIVE_FRAME_SAMPLES : (at + wanted) * ACTIVE_FRAME_SAMPLES]
-            return faded(sound, 0.01), steps[at : at + wanted]
+            return waveforms.fade(sound, seconds=0.01), steps[at : at + wanted]
     return None
 
 

@@ -7,7 +7,6 @@ does, so a gain alone would change nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -105,8 +104,7 @@ def degraded(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], name: str, cha
     """
     kind, found = name.partition(" ")[0], []
     for clip_id, waveform in zip(rows["clip_id"], waveforms, strict=True):
-        digest = hashlib.sha256(f"{clip_id} {kind}".encode()).digest()
-        found.append(prepare(change(waveform, np.random.default_rng(list(digest[:16])))))
+        found.append(prepare(change(waveform, augment.generator(f"{clip_id} {kind}"))))
     return found
 
 

@@ -53,7 +53,7 @@ def run(inputs: Inputs) -> Result:
 
 
 def as_published(rows: pd.DataFrame, raw: pd.DataFrame, index: Mapping[str, dict]) -> pd.DataFrame:
-    """Return `MEASURES` of each clip's recording (level and silence: of its part of it), as notebooks 01 and 02 took them.
+    """Return `MEASURES` of each clip's recording (level, silence: of its part), as notebooks 01 and 02 measured.
 
     Parameters
     ----------

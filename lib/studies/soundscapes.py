@@ -24,7 +24,7 @@ from lib import augment, waveforms
 from lib.config import SAMPLE_RATE_HZ
 from lib.corpora import acquisition
 from lib.events import EVENT_LABELS, Event
-from lib.waveforms import amplitude
+from lib.waveforms import amplitude, fade
 
 SECONDS = 600.0
 N_SOUNDSCAPES = 60  # 10 h
@@ -208,16 +208,6 @@ def cry_segments(rows: pd.DataFrame) -> list[np.ndarray | None]:
     return found
 
 
-def faded(waveform: np.ndarray, seconds: float = FADE_SECONDS) -> np.ndarray:
-    """Return a waveform with linear fades at both ends."""
-    n_fade = min(round(seconds * SAMPLE_RATE_HZ), len(waveform) // 2)
-    ramp = np.linspace(0, 1, n_fade, endpoint=False, dtype=np.float32)
-    result = waveform.copy()
-    result[:n_fade] *= ramp
-    result[len(result) - n_fade :] *= ramp[::-1]
-    return result
-
-
 def at_level(waveform: np.ndarray, level_db: float) -> np.ndarray:
     """Bring the active stretches of a waveform to a level in dBFS; silence stays silent."""
     power = _active_power(waveform, active_frames(waveform))
@@ -291,7 +281,7 @@ def _soundscape(
         """Make the samples: float32 (n_samples,), 16 kHz, within full scale."""
         mixed = room_noise(round(seconds * SAMPLE_RATE_HZ), np.random.default_rng(noise_seed), room_db)
         for clip in background:
-            piece = faded(at_level(held.waveforms[clip.row], clip.level_db))
+            piece = fade(at_level(held.waveforms[clip.row], clip.level_db), seconds=FADE_SECONDS)
             mixed[clip.start : clip.start + len(piece)] += piece
         for start, bout in placed:
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
@@ -344,7 +334,7 @@ def _cry_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bout:
             place = slice(start, start + left)
         piece = held.waveforms[row][place]
         pause = np.zeros(round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE_HZ), dtype=np.float32)
-        parts += [faded(waveforms.equalise_level(piece)), pause]
+        parts += [fade(waveforms.equalise_level(piece), seconds=FADE_SECONDS), pause]
         crying += [_crying_samples(held, row)[place], pause > 0]
         used.append(row)
         left -= len(piece) + len(pause)
@@ -355,7 +345,7 @@ def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bou
     row = rng.choice(_draw_group(held, rng, "screaming"))
     whole = held.waveforms[row]
     piece = whole[_sounding(whole)][: round(seconds * SAMPLE_RATE_HZ)]
-    return _bout(faded(waveforms.equalise_level(piece)), held, [row])
+    return _bout(fade(waveforms.equalise_level(piece), seconds=FADE_SECONDS), held, [row])
 
 
 def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarray:

@@ -122,18 +122,18 @@ def run(inputs: Inputs) -> Result:
 def _left_out(clips: Clips, unseen: dict[str, Detector], made: Mapping[str, Sequence[Soundscape]]) -> LeftOut:
     """Return what the settings are chosen on."""
     lasting = bench.left_out(clips.rows, clips.waveforms, content="sustained")
+    scored, long = (
+        [scape for name in some for scape in detection.score(some[name], unseen[name])] for some in (made, lasting)
+    )
     alone = list(_detected(clips, unseen, bench.single_clips))
-    brief = {
-        "crying": bench.gated,
-        "screaming": functools.partial(bench.screams, seconds=min(bench.WINDOW_SECONDS)),
-    }
+    short = functools.partial(bench.screams, seconds=min(bench.WINDOW_SECONDS))
+    brief = {"crying": _detected(clips, unseen, bench.gated), "screaming": _detected(clips, unseen, short)}
     return LeftOut(
-        *([scape for name in some for scape in detection.score(some[name], unseen[name])] for some in (made, lasting)),
+        scored=scored,
+        lasting=long,
         clip_frames=[found.frames for _, found in alone],
         clip_labels=[clips.rows["label"].iloc[trial.row] for trial, _ in alone],
-        brief_frames={
-            label: [found.frames for _, found in _detected(clips, unseen, trials)] for label, trials in brief.items()
-        },
+        brief_frames={label: [found.frames for _, found in pairs] for label, pairs in brief.items()},
     )
 
 
@@ -236,7 +236,10 @@ def _figures(
 
 
 def _screams(clips: Clips, test: Clips, shipped: Detector, unseen: dict[str, Detector]) -> dict:
-    both = {"test": (test, shipped), "left_out": (clips, unseen)}
+    both: dict[str, tuple[Clips, Detector | dict[str, Detector]]] = {
+        "test": (test, shipped),
+        "left_out": (clips, unseen),
+    }
     return {
         str(seconds): {
             name: recall(some, list(_detected(some, detectors, functools.partial(bench.screams, seconds=seconds))))

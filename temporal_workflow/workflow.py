@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 with workflow.unsafe.imports_passed_through():
@@ -374,7 +374,7 @@ class ChunkPipeline:
                     name, stored, start_to_close_timeout=shared.STORE_TIMEOUT, retry_policy=ONCE
                 )
                 return
-            except ActivityError as error:
+            except FailureError as error:  # of a local activity not wrapped in an ActivityError
                 if is_cancelled_exception(error):
                     raise
         await workflow.execute_activity(

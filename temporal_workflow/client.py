@@ -116,7 +116,7 @@ async def _send(
     """Send what a source gives, called with store, stream_id and chunk_seconds, as a stream; print what comes out."""
     client, results = await _connect(settings), ResultsTable(settings.results_url)
     stream_id = chosen.stream or new_stream_id()
-    if any(row["stream_id"] == stream_id for row in results.streams()):
+    if results.has_ended(stream_id):
         raise StreamClosedError(ended(stream_id))
     sender = StreamSender(
         client,

@@ -230,5 +230,5 @@ async def _status(client: Client, stream_id: str) -> shared.StreamStatus | None:
     handle = client.get_workflow_handle(stream_id)
     try:
         return await handle.query("status", result_type=shared.StreamStatus, rpc_timeout=ASK_SECONDS)
-    except (RPCError, WorkflowQueryFailedError):
+    except (RPCError, WorkflowQueryFailedError, TypeError):  # the last from a worker of an earlier version
         return None

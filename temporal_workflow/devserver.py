@@ -67,9 +67,7 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start(
-    database_path: Path, *, port: int, ui_port: int | None, log_path: Path, wait_seconds: float = START_SECONDS
-) -> subprocess.Popen:
+def start(database_path: Path, *, port: int, ui_port: int | None, log_path: Path) -> subprocess.Popen:
     """Start the server on loopback and wait until it answers.
 
     With the same `database_path`, workflows continue after a stop or a crash. `ui_port` None: no Web UI.
@@ -94,13 +92,13 @@ def start(
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-    deadline = time.monotonic() + wait_seconds
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         if is_listening(port):
             return server
         time.sleep(0.05)
     stop(server)
-    raise ServerError(f"the Temporal server did not answer on port {port} in {wait_seconds:.0f} s: see {log_path}.")
+    raise ServerError(f"the Temporal server did not answer on port {port} in {START_SECONDS:.0f} s: see {log_path}.")
 
 
 def end_with_parent() -> None:

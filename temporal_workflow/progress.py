@@ -187,11 +187,11 @@ class StreamProgress:
             problem_seconds={problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
         )
 
-    def status(self) -> shared.StreamStatus:
+    def status(self, kind: str = "stream") -> shared.StreamStatus:
         """Return what the status query answers."""
         state = self.state
         return shared.StreamStatus(
-            summary=self.summary("stream"),
+            summary=self.summary(kind),
             next_sequence=state.next_sequence,
             seen=sorted(state.seen),
             missing=state.missing,

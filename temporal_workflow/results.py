@@ -26,6 +26,7 @@ NEW_COLUMNS = {
     2: {"level_db": "FLOAT", "problems": "TEXT"},
 }  # after a version
 RUNNING = "running"  # state of a file that is not finished
+POLL_SECONDS = 0.5
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
 _METADATA = sa.MetaData()
@@ -124,16 +125,18 @@ class ResultsTable:
 
     def has(self, stream_id: str, sequence: int) -> bool:
         """Return whether a chunk's result is stored."""
-        query = sa.select(CHUNKS.c.sequence).where(CHUNKS.c.stream_id == stream_id, CHUNKS.c.sequence == sequence)
-        with self.engine.connect() as connection:
-            return connection.execute(query).first() is not None
+        key = CHUNKS.c.stream_id == stream_id, CHUNKS.c.sequence == sequence
+        return bool(self.rows(sa.select(CHUNKS.c.sequence).where(*key)))
 
     def knows(self, stream_id: str) -> bool:
         """Return whether anything is stored of a stream or file."""
         tables = (CHUNKS, EVENTS, STREAMS)
-        query = sa.select(sa.or_(*(sa.exists().where(table.c.stream_id == stream_id) for table in tables)))
-        with self.engine.connect() as connection:
-            return bool(connection.execute(query).scalar())
+        return bool(self.rows(sa.union(*(sa.select(t.c.stream_id).where(t.c.stream_id == stream_id) for t in tables))))
+
+    def has_ended(self, stream_id: str) -> bool:
+        """Return whether a stream or file is finished."""
+        key = STREAMS.c.stream_id == stream_id, STREAMS.c.state != RUNNING
+        return bool(self.rows(sa.select(STREAMS.c.state).where(*key)))
 
     def chunks(self, stream_id: str | None = None, *, after: int = -1) -> list[dict[str, Any]]:
         """Return rows of one stream (or all), in order, with `sequence` greater than `after`."""
@@ -172,7 +175,7 @@ class ResultsTable:
         """Return finished streams and files, oldest first."""
         return self.rows(sa.select(STREAMS).where(STREAMS.c.state != RUNNING).order_by(STREAMS.c.stored_at))
 
-    def rows(self, query: sa.Select) -> list[dict[str, Any]]:
+    def rows(self, query: sa.Select | sa.CompoundSelect) -> list[dict[str, Any]]:
         """Return what a query of these tables finds."""
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -220,14 +223,14 @@ class ResultsTable:
 
 
 def follow(
-    results: ResultsTable, stream_id: str, *, seconds: float | None = None, poll_seconds: float = 0.5
+    results: ResultsTable, stream_id: str, *, seconds: float | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends or for `seconds`."""
     deadline = None if seconds is None else time.monotonic() + seconds
     shown: set[int] = set()
     newest, change = -1, 0
     while True:
-        ended = any(row["stream_id"] == stream_id for row in results.streams())
+        ended = results.has_ended(stream_id)
         for row in results.chunks(stream_id, after=newest - LOOK_BACK):
             newest = max(newest, row["sequence"])
             if row["sequence"] not in shown:
@@ -238,7 +241,7 @@ def follow(
             yield "event", row
         if ended or (deadline is not None and time.monotonic() >= deadline):
             return
-        time.sleep(poll_seconds)
+        time.sleep(POLL_SECONDS)
 
 
 def export(rows: list[dict[str, Any]], path: Path) -> None:

@@ -33,6 +33,7 @@ from temporal_workflow.worker import EX_CONFIG, EX_OK, EX_UNAVAILABLE, SLOTS
 LOG = logging.getLogger(__name__)
 RESTART_SECONDS = 0.2  # pause before a restart; it grows up to LONGEST_PAUSE while a child dies before it is ready
 LONGEST_PAUSE = 30.0
+START_SECONDS = 300.0  # for workers to load their models
 READY = b'"message": "ready"'  # what a worker logs once it takes work
 WATCH_SECONDS = 0.1
 WORKER_STOP_SECONDS = 35.0  # a little more than the worker's own grace
@@ -129,7 +130,6 @@ class LocalService:
             self.children[name] = Child(name, start, self._log_path(name), READY)
         self._stopping, self._launched = threading.Event(), threading.Event()
         self._supervisor = threading.Thread(target=self.run, args=(self._stopping, self._launched.set), daemon=True)
-        self._n_ready_before = self.logs().count(READY.decode())
 
     def run(self, stop: threading.Event, on_launched: Callable[[], object]) -> int:
         """Run everything until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
@@ -156,7 +156,7 @@ class LocalService:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
-    def start(self, *, wait_seconds: float = 300.0) -> None:
+    def start(self) -> None:
         """Start everything and wait until every worker has loaded what it needs.
 
         Raises
@@ -166,8 +166,8 @@ class LocalService:
         """
         atexit.register(self.stop)
         self._supervisor.start()
-        deadline = time.monotonic() + wait_seconds
-        while not (self._launched.is_set() and self.n_ready() >= len(self.children) - 1):
+        deadline = time.monotonic() + START_SECONDS
+        while not (self._launched.is_set() and all(child.was_ready() for child in self.children.values())):
             if not self._supervisor.is_alive() or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"the service did not start: see {self.logs_dir}")
@@ -196,10 +196,6 @@ class LocalService:
     async def client(self) -> Client:
         """Connect to the server."""
         return await connect(self.settings)
-
-    def n_ready(self) -> int:
-        """Return how often a worker has become ready since this service was made."""
-        return self.logs().count(READY.decode()) - self._n_ready_before
 
     def logs(self) -> str:
         """Return what all processes wrote."""

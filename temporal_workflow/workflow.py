@@ -223,9 +223,9 @@ class ClassifyFileWorkflow:
         await workflow.wait_condition(lambda: not self._progress.in_flight)
 
     @workflow.query
-    def status(self) -> shared.StreamSummary:
-        """Return the counts so far."""
-        return self._progress.summary("file")
+    def status(self) -> shared.StreamStatus:
+        """Return what a stream's status does."""
+        return self._progress.status("file")
 
     async def _cut(self, file: shared.ClassifyFileInput) -> list[shared.ChunkReference]:
         """Cut the next chunks; unreadable audio is recorded and fails the workflow with the error's name."""

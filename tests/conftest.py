@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from tests.chaos.harness import Service
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 for folder in (
     PROJECT_DIR,
@@ -69,6 +71,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_OUTPUT_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A whole service with the stand-in classifier; tests leave it running."""
+    from tests.chaos.harness import Service
+
+    with Service(tmp_path_factory.mktemp("service")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -30,21 +30,13 @@ LOCK_SECONDS = 6.0  # longer than SQLite's busy timeout of 5 s, so that the acti
 DAY_SECONDS = 86_400.0
 
 
-async def _deliver(service: Service, stream_id: str, chunks: list[shared.ChunkReference]) -> shared.StreamSummary:
-    sender = StreamSender(await service.client(), stream_id)
-    for chunk in chunks:
-        await sender.send(chunk)
-    await sender.finish(len(chunks))
-    return await sender.result()
-
-
 def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object], error: str) -> Row:
     """Spoil every other chunk's file; each must be rejected by name while the stream goes on."""
     stream_id = new_stream_id()
     chunks = service.put(stream_id, ["crying", "normal"] * n_times)
     for chunk in chunks[::2]:
         spoil(service.chunks.path(chunk.sha256))
-    asyncio.run(_deliver(service, stream_id, chunks))
+    asyncio.run(service.send(stream_id, chunks))
     rows = service.results.chunks(stream_id)
     named = sum(row["reason"].startswith(error) for row in rows[::2])
     fine = sum(row["label"] == "normal" for row in rows[1::2])
@@ -97,7 +89,7 @@ def clock_jump(service: Service, n_times: int) -> Row:
         dataclasses.replace(chunk, sent_seconds=chunk.sent_seconds + DAY_SECONDS * (-1) ** chunk.sequence)
         for chunk in service.put(stream_id, ["crying"] * n_times)
     ]
-    asyncio.run(_deliver(service, stream_id, chunks))
+    asyncio.run(service.send(stream_id, chunks))
     (event,) = service.results.events(stream_id)
     whole = event["offset_seconds"] - event["onset_seconds"] >= chunks[-1].stop_seconds
     rows = service.results.chunks(stream_id)

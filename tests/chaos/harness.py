@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,22 @@ class Service(LocalService):
             place = {"sequence": sequence, "start_seconds": sequence * chunk_seconds}
             yield put_waveform(self.chunks, waveform, stream_id=stream_id, **place)
 
+    async def send(
+        self,
+        stream_id: str,
+        chunks: Sequence[shared.ChunkReference],
+        *,
+        on_sent: Callable[[shared.ChunkReference], object] = lambda _: None,
+        **settings: Any,
+    ) -> shared.StreamSummary:
+        """Send a whole stream, some chunks twice perhaps; return its summary once it has ended."""
+        sender = StreamSender(await self.client(), stream_id, settings=shared.StreamSettings(**settings))
+        for chunk in chunks:
+            await sender.send(chunk)
+            on_sent(chunk)
+        await sender.finish(len({chunk.sequence for chunk in chunks}))
+        return await sender.result()
+
 
 def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: float, chunk_seconds: float) -> str:
     """Send a stream as chunks of any phase, shuffled, every third one twice; return its id once it has ended."""
@@ -62,15 +78,7 @@ def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: flo
     stream_id = new_stream_id()
     sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(parts)]
     random.Random(7).shuffle(sent)
-
-    async def send() -> None:
-        sender = StreamSender(await service.client(), stream_id)
-        for chunk in sent + sent[::3]:
-            await sender.send(chunk)
-        await sender.finish(len(parts))
-        await sender.result()
-
-    asyncio.run(send())
+    asyncio.run(service.send(stream_id, sent + sent[::3]))
     return stream_id
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.config import CLASS_NAMES
 from temporal_workflow import devserver, shared
-from temporal_workflow.sender import StreamSender, new_stream_id
+from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import audit, examine
 from tests.chaos.harness import Service, random_labels
 
@@ -47,17 +47,12 @@ async def _send(
     service: Service, marker: str, *, n_chunks: int, seed: int, metrics_port: int
 ) -> tuple[list[shared.ChunkReference], dict[str, int], bytes]:
     stream_id = new_stream_id()
-    client = await service.client()
-    sender = StreamSender(client, stream_id, settings=shared.StreamSettings(name=marker))
     chunks = service.put(stream_id, random_labels(n_chunks, seed=seed), seed=seed)
     sha256 = service.chunks.put(marker.encode() * 9, stream_id=stream_id, sequence=1)
     chunks[1] = shared.ChunkReference(1, f"{sha256}?{marker}", 80_000, 16_000, 5.0)  # fails by name
-    for chunk in chunks:
-        await sender.send(chunk)
-    await sender.finish(len(chunks))
-    await sender.result()
+    await service.send(stream_id, chunks, name=marker)
     pages = [_read(port) for port in range(metrics_port, metrics_port + 4)]
-    return chunks, await examine(client, stream_id, key=service.settings.key), b"".join(pages)
+    return chunks, await examine(await service.client(), stream_id, key=service.settings.key), b"".join(pages)
 
 
 def _read(port: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,12 +51,6 @@ def test_soak(tmp_path: Path) -> None:
     row = runs.soak(tmp_path, audio_seconds=7_200, seed=SEED)
     assert_clean(row)
     assert row["memory_growth_inference"] < 0.05
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", faults.ON_A_SERVICE)

@@ -25,7 +25,7 @@ from temporal_workflow import alerts, shared
 from temporal_workflow.alerts import AlertActivities, DeliveryError, Mqtt, Webhook, signature, targets
 from temporal_workflow.devserver import free_port
 from temporal_workflow.results import ResultsTable
-from temporal_workflow.sender import StreamSender, new_stream_id
+from temporal_workflow.sender import new_stream_id
 from temporal_workflow.settings import SettingsError
 from tests.chaos.harness import Service, wait_until
 
@@ -229,14 +229,8 @@ def test_a_dead_webhook_never_holds_a_stream_and_gets_its_alerts_later(tmp_path:
         stream_id = new_stream_id()
         chunks = service.put(stream_id, ["normal", "crying", "crying", "normal"])
 
-        async def send() -> shared.StreamSummary:
-            sender = StreamSender(await service.client(), stream_id)
-            for chunk in chunks:
-                await sender.send(chunk)
-            await sender.finish(len(chunks))
-            return await asyncio.wait_for(sender.result(), 60)
-
-        assert asyncio.run(send()).n_classified == 4  # the webhook is down all the while
+        summary = asyncio.run(asyncio.wait_for(service.send(stream_id, chunks), 60))
+        assert summary.n_classified == 4  # the webhook is down all the while
         time.sleep(1)
         with receiver(port=port) as hook:
             wait_until(lambda: len(hook.got) >= 2, seconds=90)

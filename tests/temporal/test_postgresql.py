@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from temporal_workflow import devserver, shared
 from temporal_workflow.results import SCHEMA, SCHEMA_VERSION, ResultsTable, SchemaError
-from temporal_workflow.sender import StreamSender, new_stream_id
+from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import audit
 from tests.chaos.harness import Service, random_labels
 
@@ -111,16 +111,11 @@ def test_service_with_postgresql_and_a_killed_worker(url: str, tmp_path: Path) -
         stream_id = new_stream_id()
         chunks = service.put(stream_id, random_labels(20, seed=7))
 
-        async def send() -> shared.StreamSummary:
-            sender = StreamSender(await service.client(), stream_id)
-            for chunk in chunks:
-                await sender.send(chunk)
-                if chunk.sequence == 8:
-                    service.kill("orchestration")
-            await sender.finish(len(chunks))
-            return await sender.result()
+        def kill(chunk: shared.ChunkReference) -> None:
+            if chunk.sequence == 8:
+                service.kill("orchestration")
 
-        summary = asyncio.run(send())
+        summary = asyncio.run(service.send(stream_id, chunks, on_sent=kill))
         audit(service.results, stream_id, chunks).assert_clean()
         assert service.results.streams()[-1]["summary"]["n_chunks"] == summary.n_chunks == 20
 

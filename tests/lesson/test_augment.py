@@ -116,6 +116,13 @@ def test_resampling_round_trip_cuts_at_half_the_rate(rng, rate_hz):
     assert kept == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("codec", ["mu_law", "gsm"])
+def test_telephone_codecs_clip_what_is_beyond_full_scale(tone, codec):
+    loud = tone(200.0, 1.0, amplitude=1.5)
+    back, beyond = augment.codec_round_trip(loud, codec=codec), np.abs(loud) > 1.1
+    assert (np.sign(back) == np.sign(loud))[beyond].all() and np.abs(back[beyond]).min() > 0.5
+
+
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_codecs_keep_time_and_tune(tone, codec):
     waveform = tone(700, 1.5)

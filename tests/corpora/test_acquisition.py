@@ -158,7 +158,7 @@ def test_a_missing_class_is_no_corpus(small):
 
 
 def test_without_mirror_or_network_auto_generates_and_says_so(small):
-    result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=4)
+    result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=3)
     assert result.tier == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
     assert result.skipped == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
     assert record()["tier"] == "synthetic"
@@ -174,7 +174,7 @@ def test_offline_mode_opens_no_socket(small, no_socket, monkeypatch):
     monkeypatch.setenv("AUDIO_OFFLINE", "1")
     with pytest.raises(acquisition.NoRealAudioError, match="network: offline mode"):
         acquisition.acquire("real")
-    assert acquisition.acquire("auto", n_synthetic_groups=4).tier == "synthetic"
+    assert acquisition.acquire("auto", n_synthetic_groups=3).tier == "synthetic"
 
 
 def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket, monkeypatch):
@@ -194,8 +194,8 @@ def test_without_offline_mode_the_same_run_does_ask_the_network(small, sockets):
 
 
 def test_generated_audio_needs_no_socket(no_socket):
-    result = acquisition.acquire("synthetic", n_synthetic_groups=4)
-    assert result.skipped == {} and len(result.manifest) == 24
+    result = acquisition.acquire("synthetic", n_synthetic_groups=3)
+    assert result.skipped == {} and len(result.manifest) == 18
 
 
 def test_validate_names_missing_changed_and_extra(small, tmp_path):

@@ -7,7 +7,6 @@ import contextlib
 import json
 import queue
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -23,7 +22,7 @@ from temporalio.testing import ActivityEnvironment
 from lib.events import EventChange
 from temporal_workflow import alerts, shared
 from temporal_workflow.alerts import AlertActivities, DeliveryError, Mqtt, Webhook, signature, targets
-from temporal_workflow.devserver import free_port
+from temporal_workflow.devserver import free_port, is_listening
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.sender import new_stream_id
 from temporal_workflow.settings import SettingsError
@@ -156,14 +155,9 @@ def broker(tmp_path: Path) -> Iterator[str]:
     settings = f"listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {tmp_path}/passwords\nuser root\n"
     (tmp_path / "mosquitto.conf").write_text(settings)
     with subprocess.Popen(["mosquitto", "-c", tmp_path / "mosquitto.conf"], stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: _listens(port), seconds=20)
+        wait_until(lambda: is_listening(port), seconds=20)
         yield f"127.0.0.1:{port}"
         process.kill()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def subscribed(address: str) -> tuple[queue.Queue, object]:

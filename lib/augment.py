@@ -1,7 +1,8 @@
 """Changes that a microphone, a room or a codec could have made, applied to training sounds only.
 
 They are drawn alike for every class, so that bandwidth, level and codec stop predicting the class. Every function takes
-and returns a waveform: float32 (n_samples,), 16 kHz, finite, in [-1, 1], of the same length.
+and returns a waveform: float32 (n_samples,), 16 kHz, finite, in [-1, 1], of the same length. The weights that balance
+training by class, source and group are here too.
 """
 
 from __future__ import annotations

@@ -87,9 +87,10 @@ def test_a_short_waveform_is_repeated(model, rng, n_samples):
 
 
 @pytest.mark.parametrize("waveform", [np.empty(0, np.float32), np.zeros((2, 100), np.float32)])
-def test_what_is_no_waveform_is_refused(waveform):
+@pytest.mark.parametrize("given", [onnx_networks.normalise, onnx_networks.cut_patches])
+def test_what_is_no_waveform_is_refused(waveform, given):
     with pytest.raises(ValueError, match="n_samples"):
-        onnx_networks.normalise(waveform)
+        given(waveform)
 
 
 def test_batch_of_n_equals_n_singles(model, rng):
@@ -216,10 +217,8 @@ def test_auto_takes_the_cached_published_network_with_a_new_head(tmp_path):
 
 def test_auto_does_without_hub_and_cache(model, tmp_path):
     compact_wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
-    facts, weights = load_offline(tmp_path, pretrained_dir=tmp_path / "own")
+    facts, _ = load_offline(tmp_path, pretrained_dir=tmp_path / "own")
     assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
-    kept = model.wav2vec2.state_dict()
-    assert all(torch.equal(weights[f"wav2vec2.{name}"], value.half().float()) for name, value in kept.items())
 
 
 def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
@@ -242,23 +241,16 @@ def test_frozen_parts_leave_the_backward_graph(rng):
     assert model.wav2vec2.feature_extractor._requires_grad
 
 
-def test_the_head_reads_mean_and_maximum_of_the_valid_frames(model, rng):
-    clips = [noise(rng, 20_000), noise(rng, 48_000)]
+def test_a_fitted_head_is_given_mean_and_maximum_of_the_valid_frames(rng):
+    model, clips = compact_wav2vec2.initial_model().eval(), [noise(rng, 20_000), noise(rng, 48_000)]
+    kernel, bias = rng.standard_normal((3, 512)), rng.standard_normal(3)
+    wav2vec2.set_head(model, kernel, bias)
     features = wav2vec2.pooled(model.wav2vec2, clips)
     for clip, row in zip(clips, features, strict=True):
         with torch.inference_mode():
             frames = model.wav2vec2(**wav2vec2.collate([clip])).last_hidden_state[0].numpy()
         np.testing.assert_allclose(row, np.concatenate([frames.mean(axis=0), frames.max(axis=0)]), atol=1e-4)
-    head = [p.detach().numpy() for p in (model.classifier.weight, model.classifier.bias)]
-    np.testing.assert_allclose(wav2vec2.logits(model, clips), features @ head[0].T + head[1], atol=1e-4)
-
-
-def test_a_head_fitted_elsewhere_answers(rng):
-    model, clips = compact_wav2vec2.initial_model(), [noise(rng, 20_000), noise(rng, 48_000)]
-    kernel, bias = rng.standard_normal((3, 512)), rng.standard_normal(3)
-    wav2vec2.set_head(model, kernel, bias)
-    expected = wav2vec2.pooled(model.wav2vec2, clips) @ kernel.T + bias
-    np.testing.assert_allclose(wav2vec2.logits(model, clips), expected, atol=1e-3)
+    np.testing.assert_allclose(wav2vec2.logits(model, clips), features @ kernel.T + bias, atol=1e-3)
     with pytest.raises(ValueError, match=r"\(3, 512\), not \(3, 256\)"):
         wav2vec2.set_head(model, kernel[:, :256], bias)
 

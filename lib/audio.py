@@ -242,11 +242,6 @@ def encode_flac(waveform: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def as_stored(waveform: np.ndarray) -> np.ndarray:
-    """Return what `encode_flac` or `write_pcm16` keeps of a waveform (n_samples,): 16 bit."""
-    return _pcm16(waveform).astype(np.float32) / PCM16_SCALE
-
-
 def sha256_of_samples(waveform: np.ndarray) -> str:
     """Return the SHA-256 (hexadecimal) of a waveform's little-endian PCM16 samples.
 

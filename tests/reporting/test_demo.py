@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 
 import numpy as np
 import pytest
@@ -105,3 +106,19 @@ def test_in_a_browser_a_cry_and_a_scream_are_labelled(
     finally:
         browser.close()
         served.close()
+
+
+def test_a_port_that_cannot_be_used_is_named(monkeypatch, capsys):
+    gr = pytest.importorskip("gradio")
+    monkeypatch.setattr(demo.Detector, "load", lambda _: None)
+    with gr.Blocks() as page:
+        gr.Markdown("page")
+    monkeypatch.setattr(demo, "build", lambda _: page)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port in (99_999, taken.getsockname()[1]):
+            with pytest.raises(SystemExit) as left:
+                demo.main(["--port", str(port)])
+            assert left.value.code == 2
+            assert f"port {port} on 127.0.0.1 cannot be used" in capsys.readouterr().err

@@ -26,6 +26,7 @@ EXACT_CODECS = ("pcm_", "flac", "wavpack", "tta")  # headers count their samples
 SLACK_SECONDS = 0.01  # how far other lengths may be from what decodes
 COARSE = {"matroska,webm": 0.1, "asf": 0.1, "caf": 0.1}  # whose lengths take in the delay of the encoder
 W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")  # its size, 8 bytes, takes in this name and itself
+SNDFILE_SECONDS = 600.0  # longest OGG for libsndfile: it fails on some nights, and takes a pass more
 BLOCK_FRAMES = 65_536
 ALIVE_PACKETS = 500
 GAP_SECONDS = 0.1  # time stamps that run ahead by less are rounding
@@ -80,7 +81,8 @@ class Track:
                 raise DamagedAudio(f"nothing of it decodes ({self._complaints[0]})", self.path)
             raise EmptyAudio("it holds no samples", self.path)
         self._frame, self.rate_hz, self.channels = frame, frame.sample_rate, frame.layout.nb_channels
-        if self._format == "ogg" and (sound := self._clean_ogg()):
+        is_short = self._format == "ogg" and (self._promise or 0) <= SNDFILE_SECONDS
+        if is_short and (sound := self._clean_ogg()):
             self._sound, self.rate_hz, self.channels = sound, sound.samplerate, sound.channels
             self._promise = sound.frames / self.rate_hz
         codec = stream.codec_context.codec.canonical_name

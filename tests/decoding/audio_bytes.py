@@ -6,7 +6,7 @@ import io
 import struct
 import tempfile
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import av
 import numpy as np
@@ -105,22 +105,6 @@ def encoded(container: str, codec: str, seconds: float = 1.0, endian: str = "FIL
     return buffer.getvalue()
 
 
-def flac() -> bytes:
-    return encoded("FLAC", "PCM_16")
-
-
-def ogg() -> bytes:
-    return encoded("OGG", "VORBIS", 12.0)  # long enough for several pages
-
-
-def opus() -> bytes:
-    return encoded("OGG", "OPUS", 12.0)
-
-
-def mp3() -> bytes:
-    return encoded("MP3", "MPEG_LAYER_III")
-
-
 def tone(rate_hz: int = RATE_HZ, seconds: float = 1.0, channels: int = 1) -> np.ndarray:
     """The tone at any rate: float32 (n_channels, n_samples)."""
     times = np.arange(round(seconds * rate_hz)) / rate_hz
@@ -171,24 +155,15 @@ def film_alone(container: str = "mp4") -> bytes:
     return file.getvalue()
 
 
-def m4a(*, faststart=False) -> bytes:
-    return by_av("ipod", "aac", **({"movflags": "+faststart"} if faststart else {}))
-
-
-def three_gp() -> bytes:
-    return by_av("3gp", "libopencore_amrnb", 8_000, bit_rate=12_200)
-
-
-def amr() -> bytes:
-    return by_av("amr", "libopencore_amrnb", 8_000, bit_rate=12_200)
-
-
-def webm() -> bytes:
-    return by_av("webm", "libopus", 48_000)
-
-
-def caf_ima() -> bytes:
-    return by_av("caf", "adpcm_ima_qt")
+flac = partial(encoded, "FLAC", "PCM_16")
+ogg = partial(encoded, "OGG", "VORBIS", 12.0)  # long enough for several pages
+opus = partial(encoded, "OGG", "OPUS", 12.0)
+mp3 = partial(encoded, "MP3", "MPEG_LAYER_III")
+m4a = partial(by_av, "ipod", "aac")
+three_gp = partial(by_av, "3gp", "libopencore_amrnb", 8_000, bit_rate=12_200)
+amr = partial(by_av, "amr", "libopencore_amrnb", 8_000, bit_rate=12_200)
+webm = partial(by_av, "webm", "libopus", 48_000)
+caf_ima = partial(by_av, "caf", "adpcm_ima_qt")
 
 
 def cut(data: bytes, share: float) -> bytes:

@@ -482,7 +482,7 @@ add("caf/ima_whole", "IMA ADPCM as telephones recorded it", READ, lambda: caf_im
 cuts("m4a", m4a, {10: BROKEN, 50: BROKEN, 90: ODD, 99: Sound(1.02)})
 cuts("3gp", three_gp, {10: BROKEN, 50: BROKEN, 90: ODD, 99: BROKEN})
 cuts("webm", webm, {10: BROKEN, 50: BROKEN, 90: noted(0.91), 99: noted(0.99)})
-add("m4a/index_first_cut", "index first, cut", noted(0.512), lambda: cut(m4a(faststart=True), 0.6))
+add("m4a/index_first_cut", "index first, cut", noted(0.512), lambda: cut(m4a(movflags="+faststart"), 0.6))
 add("m4a/type_alone", "the type box and no more", BROKEN, lambda: m4a()[:28])
 add("m4a/hole", "zeros for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, b"\0" * 3000))
 add("m4a/noise", "random bytes for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, noise(3000)))

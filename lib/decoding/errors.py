@@ -1,6 +1,6 @@
 """Named errors for audio that cannot be used: each says what is wrong, where, and what to do next."""
 
-# ruff: noqa: N818 - "except TruncatedAudio" reads better than "except TruncatedAudioError"
+# ruff: noqa: N818 - "except DamagedAudio" reads better than "except DamagedAudioError"
 from __future__ import annotations
 
 

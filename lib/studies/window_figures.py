@@ -35,7 +35,13 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
         f"{seconds:g}": cross_corpus.scores(rows.iloc[at], {name: values[at] for name, values in models.items()})
         for seconds, at in rows.groupby("seconds").indices.items()
     }
-    figures = {seconds: cross_corpus.with_size(found["ensemble and detector"]) for seconds, found in scores.items()}
+    sized = {
+        seconds: {name: cross_corpus.with_size(score) for name, score in by.items()} for seconds, by in scores.items()
+    }
+    figures = {
+        seconds: by["ensemble and detector"] | {"ensemble_macro_f1": by["ensemble"]["macro_f1"]}
+        for seconds, by in sized.items()
+    }
     return figures, cross_corpus.by_length(scores)
 
 

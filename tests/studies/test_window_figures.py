@@ -61,5 +61,6 @@ def test_a_detector_that_knows_helps_an_ensemble_that_guesses(clips, examples):
     )
     figures, scores = window_figures.measure(inputs, dict.fromkeys(set(table["corpus_group"]), Knows()))
     assert {seconds: found["macro_f1"]["value"] for seconds, found in figures.items()} == dict.fromkeys(figures, 1.0)
+    assert all(found["ensemble_macro_f1"]["value"] < 0.9 for found in figures.values())
     assert set(figures) == {"5", "10", "15"} and figures["5"]["macro_f1"]["n_clips"] > 0
     assert set(scores["model"]) == {"ensemble", "ensemble and detector"}

@@ -55,7 +55,8 @@ def drawn_again(rows: pd.DataFrame, clips: pd.DataFrame, waveforms: Sequence[np.
     clips, waveforms
         Manifest rows of the train and validation groups and their waveforms (n_samples,).
     """
-    by_clip, found = dict(zip(clips["clip_id"], waveforms, strict=True)), {}
+    by_clip = dict(zip(clips["clip_id"], waveforms, strict=True))
+    found: dict[tuple[str, float], np.ndarray] = {}
     for _, part in clips.groupby("split"):
         for seconds, wanted in rows.groupby("seconds"):
             chosen = part["clip_id"].isin(wanted["clip_id"]).astype(int)

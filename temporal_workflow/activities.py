@@ -288,10 +288,12 @@ def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReferen
 
     from lib import config
     from lib.detector import frames_between
+    from lib.events import EVENT_LABELS
 
     start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
     stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)
-    return frames_between(np.array(frames.rows()), start, stop, first_frame=frames.first_frame)
+    rows = np.array(frames.rows()).reshape(-1, len(EVENT_LABELS))  # none of a short chunk behind a gap
+    return frames_between(rows, start, stop, first_frame=frames.first_frame)
 
 
 def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +12,15 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from temporalio.testing import ActivityEnvironment
 
 from lib import config
 from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
-from lib.detector import Detection, Detector
+from lib.detector import Detection, Detector, combined_with
 from lib.events import Event, EventSettings, ended, frames_to_events
 from temporal_workflow import shared
-from temporal_workflow.activities import frames_of_chunk
-from temporal_workflow.chunks import cut, parts
+from temporal_workflow.activities import InferenceActivities, frames_of_chunk
+from temporal_workflow.chunks import cut, parts, put_waveform
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
 
@@ -207,3 +209,25 @@ def test_a_recording_is_cut_the_same_from_any_place_on(tmp_path: Path) -> None:
 def test_probabilities_travel_unchanged() -> None:
     rows = [(0.0, 1.0), (0.001, 0.999), (0.5, 0.032)]
     assert shared.FrameProbabilities.pack(rows, first_frame=0, n_final=3).rows() == rows
+
+
+def test_short_chunk_behind_a_gap_has_a_label_without_a_frame_that_is_known(tmp_path: Path) -> None:
+    """A microphone that stops soon after sound was lost: the detector has nothing to look back on."""
+    store, seen = ChunkStore(tmp_path), []
+
+    def predict_with(own: np.ndarray, frames: Callable[[], np.ndarray]) -> SimpleNamespace:
+        seen.append(combined_with(frames(), np.array([0.2, 0.7, 0.1])))
+        return SimpleNamespace(label="screaming", probabilities=dict(zip(config.CLASS_NAMES, seen[0], strict=True)))
+
+    classifier = SimpleNamespace(
+        detector=TableDetector(np.zeros((300, 2)), RATE), versions={}, predict_with=predict_with
+    )
+    tone = np.sin(np.arange(RATE) / 9).astype(np.float32)
+    chunk = put_waveform(store, tone, stream_id="s", sequence=3, start_seconds=100.0)
+    (found,) = ActivityEnvironment().run(
+        InferenceActivities(classifier, store).classify_round, shared.ClassifyRound([chunk])
+    )
+    assert found.result is not None
+    assert found.result.frames is not None
+    assert found.result.frames.rows() == []
+    assert seen[0] == pytest.approx([0.1, 0.35, 0.55])

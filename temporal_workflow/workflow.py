@@ -72,6 +72,7 @@ class MonitorStreamWorkflow:
             if self._pipeline.is_run_long():
                 self._take(every=True)
                 await self._pipeline.drain()
+                self._take(every=True)  # what came while event changes were stored
                 workflow.continue_as_new(shared.MonitorStreamInput(stream.settings, self._progress.state))
             if self._progress.state.pending:
                 await self._pipeline.run_round()

@@ -17,11 +17,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy.exc
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_workflow import shared
-from temporal_workflow.results import ResultsTable, export, follow
+from temporal_workflow.results import ResultsTable, SchemaError, export, follow
 from temporal_workflow.sender import (
     ConflictError,
     SendError,
@@ -326,6 +327,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SendError as error:
         _complain(str(error))
         return EX_BAD_INPUT if isinstance(error, StreamClosedError | ConflictError) else EX_UNAVAILABLE
+    except WorkflowFailureError as error:  # somebody terminated it
+        _complain(f"it ended without a summary: {error.cause}")
+        return EX_BAD_INPUT
+    except (SchemaError, sqlalchemy.exc.SQLAlchemyError) as error:
+        _complain(f"the results cannot be used, see AUDIO_RESULTS_URL: {str(error).splitlines()[0]}")
+        return EX_BAD_INPUT
     except (RPCError, RuntimeError) as error:
         if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
             _complain(f"there is no such stream: {error}")

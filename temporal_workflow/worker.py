@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(
             run(Settings.from_environment(), queue=chosen.queue, slots=chosen.slots, metrics_port=chosen.metrics_port)
         )
-    except (ValueError, SchemaError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, SchemaError, FileNotFoundError, PermissionError, sqlalchemy.exc.ArgumentError) as error:
         LOG.error("wrong setting: %s", error)
         return EX_CONFIG
     except (RPCError, RuntimeError, ConnectionError, PortError, sqlalchemy.exc.OperationalError) as error:

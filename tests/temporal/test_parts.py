@@ -27,13 +27,14 @@ from temporalio.testing import ActivityEnvironment
 from lib import audio, config
 from lib.events import EventChange
 from lib.waveforms import level_range_db
-from temporal_workflow import codec, pitch_classifier, shared
+from temporal_workflow import client, codec, pitch_classifier, shared
 from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import put_waveform
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.results import SCHEMA, ResultsTable, SchemaError
 from temporal_workflow.settings import JsonFormatter, Settings, connect
 from temporal_workflow.store import AlteredChunk, ChunkStore, ForeignReference, MissingChunk
+from temporal_workflow.workflow import MonitorStreamWorkflow
 from tests.chaos.audit import replay
 from tests.chaos.record import HISTORIES_DIR
 
@@ -145,6 +146,31 @@ def test_full_round_fits_in_one_message() -> None:
     rejected = dataclasses.replace(outcome, reason="r" * 400, frames=None)
     for message in (stored, [dataclasses.replace(each, outcome=rejected) for each in stored]):
         asyncio.run(codec.data_converter(os.urandom(32)).encode([message]))
+
+
+class CarriedOn(Exception):  # noqa: N818
+    """Stands for the end of a run."""
+
+
+def test_chunks_that_come_while_a_run_ends_are_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender is told that they are there: it does not send them again."""
+    monitor = object.__new__(MonitorStreamWorkflow)
+    monitor._progress, monitor._inbox, monitor._announced = _progress(), [_chunk(0)], None
+
+    async def drain() -> None:  # storing event changes takes a while
+        monitor._inbox.append(_chunk(1))
+        monitor._announced = 2, ""
+
+    def carry_on(given: shared.MonitorStreamInput) -> None:
+        raise CarriedOn(given)
+
+    monitor._pipeline = SimpleNamespace(is_run_long=lambda: True, drain=drain)
+    monkeypatch.setattr("temporal_workflow.workflow.workflow.continue_as_new", carry_on)
+    with pytest.raises(CarriedOn) as carried:
+        asyncio.run(monitor._run_rounds(shared.MonitorStreamInput()))
+    state = carried.value.args[0].state
+    assert [chunk.sequence for chunk in state.pending] == [0, 1]
+    assert state.end == 2
 
 
 def test_silent_sender_is_named_finished_is_final() -> None:
@@ -319,6 +345,15 @@ def test_other_schema_is_refused(tmp_path: Path) -> None:
         connection.execute(SCHEMA.update().values(version=999))
     with pytest.raises(SchemaError, match="999"):
         ResultsTable(url)
+
+
+@pytest.mark.parametrize("url", ["nothing", "sqlite:////nowhere/results.sqlite"])
+def test_results_that_cannot_be_used_are_one_line(tmp_path: Path, monkeypatch, capsys, url) -> None:
+    monkeypatch.setenv("AUDIO_SERVICE_DIR", str(tmp_path))
+    monkeypatch.setenv("AUDIO_RESULTS_URL", url)
+    assert client.main(["results"]) == client.EX_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "AUDIO_RESULTS_URL" in line
 
 
 class BrokenClassifier:

@@ -1,4 +1,4 @@
-"""The work on chunks: preprocess and classify, store; and cut, for files. Thin calls into lib and the stores.
+"""The work on chunks: classify and store; and cut, for files. Thin calls into lib and the stores.
 
 Errors are of two kinds. Bad audio: a non-retryable error with the name of what is wrong. Infrastructure (a full disk, a
 locked database): retried until it works, and no chunk is lost meanwhile.

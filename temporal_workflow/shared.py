@@ -1,6 +1,7 @@
 """Names, limits and messages of the service: all that workflow, activities, worker and client agree on.
 
-Pure Python only: Temporal's sandbox imports this module, and the orchestration worker starts in under 2 s.
+Pure Python only: workflows import this module, and the orchestration worker starts in under 2 s. Messages leave out
+fields that have their default (`codec`), so a default is part of their format: another one is a new field.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class ClassifyInput:
 
 @dataclass(frozen=True)
 class ClassifyResult:
-    """The ensemble's prediction for one chunk, and the detector's frames; in the project's class order."""
+    """What ensemble and detector predict for one chunk, and the detector's frames; in the project's class order."""
 
     label: str
     probabilities: list[float]

@@ -209,7 +209,8 @@ class StreamProgress:
     def _remarks(self) -> list[str]:
         """Return what is odd about the recording, and what was wrong with the stream for how long."""
         state = self.state
-        found = [f"{problem} for {seconds:.1f} s" for problem, seconds in state.problem_seconds.items()]
+        lasting = {name: seconds for name, seconds in state.problem_seconds.items() if seconds > shared.SAME_SECONDS}
+        found = [f"{problem} for {seconds:.1f} s" for problem, seconds in lasting.items()]  # a wait takes none of it
         found += [f"a chunk was rejected: {state.reason}"] * bool(state.reason)
         found += [f"interrupted: {state.interrupted}"] * bool(state.interrupted)
         return [*state.remarks, *found]

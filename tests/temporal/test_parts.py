@@ -235,6 +235,17 @@ def test_a_short_stream_of_silence_is_no_signal_a_short_tone_is_not(health, expe
     assert progress.summary("stream").problem_seconds.get("no signal") == expected
 
 
+def test_a_recording_that_waited_for_a_worker_has_no_remark() -> None:
+    progress = _progress()
+    progress.accept(_chunk(0))
+    progress.finish(1)
+    progress.start_round(1)
+    progress.note_wait()
+    progress.record(_outcome(_chunk(0)), now=1.8e9)
+    assert [change.kind for change in progress.take_changes()][:2] == ["HEALTH", "RESUMED"]
+    assert progress.summary("file").remarks == []
+
+
 def test_an_event_that_version_0_1_left_open_goes_on() -> None:
     old = shared.OldEventState(2, 2, 9, "crying", 5.0, 20.0, 0.9, sustained=False, silent_number=1)
     state = _through_json(shared.StreamState(next_sequence=2, seconds=20.0, events=old))

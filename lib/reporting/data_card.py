@@ -63,6 +63,11 @@ def card(facts: Facts) -> str:
     return results.render("DATA_CARD.md.j2", **of_index(facts), **({} if facts.clips.empty else of_clips(facts)))
 
 
+def _version(stated: str) -> str:
+    """Return the first digits of a commit, and words as they are."""
+    return stated if " " in stated else stated[:12]
+
+
 def of_index(facts: Facts) -> dict:
     """Return what the versioned index alone tells: counts, fields, sources, citations, narrow recordings."""
     listed, counts = facts.listed, facts.listed["source"].value_counts()
@@ -76,7 +81,7 @@ def of_index(facts: Facts) -> dict:
         "sources": [
             [
                 source["source"],
-                f"{source['title']} ({source['repository']}, {source['commit'][:12]})",
+                f"{source['title']} ({source['repository']}, {_version(source['commit'])})",
                 counts.get(source["source"], "optional"),
                 *(source[name] for name in ("label_rule", "group_rule", "licence")),
             ]

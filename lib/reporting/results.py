@@ -22,6 +22,7 @@ from lib.reporting.environment import read_json
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 FULL_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes
 REAL_TIERS = ("mirror", "network")
+LEFT_OUT = "leave_one_corpus_out"
 MODEL_TITLES = {
     "yamnet": "YAMNet",
     "wav2vec2": "Wav2Vec2",
@@ -77,8 +78,9 @@ def read(folder: Path) -> Results:
 def complete_product(report: Results, rule: str) -> dict[str, Any]:
     """Return product.json with what other files hold: windows of unseen corpora, trimmed clips, networks' versions."""
     product, unseen = dict(report.product), report.studies.get("cross_corpus", {})
-    if "windows" in unseen:
-        product["windows"] = {"leave_one_corpus_out": unseen["windows"]} | product.get("windows", {})
+    windows = product.get("windows", {})
+    if "windows" in unseen and not any("ensemble_macro_f1" in row for row in windows.get(LEFT_OUT, {}).values()):
+        product["windows"] = windows | {LEFT_OUT: unseen["windows"]}  # of the ensemble alone: no product study yet
     splits = report.metrics.get(rule, {})
     trimmed = splits.get("test_released") or splits.get("test")
     if product and trimmed:
@@ -98,7 +100,7 @@ def headline(results: Results) -> list[Row]:
 
 
 def _product_rows(product: Mapping) -> list[Row]:
-    windows = product.get("windows", {}).get("leave_one_corpus_out", {})
+    windows = product.get("windows", {}).get(LEFT_OUT, {})
     found = []
     if windows:
         figures = "; ".join(f"{seconds} s: {format_interval(w['macro_f1'])}" for seconds, w in windows.items())

@@ -5,7 +5,8 @@ hour: event F1 in soundscapes of the left-out corpora; F1 of "is there an event 
 single clips; the share found of brief sounds, cries of a second between zeros and screams of a second in room noise;
 of cries also the share of those of half a minute that are found whole. The hours want few false alarms, the others
 that faint, short and long events are found. All are of corpora that the network in question was not trained on, and
-of train and validation groups alone.
+of train and validation groups alone. A released detector's settings stay where they are within `NOISE` of the best:
+among so many tries, another training would change them by chance.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MERGE_SECONDS = {
     "screaming": (1.92,),
 }  # the reference list joins up to 2 s; long cries pause
 ALARM_COST = 0.02
+NOISE = 0.01  # of the score
 NAMES = ("on", "off", "min_seconds", "merge_seconds")
 START = EventSettings.create(on=0.5, off=0.25, min_seconds=0.48, merge_seconds=1.92)
 
@@ -55,8 +57,8 @@ class LeftOut:
     brief_frames: Mapping[str, Sequence[np.ndarray]]
 
 
-def choose(left_out: LeftOut) -> tuple[EventSettings, pd.DataFrame]:
-    """Return the best settings of each label, and every try.
+def choose(left_out: LeftOut, released: EventSettings | None = None) -> tuple[EventSettings, pd.DataFrame]:
+    """Return the best settings of each label, or the released ones where they are nearly as good; and every try.
 
     The table has label, on, off, min_seconds, merge_seconds, event_f1, recall_5db, false_alarms_per_hour,
     clip_f1, brief, whole (of crying) and score.
@@ -66,8 +68,21 @@ def choose(left_out: LeftOut) -> tuple[EventSettings, pd.DataFrame]:
         for label in EVENT_LABELS
         for on, share, *rest in itertools.product(ON, OFF_SHARES, MIN_SECONDS[label], MERGE_SECONDS[label])
     ])  # fmt: skip
-    best = tries.sort_values(["score", "on"], ascending=False, kind="stable").groupby("label").first()
-    return EventSettings.create(**{name: best[name].to_dict() for name in NAMES}), tries
+    by_score = tries.sort_values(["score", "on"], ascending=False, kind="stable")
+    best = {str(label): _chosen(of_label, str(label), released) for label, of_label in by_score.groupby("label")}
+    return EventSettings.create(
+        **{name: {label: float(row[name]) for label, row in best.items()} for name in NAMES}
+    ), tries
+
+
+def _chosen(tries: pd.DataFrame, label: str, released: EventSettings | None) -> pd.Series:
+    """Return the try that wins, of those of one label in falling order of their scores."""
+    best = tries.iloc[0]
+    if released is None:
+        return best
+    is_released = np.all([np.isclose(tries[name], getattr(released, name)[label]) for name in NAMES], axis=0)
+    kept = tries[is_released & (tries["score"] >= best["score"] - NOISE)]
+    return kept.iloc[0] if len(kept) else best
 
 
 def _try(left_out: LeftOut, label: str, given: dict[str, float]) -> dict:

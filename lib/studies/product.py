@@ -91,7 +91,7 @@ def run(inputs: Inputs) -> Result:
     unseen = {name: Detector(embed, network, start) for name, network in networks.items()}
     made = bench.left_out(chosen_on.rows, chosen_on.waveforms)
     left_out = _left_out(chosen_on, unseen, made)
-    settings, tries = operating_point.choose(left_out)
+    settings, tries = operating_point.choose(left_out, _released())
     whole = detector_training.train(described, np.arange(len(described.labels)), audioset)
     save(whole, settings, config.MODELS_DIR)
     shipped = Detector.load(config.MODELS_DIR, embed=embed)
@@ -117,6 +117,11 @@ def run(inputs: Inputs) -> Result:
     text = json.dumps(plain(figures), indent=2, allow_nan=False) + "\n"
     (config.STUDIES_DIR / "product.json").write_text(text, encoding="utf-8")
     return Result(figures, tables)
+
+
+def _released() -> EventSettings | None:
+    path = config.MODELS_DIR / "detector" / SETTINGS_FILE
+    return EventSettings(**json.loads(path.read_text(encoding="utf-8"))["events"]) if path.is_file() else None
 
 
 def _left_out(clips: Clips, unseen: dict[str, Detector], made: Mapping[str, Sequence[Soundscape]]) -> LeftOut:

@@ -150,6 +150,12 @@ def test_the_settings_chosen_are_between_noise_and_events():
     assert f1_of(detection.at(scored, chosen)) == [1, 1]
     assert tries["score"].max() == 1
     assert tries.loc[tries["on"] < 0.4, "score"].max() < 0.9
+    of_crying = tries[tries["label"] == "crying"].sort_values("score")
+    perfect, bad = of_crying[of_crying["score"] == 1].iloc[0], of_crying.iloc[0]
+    for row, is_kept in ((perfect, True), (bad, False)):
+        released = EventSettings.create(**{name: float(row[name]) for name in operating_point.NAMES})
+        again = operating_point.choose(left_out, released)[0]
+        assert all(getattr(again, name)["crying"] == row[name] for name in operating_point.NAMES) == is_kept
 
 
 @pytest.mark.parametrize("seed", range(6))

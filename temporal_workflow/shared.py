@@ -361,6 +361,7 @@ class StreamState:
     seconds: float = 0.0
     end: int = -1  # number of chunks the sender announced; -1 while it still sends
     silent: bool = False
+    silent_since: float = 0.0  # Unix time
     abandoned: bool = False
     interrupted: str = ""  # why the sender stopped before the stream's end
     problems: dict[str, EventChange] = field(default_factory=dict)  # open ones, as they were raised

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -38,6 +38,8 @@ class MonitorStreamWorkflow:
     Signals wait in an inbox; one coroutine takes them in their order, a round at a time, and waits for each step of a
     round before the next. So the order of commands follows from the order of events alone: a worker that stood still
     may have seen the same events in other workflow tasks than a replay, which hands over signals before results.
+    Timers only note what is due, for the same reason: a task that is done again, because its worker was killed after a
+    local activity, may find that a timer has fired meanwhile, and must store the same changes under the same numbers.
     """
 
     @workflow.init
@@ -48,6 +50,8 @@ class MonitorStreamWorkflow:
         self._last_chunk_at = workflow.now().timestamp()
         self._inbox: list[shared.ChunkReference] = []
         self._announced: tuple[int, str] | None = None  # the end of the stream, and why if before its time
+        self._gap_due: int | None = None  # the missing sequence that was waited for long enough
+        self._silence_due = False
 
     @workflow.run
     async def run(self, stream: shared.MonitorStreamInput) -> shared.StreamSummary:
@@ -82,19 +86,38 @@ class MonitorStreamWorkflow:
                 await workflow.wait_condition(self._has_news)
 
     def _take(self, *, every: bool = False) -> None:
-        """Accept chunks from the inbox, as many as a round takes or every one; then the end, once all are accepted."""
+        """Do what came since the last round: tell of silence, accept chunks, note the end, go on without a chunk.
+
+        Chunks are as many as a round takes, or every one; the end is noted once all are accepted.
+        """
         state = self._progress.state
+        if self._silence_due:
+            self._silence_due = False
+            self._raise_silence()
+        if self._inbox and state.silent:
+            self._progress.raise_silence(is_silent=False)
         while self._inbox and (every or len(state.pending) < shared.CHUNKS_PER_ROUND):
             self._progress.accept(self._inbox.pop(0))
-            if state.silent:
-                self._progress.raise_silence(is_silent=False)
         if self._announced is not None and not self._inbox:
             self._progress.finish(*self._announced)
             self._announced = None
+        self._skip_due_gap()
+
+    def _raise_silence(self) -> None:
+        self._progress.raise_silence(is_silent=True)
+        self._progress.state.silent_since = workflow.now().timestamp()
+
+    def _skip_due_gap(self) -> None:
+        """Go on without the missing chunk whose time is up, unless it has come."""
+        awaited, self._gap_due = self._gap_due, None
+        is_there = any(chunk.sequence == awaited for chunk in self._inbox)
+        if awaited == self._progress.state.next_sequence and self._progress.has_gap() and not is_there:
+            self._progress.skip_gap(now=workflow.now().timestamp())
 
     def _has_news(self) -> bool:
-        waiting = bool(self._inbox) or self._announced is not None or bool(self._progress.state.outbox)
-        return waiting or self._progress.is_finished()
+        sent = bool(self._inbox) or self._announced is not None
+        due = self._silence_due or self._gap_due is not None
+        return sent or due or bool(self._progress.state.outbox) or self._progress.is_finished()
 
     async def _run_as_before(self, stream: shared.MonitorStreamInput) -> None:
         """Go on as versions without rounds did, which started this run."""
@@ -157,7 +180,11 @@ class MonitorStreamWorkflow:
             try:
                 await workflow.wait_condition(is_closed, timeout=timedelta(seconds=self._settings.gap_seconds))
             except TimeoutError:
-                self._progress.skip_gap(now=workflow.now().timestamp())
+                if self._pipeline.is_new:
+                    self._gap_due = awaited
+                    await workflow.wait_condition(lambda: self._gap_due is None)
+                else:
+                    self._progress.skip_gap(now=workflow.now().timestamp())
 
     async def _watch_sender(self) -> None:
         """Report a silent sender once per silence; a day of it ends the stream."""
@@ -177,13 +204,22 @@ class MonitorStreamWorkflow:
     async def _wait_out_the_silence(self) -> None:
         state = self._progress.state
         if not state.silent:  # it may have been carried over from an earlier run
-            self._progress.raise_silence(is_silent=True)
+            if self._pipeline.is_new:
+                self._silence_due = True
+            else:
+                self._raise_silence()
         try:
             await workflow.wait_condition(
-                lambda: not state.silent or self._has_end(), timeout=timedelta(seconds=self._settings.abandon_seconds)
+                lambda: not (state.silent or self._silence_due) or self._has_end(), timeout=self._time_to_abandon()
             )
         except TimeoutError:
             state.abandoned = True
+
+    def _time_to_abandon(self) -> timedelta:
+        """Return what is left of `abandon_seconds`, which go on when the stream continues as new."""
+        state = self._progress.state
+        waited = workflow.now().timestamp() - state.silent_since if state.silent and state.silent_since else 0.0
+        return timedelta(seconds=max(1.0, self._settings.abandon_seconds - waited))
 
 
 @workflow.defn
@@ -203,8 +239,9 @@ class ClassifyFileWorkflow:
             if self._pipeline.is_run_long():
                 await self._pipeline.drain()
                 workflow.continue_as_new(replace(file, state=progress.state))
-            for chunk in await self._cut(file):
-                progress.accept(chunk)
+            if not progress.state.pending:  # some are left where the last run waited for a worker
+                for chunk in await self._cut(file):
+                    progress.accept(chunk)
             if self._pipeline.replays_old:
                 await self._classify_as_before()
             else:
@@ -254,32 +291,37 @@ class ChunkPipeline:
     """What both workflows share: progress, a bounded number of chunks in flight, and the store at the end of each."""
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState | None) -> None:
-        self._is_new = workflow.patched("one activity")  # and its results are stored by the worker of the workflow
-        self.replays_old = not (self._is_new or workflow.patched("rounds"))
+        self.is_new = workflow.patched("one activity")  # and its results are stored by the worker of the workflow
+        self.replays_old = not (self.is_new or workflow.patched("rounds"))
         self.progress = StreamProgress(settings, state or shared.StreamState(), replays_old=self.replays_old)
         self._settings = settings
         self._n_started = self._n_rounds = 0
         self._n_alone = 0  # chunks to be worked on one at a time: a round with them was lost
 
     async def run_lane(self) -> None:
-        """Run one round after the other until no chunk is left."""
+        """Run one round after the other until no chunk is left, or no worker takes them and the run is long."""
         while self.progress.state.pending:
-            await self.run_round()
+            if not await self.run_round() and self.is_run_long():
+                return
 
-    async def run_round(self) -> None:
-        """Classify and store the next chunks: one command at a time.
+    async def run_round(self) -> bool:
+        """Classify and store the next chunks: one command at a time. Return whether a worker could do it.
 
         What was done is read from the results, not from what is remembered: a replay may take more chunks into the
         round than the worker did that saw their signals later.
         """
-        chunks = self.progress.start_round(1 if self._n_alone else shared.CHUNKS_PER_ROUND)
-        self._n_alone = max(0, self._n_alone - 1)
+        is_alone = self._n_alone > 0
+        chunks = self.progress.start_round(1 if is_alone else shared.CHUNKS_PER_ROUND)
+        self._n_alone -= is_alone
         self._n_rounds += 1
         try:
             found = await self._classify_round({chunk.sequence: chunk for chunk in chunks})
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
+            if _is_not_taken(error) or _is_infrastructure(error):
+                await self._put_off(chunks, is_alone=is_alone, is_told=_is_not_taken(error))
+                return False
             found = [self._rejected(chunk, _reason(error), keep_audio=True) for chunk in chunks]
             if len(chunks) > 1:
                 self._n_alone, found = len(chunks), []
@@ -290,9 +332,17 @@ class ChunkPipeline:
         self.progress.give_back([chunk for chunk in chunks if chunk.sequence not in done])
         if found:
             found[-1] = replace(found[-1], changes=self.progress.take_changes())
-            await self._store(found)
+            await self._store(found, is_local=self.is_new)
         self._n_started += len(done)
         self.progress.in_flight -= done
+        return True
+
+    async def _put_off(self, chunks: list[shared.ChunkReference], *, is_alone: bool, is_told: bool) -> None:
+        """Put chunks back that no worker took or could take: the next round tries again, of the next run perhaps."""
+        if is_told:
+            await self._tell_of_wait()
+        self.progress.give_back(chunks)
+        self._n_alone += is_alone
 
     async def _tell_of_wait(self) -> None:
         """Tell that no worker has taken the chunks for a while."""
@@ -301,22 +351,29 @@ class ChunkPipeline:
             await self.flush()
 
     async def _classify_round(self, chunks: dict[int, shared.ChunkReference]) -> list[shared.StoreInput]:
-        wait: dict[str, Any] = {
-            "wait": timedelta(seconds=self._settings.unclassified_seconds),
-            "on_wait": self._tell_of_wait,
-        }
+        wait = timedelta(seconds=self._settings.unclassified_seconds)
         prepared = {n: shared.PreparedChunk(n) for n in chunks}
-        if not self._is_new:
+        if not self.is_new:
             given = shared.PreprocessRound(list(chunks.values()))
             told = await _infer(
-                "preprocess_round", given, list[shared.PreparedChunk], timeout=shared.PREPROCESS_TIMEOUT, **wait
+                "preprocess_round",
+                given,
+                list[shared.PreparedChunk],
+                timeout=shared.PREPROCESS_TIMEOUT,
+                wait=wait,
+                on_wait=self._tell_of_wait,
             )
             prepared = {each.sequence: each for each in told}
         found = [self._rejected(chunks[n], each.reason) for n, each in prepared.items() if each.reason]
         ready = [each.chunk or chunks[n] for n, each in prepared.items() if not each.reason]
-        to_classify = shared.ClassifyRound(ready, self.progress.state.settings_version)
         classified = await _infer(
-            "classify_round", to_classify, list[shared.ClassifiedChunk], timeout=shared.CLASSIFY_TIMEOUT, **wait
+            "classify_round",
+            shared.ClassifyRound(ready, self.progress.state.settings_version),
+            list[shared.ClassifiedChunk],
+            timeout=shared.CLASSIFY_TIMEOUT,
+            wait=wait,
+            on_wait=None if self.is_new else self._tell_of_wait,
+            is_repeated=not self.is_new,
         )
         for each in classified:
             chunk = chunks[each.sequence]
@@ -351,7 +408,12 @@ class ChunkPipeline:
         asyncio.get_running_loop().create_task(self._process(chunk))
 
     async def flush(self, *, summary: shared.StreamSummary | None = None, audio: tuple[str, ...] = ()) -> None:
-        """Store event changes that no chunk took along, and the summary at the end."""
+        """Store event changes that no chunk took along, and the summary at the end.
+
+        Changes alone may follow from a timer. A workflow task that is lost after a local activity may be done again
+        with a chunk that came before the timer then, so they are stored once Temporal knows what was decided.
+        """
+        is_local = self.is_new and (summary is not None or not workflow.patched("changes alone"))
         await self._store(
             shared.StoreInput(
                 workflow.info().workflow_id,
@@ -359,17 +421,18 @@ class ChunkPipeline:
                 summary=summary,
                 audio=list(audio),
                 keep_audio=self._settings.keep_audio,
-            )
+            ),
+            is_local=is_local,
         )
 
-    async def _store(self, stored: shared.StoreInput | list[shared.StoreInput]) -> None:
+    async def _store(self, stored: shared.StoreInput | list[shared.StoreInput], *, is_local: bool) -> None:
         """Write to the results table; this never gives up, so nothing that was classified is lost.
 
-        A local activity first: quick, and its input is not part of the history. Where that fails, one that Temporal
-        repeats until it works.
+        `is_local`: by a local activity first: quick, and its input is not part of the history. Where that fails, by
+        one that Temporal repeats until it works.
         """
         name = "store_round" if isinstance(stored, list) else "store"
-        if self._is_new:
+        if is_local:
             try:
                 await workflow.execute_local_activity(
                     name, stored, start_to_close_timeout=shared.STORE_TIMEOUT, retry_policy=ONCE
@@ -392,7 +455,7 @@ class ChunkPipeline:
         info, long = workflow.info(), self._n_started >= self._settings.chunks_per_run
         limit = shared.HISTORY_EVENTS_PER_RUN * (1 if self.replays_old else 2)  # rounds are counted: that is exact
         n_events = info.get_current_history_length()
-        long = long or self._n_rounds >= (shared.ROUNDS_PER_RUN if self._is_new else shared.OLD_ROUNDS_PER_RUN)
+        long = long or self._n_rounds >= (shared.ROUNDS_PER_RUN if self.is_new else shared.OLD_ROUNDS_PER_RUN)
         return long or n_events >= limit or info.is_continue_as_new_suggested()
 
     async def drain(self) -> None:
@@ -407,7 +470,8 @@ class ChunkPipeline:
         assert stored.outcome is not None
         self.progress.record(stored.outcome, now=workflow.now().timestamp())
         keep_audio = stored.keep_audio or self._settings.keep_audio
-        await self._store(replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio))
+        stored = replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio)
+        await self._store(stored, is_local=False)
         self.progress.in_flight.discard(chunk.sequence)
 
     async def _classify(self, stream_id: str, chunk: shared.ChunkReference, *, late: bool) -> shared.StoreInput:
@@ -464,8 +528,9 @@ async def _infer(
     timeout: timedelta,
     wait: timedelta | None = None,
     on_wait: Callable[[], Awaitable[None]] | None = None,
+    is_repeated: bool = True,
 ) -> Result:
-    """Run an activity of the inference queue; while disk or store are at fault, go on trying.
+    """Run an activity of the inference queue; while disk or store are at fault, go on trying if `is_repeated`.
 
     `on_wait` is called, and the activity put into the queue again, where no worker takes it within `wait`.
     """
@@ -482,10 +547,20 @@ async def _infer(
                 retry_policy=BOUNDED,
             )
         except ActivityError as error:
-            if on_wait and isinstance(error.cause, ActivityTimeout) and error.cause.type == NOT_TAKEN:
+            if on_wait and _is_not_taken(error):
                 await on_wait()
-            elif not (isinstance(error.cause, ApplicationError) and error.cause.type == shared.INFRASTRUCTURE):
+            elif not (is_repeated and _is_infrastructure(error)):
                 raise
+
+
+def _is_not_taken(error: ActivityError) -> bool:
+    """Return whether no worker took the activity in time."""
+    return isinstance(error.cause, ActivityTimeout) and error.cause.type == NOT_TAKEN
+
+
+def _is_infrastructure(error: ActivityError) -> bool:
+    """Return whether disk or store were at fault, not the chunk."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == shared.INFRASTRUCTURE
 
 
 def _is_bad_audio(error: ActivityError) -> bool:

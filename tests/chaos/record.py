@@ -49,9 +49,9 @@ async def record(service: Service) -> dict[str, str]:
     soundfile.write(path, np.concatenate([tone(PITCH_HZ[label]) for label in LABELS]), config.SAMPLE_RATE_HZ)
     handle = await submit_file(client, service.settings, path)
     await handle.result()
-    found = {f"local-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
-    found["local-file-run-1"] = _text((await histories(client, handle.id))[0])
-    return {**found, "local-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
+    found = {f"timers-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
+    found["timers-file-run-1"] = _text((await histories(client, handle.id))[0])
+    return {**found, "timers-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
 
 
 async def _busy(service: Service) -> str:

@@ -21,7 +21,8 @@ from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkfl
 from tests.chaos.record import HISTORIES_DIR
 
 Event = dict[str, Any]
-LOCAL_FILE = HISTORIES_DIR / "local-file-run-1.json"
+KINDS = ("rounds", "local", "timers")
+LOCAL_FILES = {HISTORIES_DIR / f"{kind}-file-run-1.json" for kind in ("local", "timers")}
 WORKFLOWS = [MonitorStreamWorkflow, ClassifyFileWorkflow]
 MADE_BY = "workflowTaskCompletedEventId"
 REFERENCES = ("scheduledEventId", "startedEventId", "initiatedEventId", MADE_BY)
@@ -93,7 +94,7 @@ def failures(path: Path) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     "path",
     # Each task of a file stored locally ran a local activity.
-    sorted({*HISTORIES_DIR.glob("rounds-*.json"), *HISTORIES_DIR.glob("local-*.json")} - {LOCAL_FILE}),
+    sorted({path for kind in KINDS for path in HISTORIES_DIR.glob(f"{kind}-*.json")} - LOCAL_FILES),
     ids=lambda path: path.stem,
 )
 def test_a_task_that_timed_out_changes_no_command(path: Path) -> None:

@@ -162,7 +162,8 @@ class StreamProgress:
 
     def is_finished(self) -> bool:
         """Return whether every announced chunk is applied, missing or rejected, and stored."""
-        return self.state.abandoned or (self._is_complete() and not self.state.outbox)
+        is_given_up = self.state.abandoned and (self._replays_old or not self.state.pending)
+        return is_given_up or (self._is_complete() and not self.state.outbox)
 
     def summary(self, kind: str) -> shared.StreamSummary:
         """Return the counts so far."""

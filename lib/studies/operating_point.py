@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,9 +71,8 @@ def choose(left_out: LeftOut, released: EventSettings | None = None) -> tuple[Ev
     ])  # fmt: skip
     by_score = tries.sort_values(["score", "on"], ascending=False, kind="stable")
     best = {str(label): _chosen(of_label, str(label), released) for label, of_label in by_score.groupby("label")}
-    return EventSettings.create(
-        **{name: {label: float(row[name]) for label, row in best.items()} for name in NAMES}
-    ), tries
+    chosen: dict[str, Any] = {name: {label: float(row[name]) for label, row in best.items()} for name in NAMES}
+    return EventSettings.create(**chosen), tries
 
 
 def _chosen(tries: pd.DataFrame, label: str, released: EventSettings | None) -> pd.Series:

@@ -319,8 +319,8 @@ def test_a_file_that_no_worker_takes_goes_on_in_another_run(short_runs: None) ->
     assert sorted(chunk.sequence for chunks in run.rounds() for chunk in chunks) == list(range(8))
 
 
-def test_a_day_of_silence_ends_a_stream_that_no_worker_takes(short_runs: None) -> None:
-    """However many runs the day takes."""
+def test_a_day_of_silence_ends_a_stream_once_its_chunks_are_classified(short_runs: None) -> None:
+    """However many runs the day takes, and however long no worker takes a chunk."""
     run = stream(0)
     run.do(run.fired(SILENT_SECONDS), seconds=SILENT_SECONDS)
     told_at = run.now + timedelta(seconds=30)  # once the round is given back
@@ -333,8 +333,13 @@ def test_a_day_of_silence_ends_a_stream_that_no_worker_takes(short_runs: None) -
     run.do(run.fired_last(), seconds=86_400.0 - 7_200.0 - SILENT_SECONDS)
     assert run.kinds() == []
     run.do(*run.timed_out())
+    assert [chunk.sequence for chunk in run.rounds()[0]] == [0]
+    run.do(run.classified())
+    (stored,) = run.stored()
+    assert stored.outcome.sequence == 0
+    run.do(run.done())
     (last,) = run.stored()
-    assert last.summary.state == "abandoned"
+    assert (last.summary.state, last.summary.n_classified) == ("abandoned", 1)
 
 
 def test_chunks_worked_on_alone_stay_alone_after_a_wait() -> None:

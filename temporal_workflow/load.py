@@ -46,9 +46,9 @@ class Sounds:
         n_samples = round((self._chunk_seconds + shared.CONTEXT_SECONDS) * config.SAMPLE_RATE_HZ)
         return audio.encode_flac((level * self._rng.standard_normal(n_samples).clip(-4, 4)).astype(np.float32))
 
-    def put(self, store: ChunkStore, stream_id: str, sequence: int) -> shared.ChunkReference:
-        """Store a chunk of a stream, with its context, and return its reference."""
-        silent = sequence // SILENCE_RUN % 10 < round(10 * self._silence)
+    def put(self, store: ChunkStore, stream_id: str, sequence: int, *, number: int) -> shared.ChunkReference:
+        """Store a chunk of stream `number`, with its context, and return its reference."""
+        silent = (sequence // SILENCE_RUN + number) % 10 < round(10 * self._silence)  # streams take turns
         content = self._silent if silent else next(self._sounding)
         sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
         rate_hz = config.SAMPLE_RATE_HZ
@@ -62,13 +62,15 @@ class Sounds:
         )
 
 
-async def _send(service: LocalService, sounds: Sounds, *, n_chunks: int, pace_seconds: float, wait: float) -> str:
-    """Send one stream: a chunk every `pace_seconds` after `wait`; as fast as it is taken where that is 0."""
+async def _send(
+    service: LocalService, sounds: Sounds, *, number: int, n_chunks: int, pace_seconds: float, wait: float
+) -> str:
+    """Send a stream: a chunk every `pace_seconds` after `wait`; as fast as it is taken where that is 0."""
     sender, store = StreamSender(await service.client(), new_stream_id()), ChunkStore(service.settings.chunks_dir)
     started = time.monotonic() + wait
     for sequence in range(n_chunks):
         await asyncio.sleep(max(0.0, started + sequence * pace_seconds - time.monotonic()))
-        await sender.send(sounds.put(store, sender.stream_id, sequence))
+        await sender.send(sounds.put(store, sender.stream_id, sequence, number=number))
     await sender.finish(n_chunks)
     await sender.result()
     return sender.stream_id
@@ -79,8 +81,17 @@ async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str
     sounds = Sounds(chunk_seconds=chosen.chunk_seconds, silence=chosen.silence)
     pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
     started = time.monotonic()
-    waits = [number * pace / chosen.streams for number in range(chosen.streams)]
-    streams = [_send(service, sounds, n_chunks=chosen.chunks, pace_seconds=pace, wait=wait) for wait in waits]
+    streams = [
+        _send(
+            service,
+            sounds,
+            number=number,
+            n_chunks=chosen.chunks,
+            pace_seconds=pace,
+            wait=number * pace / chosen.streams,
+        )
+        for number in range(chosen.streams)
+    ]
     stream_ids = await asyncio.gather(*streams)
     seconds, rows = time.monotonic() - started, service.results.chunks()
     return {

@@ -32,7 +32,9 @@ def test_latency_and_history_are_those_of_a_service_that_works(found):
 
 def test_silence_comes_in_runs_of_the_share_asked_for(tmp_path):
     sounds, store = load.Sounds(chunk_seconds=5, silence=0.9), load.ChunkStore(tmp_path)
-    hashes = [sounds.put(store, "stream-1", number).sha256 for number in range(100)]
+    hashes = [sounds.put(store, "stream-1", sequence, number=0).sha256 for sequence in range(100)]
     assert len(set(hashes)) == 11  # no sound comes again while a worker keeps its embeddings
     silent = max(set(hashes), key=hashes.count)
-    assert [number for number, found in enumerate(hashes) if found != silent] == list(range(90, 100))
+    assert [sequence for sequence, found in enumerate(hashes) if found != silent] == list(range(90, 100))
+    at_once = [sounds.put(store, f"stream-{number}", 0, number=number).sha256 for number in range(20)]
+    assert sum(found != silent for found in at_once) == 2  # streams take turns

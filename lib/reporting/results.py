@@ -86,9 +86,17 @@ def complete_product(report: Results, rule: str) -> dict[str, Any]:
     if product and trimmed:
         sizes = {name: trimmed[name] for name in ("n_clips", "n_groups")}
         product["trimmed_clips"] = {"macro_f1": trimmed["macro_f1"] | sizes}
-    if product and "networks" in unseen:
-        product["versions"] = product.get("versions", {}) | unseen["networks"]
+    if product:
+        product["versions"] = product.get("versions", {}) | released_versions()
     return product
+
+
+def released_versions() -> dict[str, str]:
+    """Return a short hash of the weights of each released network."""
+    paths = {
+        name: config.MODELS_DIR / config.RELEASED_DIRS[name] / file for name, file in config.CHECKPOINT_FILES.items()
+    }
+    return {name: config.version_of(path) for name, path in paths.items() if path.is_file()}
 
 
 def headline(results: Results) -> list[Row]:

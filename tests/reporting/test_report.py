@@ -100,15 +100,19 @@ def test_the_worst_kinds_of_normal_sound_come_first(tmp_path):
     assert sentence.index("baby laugh (2 of 11") < sentence.index("cat (8 of 90")
 
 
-def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(plan):
+def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(plan, monkeypatch, tmp_path):
     folder = config.report_dir("full")
+    monkeypatch.setattr(config, "MODELS_DIR", tmp_path / "models")
+    yamnet = config.MODELS_DIR / config.RELEASED_DIRS["yamnet"] / config.CHECKPOINT_FILES["yamnet"]
+    yamnet.parent.mkdir(parents=True, exist_ok=True)
+    yamnet.write_bytes(b"weights")
     for path in (folder / "tables" / "study_old.csv", folder / "tables" / "06_scores.csv"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old", encoding="utf-8")
     (config.STUDIES_DIR / "tables").mkdir(parents=True)
     (config.STUDIES_DIR / "tables" / "seeds.csv").write_text("a\n", encoding="utf-8")
     windows = {"10": {"macro_f1": reports.figure(0.9)}}
-    unseen = {"cross_corpus": {"windows": windows, "networks": {"yamnet": "abc"}}}
+    unseen = {"cross_corpus": {"windows": windows}}
     (config.STUDIES_DIR / "studies.json").write_text(json.dumps(unseen), encoding="utf-8")
     (config.STUDIES_DIR / "product.json").write_text('{"versions": {"detector": "d"}}', encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(reports.METRICS), encoding="utf-8")
@@ -116,7 +120,7 @@ def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(pla
         report.copy_studies(folder, rule="vote")
         product = json.loads((folder / "product.json").read_text(encoding="utf-8"))
         assert product["windows"]["leave_one_corpus_out"] == windows
-        assert product["versions"] == {"detector": "d", "yamnet": "abc"}
+        assert product["versions"] == {"detector": "d", "yamnet": config.version_of(yamnet)}
         assert product["trimmed_clips"]["macro_f1"]["value"] == 0.6
     there = sorted(path.name for path in (folder / "tables").iterdir())
     assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]

@@ -184,9 +184,7 @@ class InferenceActivities:
             file.write(audio.encode_flac(np.sin(np.arange(config.SAMPLE_RATE_HZ) / 9).astype(np.float32)))
             file.flush()
             waveform = audio.load(file.name)
-        self._classifier.predict(waveform)
-        if self._detector is not None:
-            self._detector.frames(waveform, first_sample=0, is_last=True)
+        self._classifier.predict(waveform)  # the detector's part of it, too
 
     @activity.defn(name="classify_round")
     @observed
@@ -210,8 +208,9 @@ class InferenceActivities:
 
     def _remembered(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
         """Return the result of a chunk; the same sound (silence, mostly) on the same grid of frames is done once."""
-        n_hops, phase = divmod(_first_sample(chunk), PATCH_HOP_SAMPLES)
-        place = phase, _first_sample(chunk) == 0  # no frame looks back beyond the stream's start
+        first_sample = _first_sample(chunk)
+        n_hops, phase = divmod(first_sample, PATCH_HOP_SAMPLES)
+        place = phase, first_sample == 0  # no frame looks back beyond the stream's start
         sound = chunk.sha256, chunk.n_samples, chunk.n_context_samples, chunk.sample_rate_hz
         n_hops_then, result = self._known.get((sound, place)) or (n_hops, self._work_out(chunk, path))
         self._known[sound, place] = n_hops_then, result

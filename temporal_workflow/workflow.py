@@ -6,10 +6,9 @@ No numpy, no files, no models, no clock but Temporal's: this module runs again o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -180,11 +179,11 @@ class MonitorStreamWorkflow:
             try:
                 await workflow.wait_condition(is_closed, timeout=timedelta(seconds=self._settings.gap_seconds))
             except TimeoutError:
-                if self._pipeline.is_new:
+                if self._pipeline.replays_old:
+                    self._progress.skip_gap(now=workflow.now().timestamp())
+                else:
                     self._gap_due = awaited
                     await workflow.wait_condition(lambda: self._gap_due is None)
-                else:
-                    self._progress.skip_gap(now=workflow.now().timestamp())
 
     async def _watch_sender(self) -> None:
         """Report a silent sender once per silence; a day of it ends the stream."""
@@ -204,10 +203,10 @@ class MonitorStreamWorkflow:
     async def _wait_out_the_silence(self) -> None:
         state = self._progress.state
         if not state.silent:  # it may have been carried over from an earlier run
-            if self._pipeline.is_new:
-                self._silence_due = True
-            else:
+            if self._pipeline.replays_old:
                 self._raise_silence()
+            else:
+                self._silence_due = True
         try:
             await workflow.wait_condition(
                 lambda: not (state.silent or self._silence_due) or self._has_end(), timeout=self._time_to_abandon()
@@ -291,8 +290,7 @@ class ChunkPipeline:
     """What both workflows share: progress, a bounded number of chunks in flight, and the store at the end of each."""
 
     def __init__(self, settings: shared.StreamSettings, state: shared.StreamState | None) -> None:
-        self.is_new = workflow.patched("one activity")  # and its results are stored by the worker of the workflow
-        self.replays_old = not (self.is_new or workflow.patched("rounds"))
+        self.replays_old = not workflow.patched("one activity")  # a run that version 0.1 began
         self.progress = StreamProgress(settings, state or shared.StreamState(), replays_old=self.replays_old)
         self._settings = settings
         self._n_started = self._n_rounds = 0
@@ -315,7 +313,7 @@ class ChunkPipeline:
         self._n_alone -= is_alone
         self._n_rounds += 1
         try:
-            found = await self._classify_round({chunk.sequence: chunk for chunk in chunks})
+            found = await self._classify_round(chunks)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -332,7 +330,7 @@ class ChunkPipeline:
         self.progress.give_back([chunk for chunk in chunks if chunk.sequence not in done])
         if found:
             found[-1] = replace(found[-1], changes=self.progress.take_changes())
-            await self._store(found, is_local=self.is_new)
+            await self._store(found, is_local=True)
         self._n_started += len(done)
         self.progress.in_flight -= done
         return True
@@ -350,56 +348,53 @@ class ChunkPipeline:
         if self.progress.state.outbox:
             await self.flush()
 
-    async def _classify_round(self, chunks: dict[int, shared.ChunkReference]) -> list[shared.StoreInput]:
-        wait = timedelta(seconds=self._settings.unclassified_seconds)
-        prepared = {n: shared.PreparedChunk(n) for n in chunks}
-        if not self.is_new:
-            given = shared.PreprocessRound(list(chunks.values()))
-            told = await _infer(
-                "preprocess_round",
-                given,
-                list[shared.PreparedChunk],
-                timeout=shared.PREPROCESS_TIMEOUT,
-                wait=wait,
-                on_wait=self._tell_of_wait,
-            )
-            prepared = {each.sequence: each for each in told}
-        found = [self._rejected(chunks[n], each.reason) for n, each in prepared.items() if each.reason]
-        ready = [each.chunk or chunks[n] for n, each in prepared.items() if not each.reason]
+    async def _classify_round(self, chunks: list[shared.ChunkReference]) -> list[shared.StoreInput]:
         classified = await _infer(
             "classify_round",
-            shared.ClassifyRound(ready, self.progress.state.settings_version),
+            shared.ClassifyRound(chunks, self.progress.state.settings_version),
             list[shared.ClassifiedChunk],
             timeout=shared.CLASSIFY_TIMEOUT,
-            wait=wait,
-            on_wait=None if self.is_new else self._tell_of_wait,
-            is_repeated=not self.is_new,
+            wait=timedelta(seconds=self._settings.unclassified_seconds),
         )
-        for each in classified:
-            chunk = chunks[each.sequence]
-            if each.result is None:
-                found.append(self._rejected(chunk, each.reason))
-            else:
-                found.append(self._classified(chunk, prepared[each.sequence], each.result))
-        return sorted(found, key=lambda stored: stored.outcome.sequence if stored.outcome else 0)
+        by_sequence = {chunk.sequence: chunk for chunk in chunks}
+        return [
+            self._classified(by_sequence[each.sequence], each.result)
+            if each.result
+            else self._rejected(by_sequence[each.sequence], each.reason)
+            for each in sorted(classified, key=lambda each: each.sequence)
+        ]
 
     def _classified(
-        self, chunk: shared.ChunkReference, prepared: shared.PreparedChunk, result: shared.ClassifyResult
+        self, chunk: shared.ChunkReference, result: shared.ClassifyResult, *other_audio: str
     ) -> shared.StoreInput:
+        """Return what is stored about a chunk; `other_audio` (SHA-256) is done with, too."""
         if result.settings is not None:
             self.progress.use_settings(result.settings, result.settings_version)
-        outcome = _classified(chunk, result, prepared.health, late=self.progress.is_late(chunk))
-        audio = sorted({chunk.sha256, (prepared.chunk or chunk).sha256})
-        return self._stored(outcome, audio, keep_audio=False)
+        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
+        return self._stored(chunk, shared.CLASSIFIED, *other_audio, **found)
 
     def _rejected(self, chunk: shared.ChunkReference, reason: str, *, keep_audio: bool = False) -> shared.StoreInput:
         """Return what is stored about a bad chunk; what failed because of our code is kept for a corrected one."""
-        outcome = _outcome(chunk, late=self.progress.is_late(chunk), status=shared.REJECTED, reason=reason)
-        return self._stored(outcome, [chunk.sha256], keep_audio=keep_audio)
+        stored = self._stored(chunk, shared.REJECTED, reason=reason)
+        return replace(stored, keep_audio=keep_audio or stored.keep_audio)
 
-    def _stored(self, outcome: shared.ChunkOutcome, audio: list[str], *, keep_audio: bool) -> shared.StoreInput:
-        keep_audio = keep_audio or self._settings.keep_audio
-        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=audio, keep_audio=keep_audio)
+    def _stored(self, chunk: shared.ChunkReference, status: str, *other_audio: str, **found: Any) -> shared.StoreInput:
+        outcome = shared.ChunkOutcome(
+            sequence=chunk.sequence,
+            sha256=chunk.sha256,
+            start_seconds=chunk.start_seconds,
+            stop_seconds=chunk.stop_seconds,
+            sent_seconds=chunk.sent_seconds,
+            status=status,
+            late=self.progress.is_late(chunk),
+            **found,
+        )
+        return shared.StoreInput(
+            workflow.info().workflow_id,
+            outcome,
+            audio=sorted({chunk.sha256, *other_audio}),
+            keep_audio=self._settings.keep_audio,
+        )
 
     def start(self) -> None:
         """Start the earliest pending chunk, as versions without rounds did."""
@@ -413,7 +408,7 @@ class ChunkPipeline:
         Changes alone may follow from a timer. A workflow task that is lost after a local activity may be done again
         with a chunk that came before the timer then, so they are stored once Temporal knows what was decided.
         """
-        is_local = self.is_new and (summary is not None or not workflow.patched("changes alone"))
+        is_local = not self.replays_old and (summary is not None or not workflow.patched("changes alone"))
         await self._store(
             shared.StoreInput(
                 workflow.info().workflow_id,
@@ -455,8 +450,8 @@ class ChunkPipeline:
         info, long = workflow.info(), self._n_started >= self._settings.chunks_per_run
         limit = shared.HISTORY_EVENTS_PER_RUN * (1 if self.replays_old else 2)  # rounds are counted: that is exact
         n_events = info.get_current_history_length()
-        long = long or self._n_rounds >= (shared.ROUNDS_PER_RUN if self.is_new else shared.OLD_ROUNDS_PER_RUN)
-        return long or n_events >= limit or info.is_continue_as_new_suggested()
+        long = long or self._n_rounds >= shared.ROUNDS_PER_RUN or n_events >= limit
+        return long or info.is_continue_as_new_suggested()
 
     async def drain(self) -> None:
         """Wait until nothing is in flight, no handler runs and every event change is stored."""
@@ -466,73 +461,34 @@ class ChunkPipeline:
         self.progress.state.n_runs += 1
 
     async def _process(self, chunk: shared.ChunkReference) -> None:
-        stored = await self._classify(workflow.info().workflow_id, chunk, late=self.progress.is_late(chunk))
+        """Classify and store one chunk, as versions without rounds did."""
+        stored = await self._classify(chunk)
         assert stored.outcome is not None
         self.progress.record(stored.outcome, now=workflow.now().timestamp())
-        keep_audio = stored.keep_audio or self._settings.keep_audio
-        stored = replace(stored, changes=self.progress.take_changes(), keep_audio=keep_audio)
-        await self._store(stored, is_local=False)
+        await self._store(replace(stored, changes=self.progress.take_changes()), is_local=False)
         self.progress.in_flight.discard(chunk.sequence)
 
-    async def _classify(self, stream_id: str, chunk: shared.ChunkReference, *, late: bool) -> shared.StoreInput:
-        """Preprocess and classify one chunk; return what is to be stored about it."""
+    async def _classify(self, chunk: shared.ChunkReference) -> shared.StoreInput:
         try:
             prepared = await _infer(
-                "preprocess",
-                shared.PreprocessInput(chunk),
-                shared.PreprocessResult,
-                timeout=shared.PREPROCESS_TIMEOUT,
+                "preprocess", shared.PreprocessInput(chunk), shared.PreprocessResult, timeout=shared.PREPROCESS_TIMEOUT
             )
-            result = await _infer(
-                "classify",
-                shared.ClassifyInput(prepared.chunk, self.progress.state.settings_version),
-                shared.ClassifyResult,
-                timeout=shared.CLASSIFY_TIMEOUT,
-            )
+            given = shared.ClassifyInput(prepared.chunk, self.progress.state.settings_version)
+            result = await _infer("classify", given, shared.ClassifyResult, timeout=shared.CLASSIFY_TIMEOUT)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            outcome = _outcome(chunk, late=late, status=shared.REJECTED, reason=_reason(error))
-            # What failed because of our code is kept: a corrected classifier may need it.
-            return shared.StoreInput(stream_id, outcome, audio=[chunk.sha256], keep_audio=not _is_bad_audio(error))
-        if result.settings is not None:
-            self.progress.use_settings(result.settings, result.settings_version)
-        outcome = _classified(chunk, result, prepared.health, late=late)
-        return shared.StoreInput(stream_id, outcome, audio=sorted({chunk.sha256, prepared.chunk.sha256}))
-
-
-def _outcome(chunk: shared.ChunkReference, **found: object) -> shared.ChunkOutcome:
-    return shared.ChunkOutcome(
-        sequence=chunk.sequence,
-        sha256=chunk.sha256,
-        start_seconds=chunk.start_seconds,
-        stop_seconds=chunk.stop_seconds,
-        sent_seconds=chunk.sent_seconds,
-        **found,  # type: ignore[arg-type]
-    )
-
-
-def _classified(
-    chunk: shared.ChunkReference, result: shared.ClassifyResult, health: shared.ChunkHealth | None, *, late: bool
-) -> shared.ChunkOutcome:
-    found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-    found |= {"health": health or result.health}  # earlier versions told it before
-    return _outcome(chunk, late=late, status=shared.CLASSIFIED, **found)
+            return self._rejected(chunk, _reason(error), keep_audio=not _is_bad_audio(error))
+        return self._classified(chunk, result, prepared.chunk.sha256)
 
 
 async def _infer(
-    name: str,
-    given: object,
-    result: type[Result],
-    *,
-    timeout: timedelta,
-    wait: timedelta | None = None,
-    on_wait: Callable[[], Awaitable[None]] | None = None,
-    is_repeated: bool = True,
+    name: str, given: object, result: type[Result], *, timeout: timedelta, wait: timedelta | None = None
 ) -> Result:
-    """Run an activity of the inference queue; while disk or store are at fault, go on trying if `is_repeated`.
+    """Run an activity of the inference queue.
 
-    `on_wait` is called, and the activity put into the queue again, where no worker takes it within `wait`.
+    With `wait`, its error passes where no worker takes it for so long, or disk or store are at fault. Without, go on
+    trying.
     """
     while True:
         try:
@@ -547,9 +503,7 @@ async def _infer(
                 retry_policy=BOUNDED,
             )
         except ActivityError as error:
-            if on_wait and _is_not_taken(error):
-                await on_wait()
-            elif not (is_repeated and _is_infrastructure(error)):
+            if wait or not _is_infrastructure(error):
                 raise
 
 

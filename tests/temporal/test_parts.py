@@ -536,8 +536,8 @@ def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_recordings_are_there() -> None:
-    # 0.1, with frames, in rounds, stored by local activities, with timers that only note what is due
-    for kind in ("", "frames-", "rounds-", "local-", "timers-"):
+    # 0.1, with frames, stored by local activities, with timers that only note what is due
+    for kind in ("", "frames-", "local-", "timers-"):
         assert len(list(HISTORIES_DIR.glob(f"{kind}stream-*.json"))) >= 2
         assert list(HISTORIES_DIR.glob(f"{kind}file-*.json"))
 

@@ -21,7 +21,7 @@ from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkfl
 from tests.chaos.record import HISTORIES_DIR
 
 Event = dict[str, Any]
-KINDS = ("rounds", "local", "timers")
+KINDS = ("local", "timers")
 LOCAL_FILES = {HISTORIES_DIR / f"{kind}-file-run-1.json" for kind in ("local", "timers")}
 WORKFLOWS = [MonitorStreamWorkflow, ClassifyFileWorkflow]
 MADE_BY = "workflowTaskCompletedEventId"

@@ -6,7 +6,8 @@ sequences that it has seen, in a `StreamState` small enough to travel to the nex
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from lib.config import LEVEL_FLOOR_DB, STILL_DB
 from lib.events import EventChange, EventSettings, EventTracker, OpenEvent, Span, ended, frame_spans
@@ -168,44 +169,30 @@ class StreamProgress:
     def summary(self, kind: str) -> shared.StreamSummary:
         """Return the counts so far."""
         state = self.state
-        return shared.StreamSummary(
-            state=self._name_of_state(),
-            kind=kind,
-            name=self.settings.name,
-            n_chunks=state.n_classified + state.n_rejected,
-            n_classified=state.n_classified,
-            n_rejected=state.n_rejected,
-            n_duplicates=state.n_duplicates,
-            n_refused=state.n_refused,
-            n_late=state.n_late,
-            n_missing=sum(last - first + 1 for first, last in state.missing),
-            n_events=state.tracker.n_events,
-            n_by_label=dict(state.n_by_label),
-            last_label=state.last_label,
-            label=state.label,
-            seconds=state.seconds,
-            remarks=self._remarks(),
-            problem_seconds={problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
-        )
+        found = {
+            "state": self._name_of_state(),
+            "kind": kind,
+            "name": self.settings.name,
+            "n_chunks": state.n_classified + state.n_rejected,
+            "n_missing": sum(last - first + 1 for first, last in state.missing),
+            "n_events": state.tracker.n_events,
+            "remarks": self._remarks(),
+            "problem_seconds": {problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
+        }
+        return shared.StreamSummary(**_of_state(state, shared.StreamSummary) | found)
 
     def status(self, kind: str = "stream") -> shared.StreamStatus:
         """Return what the status query answers."""
         state = self.state
-        return shared.StreamStatus(
-            summary=self.summary(kind),
-            next_sequence=state.next_sequence,
-            seen=sorted(state.seen),
-            missing=state.missing,
-            n_pending=len(state.pending),
-            n_in_flight=len(self.in_flight),
-            open_events=self.tracker.open_events(),
-            lag_seconds=state.lag_seconds,
-            silent=state.silent,
-            n_runs=state.n_runs,
-            problems=list(state.problems.values()),
-            level_db=state.level_db,
-            hashes=state.hashes,
-        )
+        found = {
+            "summary": self.summary(kind),
+            "seen": sorted(state.seen),
+            "n_pending": len(state.pending),
+            "n_in_flight": len(self.in_flight),
+            "open_events": self.tracker.open_events(),
+            "problems": list(state.problems.values()),
+        }
+        return shared.StreamStatus(**_of_state(state, shared.StreamStatus) | found)
 
     def _remarks(self) -> list[str]:
         """Return what is odd about the recording, and what was wrong with the stream for how long."""
@@ -341,6 +328,11 @@ class StreamProgress:
             else:
                 kept.append([first, last])
         self.state.missing = kept[-shared.MAX_GAP_RANGES :]
+
+
+def _of_state(state: shared.StreamState, kind: type) -> dict[str, Any]:
+    """Return what a message of a kind takes from the state as it is: fields of the same name."""
+    return {name: vars(state)[name] for field in fields(kind) if (name := field.name) in vars(state)}
 
 
 def _frame_spans(frames: shared.FrameProbabilities, first: int, stop: int | None) -> list[Span]:

@@ -20,11 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.config import CLASS_NAMES
 from temporal_workflow import shared
 
-SCHEMA_VERSION = 3  # 2: members and frames of chunks; 3: level and problems
-NEW_COLUMNS = {
-    1: {"members": "JSON", "frames": "JSON"},
-    2: {"level_db": "FLOAT", "problems": "TEXT"},
-}  # after a version
+SCHEMA_VERSION = 3
+FIRST_VERSION = 1  # of version 0.1, whose chunks lack:
+NEW_COLUMNS = {"members": "JSON", "frames": "JSON", "level_db": "FLOAT", "problems": "TEXT"}
 RUNNING = "running"  # state of a file that is not finished
 POLL_SECONDS = 0.5
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
@@ -212,8 +210,8 @@ class ResultsTable:
             found = connection.execute(sa.select(SCHEMA.c.version)).scalar()
             if found is None:
                 connection.execute(SCHEMA.insert().values(version=SCHEMA_VERSION))
-            if found in NEW_COLUMNS:
-                _migrate(connection, found)
+            if found == FIRST_VERSION:
+                _migrate(connection)
                 found = SCHEMA_VERSION
         if found not in (None, SCHEMA_VERSION):
             raise SchemaError(
@@ -286,11 +284,10 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _migrate(connection: sa.Connection, found: int) -> None:
-    """Bring the tables of an earlier version to this one."""
-    for version in range(found, SCHEMA_VERSION):
-        for name, kind in NEW_COLUMNS[version].items():
-            connection.execute(sa.text(f"ALTER TABLE chunks ADD COLUMN {name} {kind}"))
+def _migrate(connection: sa.Connection) -> None:
+    """Bring the tables of version 0.1 to this one."""
+    for name, kind in NEW_COLUMNS.items():
+        connection.execute(sa.text(f"ALTER TABLE chunks ADD COLUMN {name} {kind}"))
     if connection.dialect.name == "postgresql":  # SQLite does not hold to lengths
         connection.execute(sa.text("ALTER TABLE streams ALTER COLUMN state TYPE VARCHAR(20)"))
     connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))

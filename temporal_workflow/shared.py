@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from typing import Any
 
 from lib.config import LEVEL_FLOOR_DB, MAX_SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, SAMPLE_RATE_HZ, STILL_DB
 from lib.events import EventChange, EventSettings, EventState
@@ -41,7 +42,6 @@ HISTORY_EVENTS_PER_RUN = 2_500  # a new worker replays them in about 1 s, within
 WINDOW = 8  # chunks of a file in flight at a time
 CHUNKS_PER_ROUND = 4  # of a stream that are worked on together; their messages must stay small
 ROUNDS_PER_RUN = 200  # of 11 to 14 history events each: about HISTORY_EVENTS_PER_RUN
-OLD_ROUNDS_PER_RUN = 75  # of the version before: 22 to 32 events each
 MAX_PENDING = 32  # accepted chunks that wait for a slot; each is about 300 bytes of the state carried on
 MAX_AHEAD = 32  # how far past the first missing chunk a sequence may run
 MAX_HASHES = 48  # of chunks, kept to refuse other content under the same sequence
@@ -209,30 +209,6 @@ class ClassifiedChunk:
 
 
 @dataclass(frozen=True)
-class ChunkOutcome:
-    """One row of the results table."""
-
-    sequence: int
-    sha256: str
-    start_seconds: float
-    stop_seconds: float
-    sent_seconds: float
-    status: str
-    label: str = ""
-    probabilities: list[float] = field(default_factory=list)
-    reason: str = ""
-    model_version: str = ""
-    late: bool = False
-    members: dict[str, list[float]] = field(default_factory=dict)
-    frames: FrameProbabilities | None = None
-    health: ChunkHealth | None = None
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the chunk's sound."""
-        return self.health.problems(self.stop_seconds - self.start_seconds) if self.health else []
-
-
-@dataclass(frozen=True)
 class WaitingOutcome:
     """What is left to apply of an outcome that waits for an earlier chunk."""
 
@@ -251,6 +227,27 @@ class WaitingOutcome:
         """Return what an outcome tells the stream; with frames its probabilities do not count."""
         found = {f.name: getattr(outcome, f.name) for f in fields(cls)}
         return cls(**found | ({} if outcome.frames is None else {"probabilities": []}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkOutcome(WaitingOutcome):
+    """One row of the results table."""
+
+    sha256: str
+    reason: str = ""
+    model_version: str = ""
+    late: bool = False
+    members: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def for_chunk(cls, chunk: ChunkReference, status: str, **found: Any) -> ChunkOutcome:
+        """Return the row of a chunk."""
+        place = {name: getattr(chunk, name) for name in ("sha256", "start_seconds", "stop_seconds", "sent_seconds")}
+        return cls(chunk.sequence, status=status, **place, **found)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the chunk's sound."""
+        return self.health.problems(self.stop_seconds - self.start_seconds) if self.health else []
 
 
 @dataclass(frozen=True)

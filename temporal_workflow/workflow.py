@@ -379,22 +379,9 @@ class ChunkPipeline:
         return replace(stored, keep_audio=keep_audio or stored.keep_audio)
 
     def _stored(self, chunk: shared.ChunkReference, status: str, *other_audio: str, **found: Any) -> shared.StoreInput:
-        outcome = shared.ChunkOutcome(
-            sequence=chunk.sequence,
-            sha256=chunk.sha256,
-            start_seconds=chunk.start_seconds,
-            stop_seconds=chunk.stop_seconds,
-            sent_seconds=chunk.sent_seconds,
-            status=status,
-            late=self.progress.is_late(chunk),
-            **found,
-        )
-        return shared.StoreInput(
-            workflow.info().workflow_id,
-            outcome,
-            audio=sorted({chunk.sha256, *other_audio}),
-            keep_audio=self._settings.keep_audio,
-        )
+        outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=self.progress.is_late(chunk), **found)
+        audio, keep_audio = sorted({chunk.sha256, *other_audio}), self._settings.keep_audio
+        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=audio, keep_audio=keep_audio)
 
     def start(self) -> None:
         """Start the earliest pending chunk, as versions without rounds did."""

@@ -14,6 +14,8 @@ import numpy as np
 from lib import config
 from temporal_workflow import shared
 from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part, put_waveform
+from temporal_workflow.codec import data_converter
+from temporal_workflow.progress import StreamProgress
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, Settings
@@ -80,6 +82,13 @@ def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: flo
     random.Random(7).shuffle(sent)
     asyncio.run(service.send(stream_id, sent + sent[::3]))
     return stream_id
+
+
+def another_run(progress: StreamProgress) -> StreamProgress:
+    """Return the stream after continue-as-new: its state has been a message."""
+    converter = data_converter(None).payload_converter
+    (state,) = converter.from_payloads(converter.to_payloads([progress.state]), [shared.StreamState])
+    return StreamProgress(progress.settings, state)
 
 
 def tone(frequency_hz: float, seconds: float = CHUNK_SECONDS) -> np.ndarray:

@@ -26,11 +26,10 @@ NO_SIGNAL = EventChange(1, 1, "HEALTH", shared.NO_SIGNAL, 0.0, 10.0, 0.0, False)
 def outcome(sequence: int, sha256: str, label: str = "normal") -> shared.ChunkOutcome:
     first = round(sequence * 10 / shared.HOP_SECONDS)
     rows = [(0.9, 0.1) if label == "crying" else (0.001 * sequence, 0.0)] * 21
-    return shared.ChunkOutcome(
-        sequence, sha256, sequence * 10.0, sequence * 10.0 + 10, 1.8e9, shared.CLASSIFIED, label,
-        [0.8, 0.1, 0.1], frames=shared.FrameProbabilities.pack(rows, first_frame=first, n_final=19),
-        health=shared.ChunkHealth(-60.0, -23.4, 0.0),
-    )  # fmt: skip
+    chunk = shared.ChunkReference(sequence, sha256, 160_000, start_seconds=sequence * 10.0, sent_seconds=1.8e9)
+    frames = shared.FrameProbabilities.pack(rows, first_frame=first, n_final=19)
+    found = {"frames": frames, "health": shared.ChunkHealth(-60.0, -23.4, 0.0), "probabilities": [0.8, 0.1, 0.1]}
+    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label=label, **found)
 
 
 @pytest.fixture

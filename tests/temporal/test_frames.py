@@ -23,6 +23,7 @@ from temporal_workflow.activities import InferenceActivities, frames_of_chunk
 from temporal_workflow.chunks import cut, parts, put_waveform
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
+from tests.chaos.harness import another_run
 
 HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
@@ -63,22 +64,26 @@ def outcome(detector: TableDetector, start: int, stop: int, sequence: int) -> sh
     n_context = min(start, CONTEXT_SAMPLES)
     chunk = shared.ChunkReference(sequence, "", stop - start, RATE, round(start / RATE, 6), n_context_samples=n_context)
     frames = frames_of_chunk(detector, np.zeros(stop - start + n_context, np.float32), chunk)
-    return shared.ChunkOutcome(
-        sequence, "", chunk.start_seconds, chunk.stop_seconds, 0.0, shared.CLASSIFIED, "normal", frames=frames
-    )
+    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label="normal", frames=frames)
 
 
-def events(outcomes: list[shared.ChunkOutcome], order: list[int]) -> list[Event]:
-    """Apply outcomes in the order in which their chunks arrive; return the events."""
-    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+def applied(outcomes: list[shared.ChunkOutcome], order: list[int], *, chance: float = 1.0) -> StreamProgress:
+    """Apply outcomes as their chunks arrive, some later by `chance`, each in another run; return the ended stream."""
+    progress, rng = StreamProgress(shared.StreamSettings(), shared.StreamState()), np.random.default_rng(7)
     progress.use_settings(SETTINGS, "table")
-    for sequence in order:
-        accepted = progress.accept(shared.ChunkReference(sequence, "", 80_000, RATE, 0.0))
-        if accepted:
+    for sequence in [*order, None]:
+        if sequence is not None:
+            progress.accept(shared.ChunkReference(sequence, "", 80_000, RATE, 0.0))
+        while progress.state.pending and (sequence is None or rng.random() < chance):
             progress.record(outcomes[progress.start_next().sequence], now=0.0)
+        progress = another_run(progress)
     while progress.has_gap():
         progress.skip_gap(now=0.0)
     progress.end_events()
+    return progress
+
+
+def events(progress: StreamProgress) -> list[Event]:
     return sorted(ended(progress.state.outbox))
 
 
@@ -100,7 +105,12 @@ def test_chunks_of_any_length_in_any_order_give_the_events_of_the_whole(
     outcomes = [outcome(detector, *pair, n) for n, pair in enumerate(zip(borders, borders[1:], strict=False))]
     order = [*range(len(outcomes)), *range(0, len(outcomes), 3)]
     shuffle.shuffle(order)
-    assert events(outcomes, order) == expected
+    progress = applied(outcomes, order, chance=0.5)
+    assert events(progress) == expected
+    changes = [change.change for change in progress.state.outbox]
+    assert changes == list(range(1, len(changes) + 1))
+    counts = progress.state.next_sequence, progress.state.n_classified, progress.state.n_duplicates
+    assert counts == (len(outcomes), len(outcomes), len(order) - len(outcomes))
 
 
 @pytest.mark.parametrize("chunk_seconds", [5.0, 10.0, 15.0])
@@ -124,13 +134,13 @@ def test_the_shipped_detector_gives_the_same_frames_and_events_in_chunks(chunk_s
         found |= dict(enumerate(frames.rows(), start=frames.first_frame))
         progress.accept(chunk)
         progress.start_next()
-        values = chunk.start_seconds, chunk.stop_seconds, 0.0, shared.CLASSIFIED, "normal"
-        progress.record(shared.ChunkOutcome(sequence, "", *values, frames=frames), now=0.0)
+        found_here = shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label="normal", frames=frames)
+        progress.record(found_here, now=0.0)
     progress.end_events()
     np.testing.assert_array_equal([found[n] for n in range(len(whole))], whole)
     expected = frames_to_events(whole, chosen, hop_seconds=shared.HOP_SECONDS, end_seconds=47.0)
     assert len(expected) > 3
-    assert sorted(ended(progress.state.outbox)) == expected
+    assert events(progress) == expected
 
 
 def spectra(patches: np.ndarray) -> np.ndarray:
@@ -142,9 +152,9 @@ def test_a_missing_chunk_costs_its_own_frames_alone() -> None:
     table = np.full((-(-n_samples // HOP), 2), [0.9, 0.1])
     detector = TableDetector(table, 0)  # what is not known yet looks as it is
     outcomes = [outcome(detector, n * 10 * RATE, (n + 1) * 10 * RATE, n) for n in range(4)]
-    (event,) = events(outcomes, [0, 2, 3])  # 10 s are bridged
+    (event,) = events(applied(outcomes, [0, 2, 3]))  # 10 s are bridged
     assert (event.onset_seconds, event.offset_seconds) == (0.0, 40.0)
-    first, second = events(outcomes, [0, 3])  # 20 s are not
+    first, second = events(applied(outcomes, [0, 3]))  # 20 s are not
     assert first.offset_seconds == pytest.approx(10.08)
     assert 27 < second.onset_seconds < 30  # the context of the next chunk reaches back
 

@@ -10,15 +10,15 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
@@ -30,12 +30,12 @@ from lib.waveforms import level_range_db
 from temporal_workflow import client, codec, pitch_classifier, shared
 from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import put_waveform
+from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.progress import StreamProgress
-from temporal_workflow.results import SCHEMA, ResultsTable, SchemaError
 from temporal_workflow.settings import JsonFormatter, Settings, connect
 from temporal_workflow.store import AlteredChunk, ChunkStore, ForeignReference, MissingChunk
-from temporal_workflow.workflow import MonitorStreamWorkflow
 from tests.chaos.audit import replay
+from tests.chaos.harness import another_run
 from tests.chaos.record import HISTORIES_DIR
 
 SHA = "ab" * 32
@@ -47,64 +47,12 @@ def _chunk(sequence: int) -> shared.ChunkReference:
 
 def _outcome(chunk: shared.ChunkReference, label: str = "crying", *, late: bool = False) -> shared.ChunkOutcome:
     probabilities = [0.9 if name == label else 0.05 for name in config.CLASS_NAMES]
-    return shared.ChunkOutcome(
-        chunk.sequence,
-        chunk.sha256,
-        chunk.start_seconds,
-        chunk.stop_seconds,
-        chunk.sent_seconds,
-        shared.CLASSIFIED,
-        label=label,
-        probabilities=probabilities,
-        late=late,
-    )
+    found = {"label": label, "probabilities": probabilities, "late": late}
+    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, **found)
 
 
 def _progress() -> StreamProgress:
     return StreamProgress(shared.StreamSettings(), shared.StreamState())
-
-
-def _through_json(state: shared.StreamState) -> shared.StreamState:
-    """What continue-as-new does to a state."""
-    converter = codec.data_converter(None).payload_converter
-    return converter.from_payloads(converter.to_payloads([state]), [shared.StreamState])[0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    order=st.permutations(range(12)),
-    repeats=st.lists(st.integers(0, 11), max_size=12),
-    completion=st.randoms(use_true_random=False),
-)
-def test_any_order_any_repeats_give_the_same_events(order, repeats, completion) -> None:
-    labels = ["normal", "crying", "crying", "screaming", "normal", "crying"] * 2
-    sent = [*order, *repeats]
-    progress = _progress()
-    changes = []
-    for position, sequence in enumerate(sent):
-        progress.accept(_chunk(sequence))
-        while progress.can_start() and completion.random() < 0.5:
-            chunk = progress.start_next()
-            progress.record(_outcome(chunk, labels[chunk.sequence], late=progress.is_late(chunk)), now=0.0)
-            progress.in_flight.discard(chunk.sequence)
-            changes += progress.take_changes()
-        if position % 5 == 4:  # another run
-            progress = StreamProgress(progress.settings, _through_json(progress.state))
-    while progress.can_start():
-        chunk = progress.start_next()
-        progress.record(_outcome(chunk, labels[chunk.sequence]), now=0.0)
-        progress.in_flight.discard(chunk.sequence)
-    changes += progress.take_changes()
-    in_order = _progress()
-    expected = []
-    for sequence in range(12):
-        in_order.accept(_chunk(sequence))
-        in_order.record(_outcome(in_order.start_next(), labels[sequence]), now=0.0)
-        expected += in_order.take_changes()
-    assert changes == expected
-    assert progress.state.next_sequence == 12
-    assert progress.state.n_classified == 12
-    assert progress.state.n_duplicates == len(repeats)
 
 
 def test_worst_state_fits_in_one_message() -> None:
@@ -148,52 +96,6 @@ def test_full_round_fits_in_one_message() -> None:
         asyncio.run(codec.data_converter(os.urandom(32)).encode([message]))
 
 
-class CarriedOn(Exception):  # noqa: N818
-    """Stands for the end of a run."""
-
-
-def test_chunks_that_come_while_a_run_ends_are_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sender is told that they are there: it does not send them again."""
-    monitor = object.__new__(MonitorStreamWorkflow)
-    monitor._progress, monitor._inbox, monitor._announced = _progress(), [_chunk(0)], None
-    monitor._gap_due, monitor._silence_due = None, False
-
-    async def drain() -> None:  # storing event changes takes a while
-        monitor._inbox.append(_chunk(1))
-        monitor._announced = 2, ""
-
-    def carry_on(given: shared.MonitorStreamInput) -> None:
-        raise CarriedOn(given)
-
-    monitor._pipeline = SimpleNamespace(is_run_long=lambda: True, drain=drain)
-    monkeypatch.setattr("temporal_workflow.workflow.workflow.continue_as_new", carry_on)
-    with pytest.raises(CarriedOn) as carried:
-        asyncio.run(monitor._run_rounds(shared.MonitorStreamInput()))
-    state = carried.value.args[0].state
-    assert [chunk.sequence for chunk in state.pending] == [0, 1]
-    assert state.end == 2
-
-
-def test_silent_sender_is_named_finished_is_final() -> None:
-    progress = _progress()
-    progress.accept(_chunk(0))
-    assert progress.summary("stream").state == "running"
-    progress.raise_silence(is_silent=True)
-    assert progress.summary("stream").state == "silent"
-    progress.raise_silence(is_silent=False)
-    assert [(change.kind, change.number, change.change) for change in progress.take_changes()] == [
-        ("SILENT", 1, 1),
-        ("RESUMED", 1, 2),
-    ]
-    progress.finish(1)
-    progress.record(_outcome(progress.start_next()), now=1_800_000_002.123)
-    progress.in_flight.clear()
-    progress.take_changes()
-    assert progress.summary("stream").state == "finished"
-    assert progress.is_finished()
-    assert progress.state.lag_seconds == 2.0
-
-
 STILL, CLIPPED = shared.ChunkHealth(-90.0, -90.0, 0.0), shared.ChunkHealth(-40.0, -3.0, 0.01)
 
 
@@ -207,7 +109,7 @@ def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
         rejected = {"status": shared.REJECTED, "probabilities": []}
         changes = rejected if health == "bad" else {"health": health}
         progress.record(dataclasses.replace(outcome, **changes), now=0.0)
-        progress = StreamProgress(progress.settings, _through_json(progress.state))  # another run
+        progress = another_run(progress)
         told += progress.take_changes()
     assert [change.label for change in progress.status().problems] == ["clipping", "sound lost"]
     progress.end_events()
@@ -242,15 +144,16 @@ def test_a_recording_that_waited_for_a_worker_has_no_remark() -> None:
     progress.finish(1)
     progress.start_round(1)
     progress.note_wait()
-    progress.record(_outcome(_chunk(0)), now=1.8e9)
+    progress.record(_outcome(_chunk(0)), now=1.8e9 + 2.123)
     assert [change.kind for change in progress.take_changes()][:2] == ["HEALTH", "RESUMED"]
-    assert progress.summary("file").remarks == []
+    assert (progress.summary("file").remarks, progress.status().lag_seconds) == ([], 2.0)
 
 
 def test_an_event_that_version_0_1_left_open_goes_on() -> None:
     old = shared.OldEventState(2, 2, 9, "crying", 5.0, 20.0, 0.9, sustained=False, silent_number=1)
-    state = _through_json(shared.StreamState(next_sequence=2, seconds=20.0, events=old))
-    progress = StreamProgress(shared.StreamSettings(), state)
+    progress = _progress()
+    progress.state = shared.StreamState(next_sequence=2, seconds=20.0, events=old)
+    progress = another_run(progress)
     progress.accept(_chunk(2))
     progress.record(_outcome(progress.start_next()), now=0.0)
     changes = [(change.kind, change.number, change.change, change.onset_seconds) for change in progress.take_changes()]
@@ -293,70 +196,20 @@ def test_store_notices_altered_audio_and_mends_it_on_resend(tmp_path: Path) -> N
     assert store.path(sha256) == path
 
 
-def test_sweep_releases_what_is_stored(tmp_path: Path) -> None:
+def test_sweep_releases_what_is_stored_and_old_orphans_but_nothing_that_is_kept(tmp_path: Path) -> None:
     store = ChunkStore(tmp_path)
-    done = store.put(b"done", stream_id="a", sequence=0)
-    waiting = store.put(b"waiting", stream_id="a", sequence=1)
-    assert store.sweep(lambda _, sequence: sequence == 0, older_than_seconds=3600) == 0
-    assert store.sweep(lambda _, sequence: sequence == 0, older_than_seconds=0) == 1
-    assert not (tmp_path / done[:2] / f"{done}.flac").exists()
-    assert store.path(waiting)
-
-
-def test_kept_audio_stays(tmp_path: Path) -> None:
-    store = ChunkStore(tmp_path)
-    sha256 = store.put(b"kept", stream_id="a", sequence=0)
+    hashes = [store.put(content, stream_id="a", sequence=n) for n, content in enumerate((b"done", b"orphan", b"kept"))]
     store.put(b"kept", stream_id="b", sequence=5)
-    store.keep(sha256, stream_id="a", sequence=0)
-    store.release(sha256, stream_id="b", sequence=5)
-    assert store.sweep(lambda *_: True, older_than_seconds=0, orphans_seconds=0) == 0
-    assert store.path(sha256).read_bytes() == b"kept"
+    store.keep(hashes[2], stream_id="a", sequence=2)
+    store.release(hashes[2], stream_id="b", sequence=5)
 
+    def held_after(**ages: float) -> list[bool]:
+        store.sweep(lambda _, sequence: sequence == 0, **ages)
+        return [store.holds(sha256) for sha256 in hashes]
 
-def test_orphans_go_after_a_while(tmp_path: Path) -> None:
-    store = ChunkStore(tmp_path)
-    store.put(b"orphan", stream_id="a", sequence=0)
-    assert store.sweep(lambda *_: False, older_than_seconds=0, orphans_seconds=60) == 0
-    assert store.sweep(lambda *_: False, older_than_seconds=0, orphans_seconds=0) == 1
-    assert not any(tmp_path.rglob("*.flac"))
-
-
-def test_results_are_stored_once(tmp_path: Path) -> None:
-    results = ResultsTable(f"sqlite:///{tmp_path / 'r.sqlite'}")
-    changes = [EventChange(1, 1, "START", "crying", 0, 10, 0.9, False)]
-    for _ in range(3):
-        results.store(shared.StoreInput("s", outcome=_outcome(_chunk(0)), changes=changes))
-    (row,) = results.chunks("s")
-    assert (row["label"], row["n_writes"], row["crying"]) == ("crying", 3, 0.9)
-    assert [event["kind"] for event in results.events("s")] == ["START"]
-    assert results.has("s", 0)
-    assert not results.has("s", 1)
-
-
-@pytest.mark.parametrize(
-    ("version", "missing"), [(1, ["members", "frames", "level_db", "problems"]), (2, ["level_db", "problems"])]
-)
-def test_results_of_earlier_schemas_are_kept(tmp_path: Path, version, missing) -> None:
-    url = f"sqlite:///{tmp_path / 'r.sqlite'}"
-    results = ResultsTable(url)
-    results.store(shared.StoreInput("s", outcome=_outcome(_chunk(0))))
-    with results.engine.begin() as connection:
-        for name in missing:
-            connection.exec_driver_sql(f"ALTER TABLE chunks DROP COLUMN {name}")
-        connection.execute(SCHEMA.update().values(version=version))
-    results = ResultsTable(url)
-    health = shared.ChunkHealth(-90.0, -90.0, 0.5)
-    results.store(shared.StoreInput("s", outcome=dataclasses.replace(_outcome(_chunk(1)), health=health)))
-    found = [(row["label"], row["level_db"], row["problems"]) for row in results.chunks("s")]
-    assert found == [("crying", None, None), ("crying", -90.0, "no signal, clipping")]
-
-
-def test_other_schema_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'r.sqlite'}"
-    with ResultsTable(url).engine.begin() as connection:
-        connection.execute(SCHEMA.update().values(version=999))
-    with pytest.raises(SchemaError, match="999"):
-        ResultsTable(url)
+    assert held_after(older_than_seconds=3600, orphans_seconds=60) == [True, True, True]
+    assert held_after(older_than_seconds=0) == [False, True, True]
+    assert held_after(older_than_seconds=0, orphans_seconds=0) == [False, False, True]
 
 
 @pytest.mark.parametrize("url", ["nothing", "sqlite:////nowhere/results.sqlite"])
@@ -368,74 +221,61 @@ def test_results_that_cannot_be_used_are_one_line(tmp_path: Path, monkeypatch, c
     assert "AUDIO_RESULTS_URL" in line
 
 
-class BrokenClassifier:
-    """Fails with whatever it is given."""
-
-    versions: ClassVar = {"broken": "1"}
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def predict(self, _waveform: np.ndarray) -> None:
-        raise self._error
+def worker(predict: Callable[[np.ndarray], Any], store: ChunkStore) -> InferenceActivities:
+    """Return a worker whose classifier predicts by a function."""
+    return InferenceActivities(SimpleNamespace(versions={"made": "1"}, predict=predict), store)
 
 
-class KeepingClassifier:
-    """Keeps what it is given."""
-
-    versions: ClassVar = {"keeping": "1"}
-
-    def __init__(self) -> None:
-        self.given: list[np.ndarray] = []
-
-    def predict(self, waveform: np.ndarray) -> SimpleNamespace:
-        self.given.append(waveform)
-        return SimpleNamespace(label="normal", probabilities=dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What `audio.load` is asked for."""
+    asked, load = [], audio.load
+    monkeypatch.setattr(audio, "load", lambda *given, **options: asked.append(given) or load(*given, **options))
+    return asked
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2)])
 def test_a_chunk_is_decoded_once_and_classified_without_its_context(
-    tmp_path: Path, rng, monkeypatch, rate_hz, channels
+    tmp_path: Path, rng, loads, rate_hz, channels
 ) -> None:
     store, samples = ChunkStore(tmp_path / "chunks"), 0.1 * rng.standard_normal((6 * rate_hz, channels))
     soundfile.write(tmp_path / "chunk.wav", samples, rate_hz)  # 16 bit
     sha256 = store.put((tmp_path / "chunk.wav").read_bytes(), stream_id="s", sequence=0)
     chunk = shared.ChunkReference(0, sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
-    loads, load = [], audio.load
-    monkeypatch.setattr(audio, "load", lambda *given, **options: loads.append(given) or load(*given, **options))
-    classifier = KeepingClassifier()
+    seen: list[np.ndarray] = []
+
+    def predict(waveform: np.ndarray) -> SimpleNamespace:
+        seen.append(waveform)
+        return SimpleNamespace(label="normal", probabilities=dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+
     given = shared.ClassifyRound([chunk, dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)])
-    good, bad = ActivityEnvironment().run(InferenceActivities(classifier, store).classify_round, given)
+    good, bad = ActivityEnvironment().run(worker(predict, store).classify_round, given)
     assert len(loads) == 2
-    own = load(tmp_path / "chunk.wav")[16_000:]
-    np.testing.assert_array_equal(classifier.given, [own])
+    own = audio.load(tmp_path / "chunk.wav")[16_000:]
+    np.testing.assert_array_equal(seen, [own])
     assert good.result.health == shared.ChunkHealth(*level_range_db(own), clipped_share=0.0)
     assert (bad.sequence, bad.result, bad.reason.split(":")[0]) == (1, None, "WrongLength")
 
 
-def test_the_same_sound_is_worked_out_once_for_each_place_on_the_grid_of_frames(tmp_path: Path, monkeypatch) -> None:
+def test_the_same_sound_is_worked_out_once_for_each_place_on_the_grid_of_frames(tmp_path: Path, loads) -> None:
     store = ChunkStore(tmp_path)
     sound = 0.3 * np.sin(np.arange(160_000) * np.linspace(0.1, 0.6, 160_000)).astype(np.float32)
     sha256 = store.put(audio.encode_flac(sound), stream_id="s", sequence=0)
     chunks = [
         shared.ChunkReference(number, sha256, 80_000, start_seconds=seconds, n_context_samples=80_000)
-        for number, seconds in enumerate(
-            [5.0, 24.2, 43.4, 43.5]
-        )  # the first starts with the stream, 19.2 s are 40 hops
+        for number, seconds in enumerate([5.0, 24.2, 43.4, 43.5])  # from the stream's start on; 19.2 s are 40 hops
     ]
 
-    def classify(given: list[shared.ChunkReference], worker: InferenceActivities) -> list[shared.ClassifiedChunk]:
-        return ActivityEnvironment().run(worker.classify_round, shared.ClassifyRound(given))
+    def classify(*given: shared.ChunkReference) -> list[shared.ClassifyResult]:
+        new, version = InferenceActivities(pitch_classifier.load(tmp_path), store), PitchDetector.settings.version
+        found = ActivityEnvironment().run(new.classify_round, shared.ClassifyRound(list(given), version))
+        return [each.result for each in found]
 
-    each = [classify([chunk], InferenceActivities(pitch_classifier.load(tmp_path), store))[0] for chunk in chunks]
-    loads, load = [], audio.load
-    monkeypatch.setattr(audio, "load", lambda *given, **options: loads.append(given) or load(*given, **options))
-    found = classify(chunks, InferenceActivities(pitch_classifier.load(tmp_path), store))
-    for one, alone in zip(found, each, strict=True):
-        assert dataclasses.replace(one.result, settings=None, settings_version="") == dataclasses.replace(
-            alone.result, settings=None, settings_version=""
-        )
-    assert found[2].result.frames.first_frame == found[1].result.frames.first_frame + 40
+    each = [*map(classify, chunks)]
+    loads.clear()
+    found = classify(*chunks)
+    assert [[result] for result in found] == each
+    assert found[2].frames.first_frame == found[1].frames.first_frame + 40
     assert len(loads) == 3
 
 
@@ -446,19 +286,23 @@ def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> Applicat
     environment = ActivityEnvironment()
     environment.info = dataclasses.replace(environment.info, attempt=attempt)
     with pytest.raises(ApplicationError) as raised:
-        environment.run(InferenceActivities(BrokenClassifier(error), store).classify, shared.ClassifyInput(chunk))
+        environment.run(worker(Mock(side_effect=error), store).classify, shared.ClassifyInput(chunk))
     return raised.value
 
 
-def test_errors_say_whose_fault_it_is(tmp_path: Path) -> None:
-    bad = _classify(tmp_path, audio.TooShort("0.01 s"))
-    assert (bad.type, bad.non_retryable) == ("TooShort", True)
-    disk = _classify(tmp_path, OSError("no space left"))
-    assert (disk.type, disk.non_retryable) == (shared.INFRASTRUCTURE, False)
-    code = _classify(tmp_path, TypeError("a fault of ours"))
-    assert (code.type, code.non_retryable) == ("TypeError", False)
-    for attempt, final in ((1, False), (2, False), (3, True)):  # a decoder that was killed looks like damage
-        assert _classify(tmp_path, audio.DamagedAudio("x"), attempt=attempt).non_retryable == final
+@pytest.mark.parametrize(
+    ("error", "attempt", "kind", "is_final"),
+    [
+        (audio.TooShort("0.01 s"), 1, "TooShort", True),
+        (OSError("no space left"), 1, shared.INFRASTRUCTURE, False),
+        (TypeError("a fault of ours"), 1, "TypeError", False),
+        (audio.DamagedAudio("x"), 2, "DamagedAudio", False),  # a decoder that was killed looks like damage
+        (audio.DamagedAudio("x"), 3, "DamagedAudio", True),
+    ],
+)
+def test_errors_say_whose_fault_it_is(tmp_path: Path, error, attempt, kind, is_final) -> None:
+    told = _classify(tmp_path, error, attempt=attempt)
+    assert (told.type, told.non_retryable) == (kind, is_final)
 
 
 def test_real_cluster_by_settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

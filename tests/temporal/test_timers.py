@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from temporalio import workflow
@@ -27,7 +28,6 @@ from temporalio.bridge.proto.workflow_activation import (
     WorkflowActivationJob,
 )
 from temporalio.bridge.proto.workflow_commands import ScheduleLocalActivity, WorkflowCommand
-from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.converter import DefaultFailureConverter
 from temporalio.worker import UnsandboxedWorkflowRunner
 from temporalio.worker._workflow_instance import WorkflowInstance, WorkflowInstanceDetails
@@ -49,27 +49,9 @@ class Run:
 
     def __init__(self, defined: type, given: object, *, now: datetime = START) -> None:
         definition = workflow._Definition.must_from_class(defined)
-        times = {"start_time": START, "workflow_start_time": START, "task_timeout": timedelta(seconds=2)}
-        ids = dict.fromkeys(
-            ("first_execution_run_id", "original_execution_run_id", "run_id", "workflow_id"), "stream-0"
-        )
-        nothing = dict.fromkeys(
-            ("continued_run_id", "cron_schedule", "execution_timeout", "parent", "retry_policy", "root", "run_timeout")
-        )
-        attributes = {"search_attributes": {}, "typed_search_attributes": TypedSearchAttributes([])}
-        info = workflow.Info(
-            attempt=1,
-            headers={},
-            raw_memo={},
-            namespace="default",
-            task_queue=shared.ORCHESTRATION_QUEUE,
-            workflow_type=definition.name,
-            priority=Priority.default,
-            **times,
-            **ids,
-            **nothing,
-            **attributes,
-        )
+        info = Mock(task_queue=shared.ORCHESTRATION_QUEUE, workflow_id="stream-0")
+        info.get_current_history_length.return_value, info.is_continue_as_new_suggested.return_value = 0, False
+        info._logger_details.return_value = {}
         details = WorkflowInstanceDetails(
             payload_converter_factory=lambda: CONVERTER,
             failure_converter_class=DefaultFailureConverter,
@@ -278,14 +260,33 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "ROUNDS_PER_RUN", 6)
 
 
+def carried_on(run: Run, kind: type) -> Any:
+    """Return what the next run is given, of a kind."""
+    return CONVERTER.from_payloads(list(run.end(CARRIED_ON).arguments), [kind])[0]
+
+
 def wait_out(run: Run, kind: type) -> Any:
     """Let no worker take anything until the run ends; return what the next one is given, of a kind."""
     for _ in range(20):
         run.do(*run.timed_out(), seconds=30)
         run.finish_stores()
         if not run.rounds():
-            return CONVERTER.from_payloads(list(run.end(CARRIED_ON).arguments), [kind])[0]
+            return carried_on(run, kind)
     pytest.fail("the run goes on and on")
+
+
+def test_chunks_that_come_while_a_run_ends_are_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender is told that they are there: it does not send them again."""
+    monkeypatch.setattr(shared, "ROUNDS_PER_RUN", 1)
+    run = stream(0)
+    run.do(run.fired(SILENT_SECONDS), seconds=SILENT_SECONDS)
+    run.do(run.classified())
+    run.do(run.done())
+    assert [label for *_, label in numbers(run.stored())] == [shared.SENDER_SILENT]  # takes a while
+    run.do(run.signalled("add_chunk", _chunk(1)), run.signalled("finish", 2, ""))
+    run.finish_stores()
+    state = carried_on(run, shared.MonitorStreamInput).state
+    assert ([chunk.sequence for chunk in state.pending], state.end) == ([1], 2)
 
 
 def test_a_stream_that_no_worker_takes_goes_on_in_another_run(short_runs: None) -> None:

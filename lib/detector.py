@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
-PAST_PATCHES, FUTURE_PATCHES = 2 * (KERNEL - 1) - 1, 1
+FUTURE_PATCHES, PAST_OF_HIDDEN = 1, KERNEL - 2  # of one patch's hidden layer
+PAST_PATCHES = PAST_OF_HIDDEN + KERNEL - 1  # of a frame
 CONTEXT_SAMPLES = PAST_PATCHES * PATCH_HOP_SAMPLES  # what a frame needs before its own first sample
 LOOK_AHEAD_SECONDS = (FUTURE_PATCHES * PATCH_HOP_SAMPLES + PATCH_SAMPLES) / SAMPLE_RATE_HZ - HOP_SECONDS  # 0.975
 SILENCE_PEAK = 4 / 32768  # four steps of 16 bit
@@ -35,11 +37,13 @@ LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
 DETECTOR_SHARE = 0.5  # in a window's probabilities, the rest is the ensemble's; chosen on left-out corpora
+ENSEMBLE_FROM = 0.15  # lower frames: no ensemble. No label of the 4,700 left-out windows and clips depends on it
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
 
 Embed = Callable[[np.ndarray], np.ndarray]  # patches (n, 15600) to YAMNet's embeddings (n, 1024)
+Frames = TypeVar("Frames", np.ndarray, Sequence[np.ndarray])  # (n_frames, 2)
 
 
 @dataclass(frozen=True)
@@ -58,49 +62,46 @@ class FrameNetwork:
     weights: Mapping[str, np.ndarray]
 
     @cached_property
-    def _members(self) -> list[dict[str, np.ndarray]]:
+    def _members(self) -> dict[str, np.ndarray]:
+        """All members' weights by name, stacked along the first axis, those of convolutions as (..., n, n_in * 5)."""
         numbers = sorted({name.split(".")[0] for name in self.weights if "." in name}, key=int)
-        return [
-            {name.split(".")[1]: value for name, value in self.weights.items() if name.startswith(f"{number}.")}
-            for number in numbers
-        ]
+        names = {name.split(".")[1] for name in self.weights if "." in name}
+        stacked = {name: np.stack([self.weights[f"{number}.{name}"] for number in numbers]) for name in names}
+        flat = {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
+        return stacked | flat
 
-    def describe(self, embedding: np.ndarray, level_db: float) -> list[np.ndarray]:
-        """Return what each member makes of one patch, of its embedding (1024,) and level in dBFS: a list of (n_in,)."""
+    def describe(self, embedding: np.ndarray, level_db: float) -> np.ndarray:
+        """Return what the members make of one patch, of its embedding (1024,) and level in dBFS: (n_members, n_in)."""
+        members = self._members
         components = self.weights["component_w"] @ embedding + self.weights["component_b"]
         components = np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE)
         scores = np.clip(self.weights["audioset_w"] @ embedding + self.weights["audioset_b"], *SCORE_RANGE)
-        level = np.array([(level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB])
-        return [
-            np.concatenate([
-                np.maximum(member["embedding_w"] @ components + member["embedding_b"], 0),
-                np.maximum(member["score_w"] @ scores + member["score_b"], 0),
-                level,
-            ]).astype(np.float32)
-            for member in self._members
-        ]  # fmt: skip
+        both = [
+            np.maximum(members["embedding_w"] @ components + members["embedding_b"], 0),
+            np.maximum(members["score_w"] @ scores + members["score_b"], 0),
+        ]
+        level = np.full((len(both[0]), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
+        return np.concatenate([*both, level], axis=1).astype(np.float32)
 
-    def probabilities(self, around: Sequence[list[np.ndarray] | None]) -> np.ndarray:
-        """Return the probabilities (2,) of the frame whose patches from 7 before to 1 after are given.
+    def hidden(self, around: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Return the hidden layer (n_members, n) of a patch, given what is known of those from 3 before to 1 after.
 
         None stands for a patch before the start or after the end of the stream.
         """
-        logits = [
-            _logits(weights, [p[number] if p else None for p in around]) for number, weights in enumerate(self._members)
-        ]
-        return np.mean([1 / (1 + np.exp(-value)) for value in logits], axis=0)
+        return np.maximum(self._convolved("conv1", around), 0)
 
+    def probabilities(self, hidden: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Return the probabilities (2,) of a frame from the hidden layers of 4 patches before its own and its own."""
+        mixed = np.maximum(self._convolved("conv2", hidden), 0)
+        logits = np.matmul(self._members["out_w"], mixed[..., None])[..., 0] + self._members["out_b"]
+        return np.mean(1 / (1 + np.exp(-logits)), axis=0)
 
-def _logits(weights: Mapping[str, np.ndarray], around: Sequence[np.ndarray | None]) -> np.ndarray:
-    nothing = np.zeros(weights["conv1_w"].shape[1], dtype=np.float32)
-    given = np.stack([nothing if patch is None else patch for patch in around], axis=1)  # (n_in, 9)
-    hidden = np.zeros((len(weights["conv1_b"]), KERNEL), dtype=np.float32)
-    for place in range(KERNEL):  # the hidden layer of patches i - 4 to i; there is none before the stream's first
-        if around[place + KERNEL - 2] is not None:
-            window = given[:, place : place + KERNEL].ravel()
-            hidden[:, place] = weights["conv1_w"].reshape(len(hidden), -1) @ window + weights["conv1_b"]
-    mixed = weights["conv2_w"].reshape(len(weights["conv2_b"]), -1) @ np.maximum(hidden, 0).ravel()
-    return weights["out_w"] @ np.maximum(mixed + weights["conv2_b"], 0) + weights["out_b"]
+    def _convolved(self, name: str, places: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Apply a convolution at one place: `KERNEL` values (n_members, n_in), None for nothing, to (n_members, n)."""
+        weights, biases = self._members[f"{name}_w"], self._members[f"{name}_b"]
+        nothing = np.zeros((len(weights), weights.shape[2] // KERNEL), dtype=np.float32)
+        given = np.stack([nothing if place is None else place for place in places], axis=2)
+        return np.matmul(weights, given.reshape(len(weights), -1, 1))[..., 0] + biases
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,19 @@ class Detector:
 
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
-        stream, frames = FrameStream(self), []
+        stream, frames = self.stream(), []
         for block in [waveform] if isinstance(waveform, np.ndarray) else waveform:
             frames.append(stream.push(block))
-        whole = np.concatenate([*frames, stream.finish()])
+        return self.detection(np.concatenate([*frames, stream.finish()]), end_seconds=stream.seconds)
+
+    def stream(self) -> FrameStream:
+        """Return what turns a stream into frames, chunk by chunk."""
+        return FrameStream(self)
+
+    def detection(self, frames: np.ndarray, *, end_seconds: float) -> Detection:
+        """Return the frames (n_frames, 2) of a whole recording that lasts `end_seconds`, with its events."""
         given = self.settings.events
-        return Detection(whole, frames_to_events(whole, given, hop_seconds=HOP_SECONDS, end_seconds=stream.seconds))
+        return Detection(frames, frames_to_events(frames, given, hop_seconds=HOP_SECONDS, end_seconds=end_seconds))
 
     def frames(self, samples: np.ndarray, *, first_sample: int, is_last: bool) -> tuple[int, np.ndarray]:
         """Return the frames that are known from a stretch of a stream alone.
@@ -191,7 +199,8 @@ class FrameStream:
         self._detector = detector
         self._held = np.empty(0, dtype=np.float32)  # from the start of the next patch on
         self._tail = np.empty(0, dtype=np.float32)  # the last samples of the stream, at most a patch
-        self._patches: list[list[np.ndarray]] = []  # from number `_n_dropped` on
+        self._patches: list[np.ndarray] = []  # what is known of them, from number `_n_dropped` on
+        self._hidden: list[np.ndarray | None] = [None] * (KERNEL - 1)  # of the last patches that have a frame
         self._n_dropped = self._n_frames = self._n_samples = 0
 
     @property
@@ -238,29 +247,44 @@ class FrameStream:
 
     def _frames(self, stop: int) -> np.ndarray:
         """Return the frames from the first that was not yet returned to `stop`, and drop what no later one needs."""
-        rows = [self._detector.network.probabilities(self._around(frame)) for frame in range(self._n_frames, stop)]
+        rows = [self._frame(number) for number in range(self._n_frames, stop)]
         self._n_frames = max(self._n_frames, stop)
-        n_useless = max(0, self._n_frames - PAST_PATCHES - self._n_dropped)
+        n_useless = max(0, self._n_frames - PAST_OF_HIDDEN - self._n_dropped)
         self._patches, self._n_dropped = self._patches[n_useless:], self._n_dropped + n_useless
         return np.round(np.array(rows, dtype=float).reshape(-1, len(EVENT_LABELS)), DECIMALS)
 
-    def _around(self, frame: int) -> list[list[np.ndarray] | None]:
-        places = (frame - self._n_dropped + offset for offset in range(-PAST_PATCHES, FUTURE_PATCHES + 1))
-        return [self._patches[place] if 0 <= place < len(self._patches) else None for place in places]
+    def _frame(self, number: int) -> np.ndarray:
+        """Return the next frame (2,); the hidden layers of the patches before its own are those of earlier frames."""
+        network, places = self._detector.network, range(number - PAST_OF_HIDDEN, number + FUTURE_PATCHES + 1)
+        patches = (place - self._n_dropped for place in places)
+        around = [self._patches[place] if 0 <= place < len(self._patches) else None for place in patches]
+        self._hidden = [*self._hidden[-KERNEL + 1 :], network.hidden(around)]
+        return network.probabilities(self._hidden)
 
 
-def combined_with(frames: np.ndarray, ensemble: np.ndarray) -> np.ndarray:
+def needs_ensemble(frames: np.ndarray) -> bool:
+    """Return whether a window's frames (n_frames, 2) leave room for an event: the ensemble is to predict, too."""
+    return not len(frames) or bool(frames.max() >= ENSEMBLE_FROM)
+
+
+def combined_with(frames: np.ndarray, ensemble: np.ndarray | None) -> np.ndarray:
     """Return a window's probabilities (3,) in CLASS_NAMES order, from the ensemble's (3,) and the detector's frames.
 
     The detector's probabilities of crying and of screaming are the largest of the frames (n_frames, 2), that of normal
-    is what the larger of the two leaves; divided by their sum. `DETECTOR_SHARE` is their weight.
+    is what the larger of the two leaves; divided by their sum. `DETECTOR_SHARE` is their weight; all of it where
+    `needs_ensemble` is false, so that the ensemble's may be None; none where no frame is known.
     """
+    if ensemble is not None and not len(frames):
+        return ensemble
     largest = frames.max(axis=0, initial=0.0)
     detected = np.append(largest, 1 - largest.max())
-    return (1 - DETECTOR_SHARE) * ensemble + DETECTOR_SHARE * detected / detected.sum()
+    detected /= detected.sum()
+    if ensemble is None or not needs_ensemble(frames):
+        return detected
+    return (1 - DETECTOR_SHARE) * ensemble + DETECTOR_SHARE * detected
 
 
-def frames_between(frames: np.ndarray, start: int, stop: int, *, first_frame: int = 0) -> np.ndarray:
+def frames_between(frames: Frames, start: int, stop: int, *, first_frame: int = 0) -> Frames:
     """Return those of the frames (n_frames, 2), counted from `first_frame`, that overlap samples `start` to `stop`."""
     return frames[max(0, start // PATCH_HOP_SAMPLES - first_frame) : -(-stop // PATCH_HOP_SAMPLES) - first_frame]
 

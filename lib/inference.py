@@ -10,13 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.detector import SILENCE_PEAK, Detector, combined_with, frames_between
+from lib.detector import Detector, FrameStream, combined_with, frames_between, needs_ensemble
 from lib.events import Event
 from lib.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import level_range_db, prepare
@@ -111,54 +110,36 @@ class Classifier:
         return cls(predictors, rule, versions | {"detector": detector.settings.version}, detector)
 
     def predict(self, waveform: np.ndarray) -> Prediction:
-        """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length; `predict_batch` of one."""
-        return self.predict_batch([waveform])[0]
-
-    def predict_batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        """Classify several windows; each prediction is the one that `predict` returns.
-
-        Ensemble and detector count alike, see `lib.detector.combined_with`. What stays within
-        `lib.detector.SILENCE_PEAK` is digital silence to both.
+        """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length: by detector and ensemble.
 
         Raises
         ------
         lib.audio.AudioError
-            If one is not float32 mono in [-1, 1], or empty, too short or not finite.
+            If it is not float32 mono in [-1, 1], or empty, too short or not finite.
         """
-        for waveform in waveforms:
-            audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        if (detector := self.detector) is None:
-            return self._by_ensemble(waveforms)
-        with ThreadPoolExecutor(1) as beside:
-            detected = beside.submit(lambda: [detector.detect(waveform).frames for waveform in waveforms])
-            predicted = self._by_ensemble(waveforms)
-            return [_combined(*both) for both in zip(predicted, detected.result(), strict=True)]
-
-    def predict_with(self, waveform: np.ndarray, frames: Callable[[], np.ndarray]) -> Prediction:
-        """Classify a window of a stream; `frames` returns its frames (n_frames, 2), asked for last."""
         audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        return _combined(self._by_ensemble([waveform])[0], frames())
+        if self.detector is None:
+            return self.predict_by_ensemble(waveform)
+        return self.predict_with(waveform, self.detector.detect(waveform).frames)
 
-    @cached_property
-    def _silence(self) -> Prediction:
-        return self._by_networks([np.zeros(10 * config.SAMPLE_RATE_HZ, np.float32)])[0]
+    def predict_with(self, waveform: np.ndarray, frames: np.ndarray) -> Prediction:
+        """Classify a window of a stream whose frames (n_frames, 2) are known, see `lib.detector.combined_with`.
 
-    def _by_ensemble(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        sounding = [np.abs(waveform).max() > SILENCE_PEAK for waveform in waveforms]
-        predicted = iter(self._by_networks([w for w, sounds in zip(waveforms, sounding, strict=True) if sounds]))
-        return [next(predicted) if sounds else self._silence for sounds in sounding]
+        The ensemble predicts where the frames leave room for an event; elsewhere `members` is empty.
+        """
+        audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
+        alone = self.predict_by_ensemble(waveform) if needs_ensemble(frames) else None
+        row = combined_with(frames, np.array([*alone.probabilities.values()]) if alone else None)
+        return _prediction(row, alone.members if alone else {})
 
-    def _by_networks(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        if not waveforms:
-            return []
-        given = [prepare(waveform) for waveform in waveforms]
+    def predict_by_ensemble(self, waveform: np.ndarray) -> Prediction:
+        """Classify a window by the networks alone, side by side."""
+        given = [prepare(waveform)]
         with ThreadPoolExecutor(min(len(self.predictors), config.n_threads())) as together:
             waiting = {name: together.submit(predict, given) for name, predict in self.predictors.items()}
             members = {name: predicted.result() for name, predicted in waiting.items()}
-        return [
-            _prediction(row, {name: _by_class(rows[i]) for name, rows in members.items()})
-            for i, row in enumerate(ensemble.apply_rule(self.rule, members))
-        ]
+        (row,) = ensemble.apply_rule(self.rule, members)
+        return _prediction(row, {name: _by_class(rows[0]) for name, rows in members.items()})
 
     def predict_file(self, path: str | os.PathLike[str]) -> FilePrediction:
         """Find the events of a recording of any length, and classify it window by window (at most 15 s each).
@@ -172,33 +153,23 @@ class Classifier:
         """
         if self.detector is None:
             raise config.MissingCheckpointError("no models/detector: `./run_all.sh studies product` trains it.")
-        stream, parts, levels = audio.stream(path), list[Future](), list[float]()
+        recording, stream, levels = audio.stream(path), self.detector.stream(), list[float]()
+        frames, parts = list[np.ndarray](), list[Future[WindowPrediction]]()
         with ThreadPoolExecutor(1) as beside:  # windows are classified while the detector goes on
-            detection = self.detector.detect(self._classified(_measured(stream, levels), parts, beside))
-            windows = [_window(*part.result(), frames=detection.frames) for part in parts]
+            for part in _with_frames(_windows(_measured(recording, levels)), stream, frames):
+                parts.append(beside.submit(self._window, *part))
+                for waiting in parts[-MAX_WAITING - 1 : -MAX_WAITING]:
+                    waiting.result()  # no more than a few are held in memory
+        windows = [part.result() for part in parts]
+        detection = self.detector.detection(np.array(frames), end_seconds=stream.seconds)
         label = detection.label_with(windows[0].label) if len(windows) == 1 else detection.label
-        remarks = [*stream.remarks, *no_sound(levels)]
+        remarks = [*recording.remarks, *no_sound(levels)]
         return FilePrediction(str(path), label, detection.events, windows, dict(self.versions), remarks)
 
-    def _classified(
-        self, blocks: Iterable[np.ndarray], windows: list[Future], beside: ThreadPoolExecutor
-    ) -> Iterator[np.ndarray]:
-        """Pass a stream's blocks on, classifying each as a window; a short last one belongs to the window before it."""
-        start, held = 0, np.empty(0, dtype=np.float32)
-        for block in blocks:
-            if len(held) + len(block) > config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
-                windows.append(beside.submit(self._window, start, held))
-                start, held = start + len(held), held[:0]
-                for waiting in windows[-MAX_WAITING - 1 : -MAX_WAITING]:
-                    waiting.result()  # no more than a few are held in memory
-            held = np.concatenate([held, block])
-            yield block
-        if len(held):
-            windows.append(beside.submit(self._window, start, held))
-
-    def _window(self, start: int, waveform: np.ndarray) -> tuple[int, int, Prediction]:
-        """Return a window's first sample, the one after its last, and what the ensemble predicts."""
-        return start, start + len(waveform), self._by_ensemble([waveform])[0]
+    def _window(self, start: int, waveform: np.ndarray, frames: np.ndarray) -> WindowPrediction:
+        predicted = self.predict_with(waveform, frames)
+        seconds = (start / config.SAMPLE_RATE_HZ, (start + len(waveform)) / config.SAMPLE_RATE_HZ)
+        return WindowPrediction(*seconds, predicted.label, predicted.probabilities)
 
 
 def run_inference(path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> FilePrediction:
@@ -225,15 +196,37 @@ def _measured(blocks: Iterable[np.ndarray], levels: list[float]) -> Iterator[np.
         yield block
 
 
-def _window(start: int, stop: int, predicted: Prediction, *, frames: np.ndarray) -> WindowPrediction:
-    found = _combined(predicted, frames_between(frames, start, stop))
-    seconds = (start / config.SAMPLE_RATE_HZ, stop / config.SAMPLE_RATE_HZ)
-    return WindowPrediction(*seconds, found.label, found.probabilities)
+def _windows(blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield a recording's windows, each with its first sample; a short last block belongs to the window before it."""
+    start, held = 0, np.empty(0, dtype=np.float32)
+    for block in blocks:
+        if len(held) + len(block) > config.MAX_SEGMENT_SECONDS * config.SAMPLE_RATE_HZ:
+            yield start, held
+            start, held = start + len(held), held[:0]
+        held = np.concatenate([held, block])
+    if len(held):
+        yield start, held
 
 
-def _combined(predicted: Prediction, frames: np.ndarray) -> Prediction:
-    """Return the prediction of ensemble and detector together, given the ensemble's."""
-    return _prediction(combined_with(frames, np.array([*predicted.probabilities.values()])), predicted.members)
+def _with_frames(
+    windows: Iterable[tuple[int, np.ndarray]], stream: FrameStream, frames: list[np.ndarray]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield each window with its frames (n_frames, 2), once they are known; `frames` becomes all of the recording's."""
+    held: list[tuple[int, np.ndarray]] = []
+    for window in windows:
+        held.append(window)
+        frames.extend(stream.push(window[1]))
+        while held and len(frames) * config.PATCH_HOP_SAMPLES >= held[0][0] + len(held[0][1]):
+            yield _with_its_frames(*held.pop(0), frames)
+    frames.extend(stream.finish())
+    for start, waveform in held:
+        yield _with_its_frames(start, waveform, frames)
+
+
+def _with_its_frames(
+    start: int, waveform: np.ndarray, frames: Sequence[np.ndarray]
+) -> tuple[int, np.ndarray, np.ndarray]:
+    return start, waveform, np.array(frames_between(frames, start, start + len(waveform)))
 
 
 def _prediction(row: np.ndarray, members: dict[str, dict[str, float]]) -> Prediction:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ EMBEDDING_SIZE = 1024
 FFT_SAMPLES = 512
 MIN_SAMPLES = 16_000  # of Wav2Vec2: 40 times its receptive field, and room for time masks
 VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
-MAX_KEPT = 2_000  # embeddings of 4 kB
+MAX_KEPT = 6_000  # embeddings of 4 kB: those of 120 streams for 20 s
 PATCHES_PER_RUN = 16  # bounds memory
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_FRAME_SAMPLES) / MEL_FRAME_SAMPLES)).astype(np.float32)
 
@@ -44,6 +45,7 @@ class Yamnet:
     def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
         folder, self.version = _checked(models_dir, "yamnet")
         self._kept: dict[bytes, np.ndarray] = {}  # by hash of the patch
+        self._lock = threading.Lock()
         self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
@@ -51,13 +53,16 @@ class Yamnet:
 
         The last ones are kept: a chunk of a stream brings the end of the one before with it.
         """
-        keys, kept = [hashlib.sha256(patch).digest() for patch in np.ascontiguousarray(patches)], dict(self._kept)
-        new = [place for place, key in enumerate(keys) if key not in kept]
+        keys = [hashlib.sha256(patch).digest() for patch in np.ascontiguousarray(patches)]
+        kept = self._kept  # never changed: other threads may be reading it
+        rows = {key: kept[key] for key in keys if key in kept}
+        new = [place for place, key in enumerate(keys) if key not in rows]
         if new:
-            rows = self._features(patches[new])[:, :EMBEDDING_SIZE].copy()
-            kept |= zip([keys[place] for place in new], rows, strict=True)
-            self._kept = dict(list(kept.items())[-MAX_KEPT:])  # a new one: other threads may be reading the old one
-        return np.stack([kept[key] for key in keys])
+            found = self._features(patches[new])[:, :EMBEDDING_SIZE].copy()
+            rows |= zip([keys[place] for place in new], found, strict=True)
+            with self._lock:
+                self._kept = dict(list((self._kept | rows).items())[-MAX_KEPT:])
+        return np.stack([rows[key] for key in keys])
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (n_clips, 3) in CLASS_NAMES order."""

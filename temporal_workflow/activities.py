@@ -13,7 +13,6 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,10 +225,9 @@ class InferenceActivities:
         own = waveform[_n_context(chunk) :]
         if self._detector is None:
             return self._result(self._classifier.predict(own), own)
-        with ThreadPoolExecutor(1) as beside:  # the networks run meanwhile
-            detected = beside.submit(frames_of_chunk, self._detector, waveform, chunk)
-            prediction = self._classifier.predict_with(own, lambda: _frames_within(detected.result(), chunk))
-        return replace(self._result(prediction, own), frames=detected.result())
+        frames = frames_of_chunk(self._detector, waveform, chunk)
+        prediction = self._classifier.predict_with(own, _frames_within(frames, chunk))
+        return replace(self._result(prediction, own), frames=frames)
 
     def _result(self, prediction: Any, own: np.ndarray) -> shared.ClassifyResult:
         """Return what is known of a chunk without the detector; `own` (n_samples,) is its sound without context."""

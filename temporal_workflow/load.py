@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from lib import audio, config
+from lib.corpora import synthetic
+from lib.onnx_networks import MAX_KEPT
 from temporal_workflow import shared
 from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
@@ -28,28 +29,49 @@ from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, leave
 from temporal_workflow.store import ChunkStore
 
-N_SOUNDS = 128  # different chunks, in turns: a worker that is sent one again no longer keeps its embeddings
 SILENCE_RUN = 10  # chunks of silence come together, as at night
-NOISE_LEVEL = 0.05
+CHUNKS_APART = 4  # streams that sound at a time, in one loop of sound: no worker still keeps what another stream had
+NOISE_LEVEL, CRY_GAIN = 0.05, 0.6  # the generator's peak is 0.5
 
 
 class Sounds:
-    """Chunks of noise and of digital silence, encoded before the clock starts: microphones are other machines."""
+    """Chunks of noise, cries and digital silence, encoded before the clock starts: microphones are other machines.
 
-    def __init__(self, *, chunk_seconds: float, silence: float, seed: int = 7) -> None:
+    All streams go through one loop of sound, each from a place of its own, so that a chunk starts with the end of the
+    one before it, as a client's. A share `cries` of its chunks holds a generated cry.
+    """
+
+    def __init__(
+        self, *, chunk_seconds: float, n_streams: int = 1, silence: float = 0.0, cries: float = 0.1, seed: int = 7
+    ) -> None:
         self._rng = np.random.default_rng(seed)
         self._chunk_seconds, self._silence = chunk_seconds, silence
-        self._sounding = itertools.cycle([self._encode(NOISE_LEVEL) for _ in range(N_SOUNDS)])
-        self._silent = self._encode(0.0)
+        self._turns = round(1 / max(1 - silence, 0.1))  # of streams, one of which sounds at a time
+        n_kept = MAX_KEPT * config.PATCH_HOP_SAMPLES / config.SAMPLE_RATE_HZ / chunk_seconds
+        n_sounds = max(CHUNKS_APART * -(-n_streams // self._turns), round(1.2 * n_kept))
+        self._end = self._noise(shared.CONTEXT_SECONDS)
+        self._loop = [self._sound(has_cry=number % 10 < round(10 * cries)) for number in range(n_sounds)]
+        self._silent = audio.encode_flac(np.zeros_like(np.concatenate([self._end, self._noise(chunk_seconds)])))
 
-    def _encode(self, level: float) -> bytes:
-        n_samples = round((self._chunk_seconds + shared.CONTEXT_SECONDS) * config.SAMPLE_RATE_HZ)
-        return audio.encode_flac((level * self._rng.standard_normal(n_samples).clip(-4, 4)).astype(np.float32))
+    def _noise(self, seconds: float) -> np.ndarray:
+        n_samples = round(seconds * config.SAMPLE_RATE_HZ)
+        return (NOISE_LEVEL * self._rng.standard_normal(n_samples).clip(-4, 4)).astype(np.float32)
+
+    def _sound(self, *, has_cry: bool) -> bytes:
+        sound = self._noise(self._chunk_seconds)
+        if has_cry:
+            traits, seconds = synthetic.draw_traits(self._rng), self._chunk_seconds / 2
+            cry = synthetic.generate("cry", traits, self._rng, seconds=seconds)
+            sound[: len(cry)] += CRY_GAIN * cry
+        with_context = np.concatenate([self._end, sound])
+        self._end = with_context[-len(self._end) :]
+        return audio.encode_flac(with_context)
 
     def put(self, store: ChunkStore, stream_id: str, sequence: int, *, number: int) -> shared.ChunkReference:
         """Store a chunk of stream `number`, with its context, and return its reference."""
         silent = (sequence // SILENCE_RUN + number) % 10 < round(10 * self._silence)  # streams take turns
-        content = self._silent if silent else next(self._sounding)
+        place = CHUNKS_APART * (number // self._turns) + sequence
+        content = self._silent if silent else self._loop[place % len(self._loop)]
         sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
         rate_hz = config.SAMPLE_RATE_HZ
         return shared.ChunkReference(
@@ -78,7 +100,9 @@ async def _send(
 
 async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str, Any]:
     """Send `chosen.streams` streams side by side, evenly spread in time; return what it cost."""
-    sounds = Sounds(chunk_seconds=chosen.chunk_seconds, silence=chosen.silence)
+    sounds = Sounds(
+        chunk_seconds=chosen.chunk_seconds, n_streams=chosen.streams, silence=chosen.silence, cries=chosen.cries
+    )
     pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
     started = time.monotonic()
     streams = [
@@ -137,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0)
     parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
     parser.add_argument("--silence", type=float, default=0.0, help="share of the chunks that are digital silence")
+    parser.add_argument("--cries", type=float, default=0.1, help="share of the other chunks with a cry (default 0.1)")
     parser.add_argument("--workers", type=int, default=1, help="inference workers")
     parser.add_argument("--stand-in", action="store_true", help="classify by pitch: what the service alone costs")
     chosen = parser.parse_args(arguments)

@@ -5,7 +5,6 @@ Deterministic, milliseconds per chunk, no model files. Whoever uses it must say 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +54,7 @@ class PitchClassifier:
         rest = 0.1 / (len(config.CLASS_NAMES) - 1)
         return PitchPrediction(label, {name: 0.9 if name == label else rest for name in config.CLASS_NAMES})
 
-    def predict_with(self, waveform: np.ndarray, _frames: Callable[[], np.ndarray]) -> PitchPrediction:
+    def predict_with(self, waveform: np.ndarray, _frames: np.ndarray) -> PitchPrediction:
         """Return the same: the frames of `waveform` are sorted by pitch, too."""
         return self.predict(waveform)
 

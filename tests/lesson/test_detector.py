@@ -125,7 +125,7 @@ def test_a_stream_keeps_no_more_than_a_few_patches(small):
         stream.push(wandering_noise(seed, 100))
         assert len(stream._held) < PATCH_SAMPLES
         assert len(stream._tail) <= PATCH_SAMPLES
-        assert len(stream._patches) <= detector.PAST_PATCHES + detector.FUTURE_PATCHES
+        assert len(stream._patches) <= detector.PAST_OF_HIDDEN + detector.FUTURE_PATCHES
 
 
 def test_the_label_of_a_recording_is_that_of_its_strongest_event():
@@ -152,7 +152,7 @@ def test_ensemble_and_detector_count_alike_in_a_window():
     detected = np.array([0.6, 0.8, 0.2]) / 1.6
     combined = detector.combined_with(frames, np.array([0.1, 0.2, 0.7]))
     np.testing.assert_allclose(combined, (detected + [0.1, 0.2, 0.7]) / 2)
-    np.testing.assert_allclose(detector.combined_with(frames[:0], np.array([0.5, 0.3, 0.2])), [0.25, 0.15, 0.6])
+    np.testing.assert_allclose(detector.combined_with(frames[:0], np.array([0.5, 0.3, 0.2])), [0.5, 0.3, 0.2])
 
 
 def test_the_frames_of_a_window_are_those_that_overlap_it():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lib import audio, config, ensemble, inference
-from lib.detector import SILENCE_PEAK, Detection
-from lib.events import Event
+from lib.detector import ENSEMBLE_FROM, Detector, DetectorSettings
+from lib.events import EventSettings
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
 CRYING, SCREAMING = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1])
@@ -21,14 +21,38 @@ def by_pitch(waveforms):
     return np.array([SCREAMING if c > 0.25 else CRYING for c in crossings])
 
 
-class LoudDetector:
-    """Finds one cry where a recording is not silent, from its first loud sample to its last."""
+class LoudDetector(Detector):
+    """Finds a cry wherever a recording is loud."""
 
-    def detect(self, blocks):
-        samples = blocks if isinstance(blocks, np.ndarray) else np.concatenate(list(blocks))
-        loud = np.flatnonzero(np.abs(samples) > 0.1) / config.SAMPLE_RATE_HZ
-        events = [Event(float(loud[0]), float(loud[-1]), "crying", 0.9)] if len(loud) else []
-        return Detection(np.array([[0.9 * bool(events), 0.0]]), events)
+    def __init__(self):
+        super().__init__(None, None, DetectorSettings(EventSettings.create(on=0.5, off=0.4)))
+
+    def stream(self):
+        return LoudStream()
+
+
+class LoudStream:
+    """Knows each frame once it is whole, or the stream has ended."""
+
+    def __init__(self):
+        self._samples, self._n_frames = np.empty(0, np.float32), 0
+
+    @property
+    def seconds(self):
+        return len(self._samples) / config.SAMPLE_RATE_HZ
+
+    def push(self, samples):
+        self._samples = np.concatenate([self._samples, samples])
+        return self._frames(len(self._samples) // config.PATCH_HOP_SAMPLES)
+
+    def finish(self):
+        return self._frames(-(-len(self._samples) // config.PATCH_HOP_SAMPLES))
+
+    def _frames(self, stop):
+        hop, numbers = config.PATCH_HOP_SAMPLES, range(self._n_frames, stop)
+        self._n_frames = stop
+        loud = [float(np.abs(self._samples[number * hop : (number + 1) * hop]).max() > 0.1) for number in numbers]
+        return np.array([[0.9 * each, 0.0] for each in loud]).reshape(-1, 2)
 
 
 @pytest.fixture
@@ -69,37 +93,31 @@ def test_members_are_combined_by_the_rule(networks_alone, tone):
 
 def test_ensemble_and_detector_count_alike(classifier, networks_alone, tone):
     frames = np.array([[0.2, 0.9], [0.4, 0.1]])
-    classifier.detector.detect = lambda waveform: Detection(frames, [])
-    alone, both = (
-        np.array([*some.predict(tone(400, 2)).probabilities.values()]) for some in (networks_alone, classifier)
-    )
-    np.testing.assert_allclose(both, alone / 2 + np.array([0.4, 0.9, 0.1]) / 1.4 / 2)
-    assert classifier.predict_with(tone(400, 2), lambda: frames) == classifier.predict(tone(400, 2))
-    assert classifier.predict(tone(400, 2)).members == networks_alone.predict(tone(400, 2)).members
+    alone, both = networks_alone.predict(tone(400, 2)), classifier.predict_with(tone(400, 2), frames)
+    expected = np.array([*alone.probabilities.values()]) / 2 + np.array([0.4, 0.9, 0.1]) / 1.4 / 2
+    np.testing.assert_allclose([*both.probabilities.values()], expected)
+    assert both.members == alone.members
+    assert classifier.predict(tone(400, 2)) == classifier.predict_with(tone(400, 2), np.array([[0.9, 0.0]]))
 
 
-def test_a_batch_is_predicted_as_singles_are(networks_alone, tone):
-    clips = [tone(400, 2), tone(3_000, 1), tone(400, 0.3)]
-    assert networks_alone.predict_batch(clips) == [networks_alone.predict(clip) for clip in clips]
-    assert networks_alone.predict_batch([]) == []
-
-
-def test_what_stays_within_the_silence_gate_is_predicted_as_digital_silence_once(networks_alone, tone):
-    given = []
-    for name in networks_alone.predictors:
-        networks_alone.predictors[name] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
-    faint = np.resize(np.float32([SILENCE_PEAK, -SILENCE_PEAK]), 80_000)
-    predictions = networks_alone.predict_batch([faint, tone(3_000, 2), np.zeros(16_000, np.float32), 1.1 * faint])
-    assert [p.label for p in predictions] == ["crying", "screaming", "crying", "screaming"]  # of by_pitch
-    assert predictions[0] == predictions[2] == networks_alone.predict(faint)
-    assert sorted(not waveform.any() for waveform in given) == [False] * 4 + [True] * 2  # two networks each
+def test_the_ensemble_is_not_asked_where_no_frame_leaves_room_for_an_event(classifier, tone):
+    asked = []
+    classifier.predictors["yamnet"] = lambda waveforms: asked.append(1) or by_pitch(waveforms)
+    frames = np.array([[0.0, 0.1], [ENSEMBLE_FROM - 0.001, 0.0]])
+    quiet = classifier.predict_with(tone(400, 2), frames)
+    assert (quiet.label, quiet.members, asked) == ("normal", {}, [])
+    np.testing.assert_allclose([*quiet.probabilities.values()], np.array([0.149, 0.1, 0.851]) / 1.1)
+    assert classifier.predict_with(tone(400, 2), np.array([[ENSEMBLE_FROM, 0.0]])).label == "crying"
+    assert classifier.predict_with(tone(400, 2), np.empty((0, 2))).label == "crying"  # nothing is known of it
+    assert len(asked) == 2
 
 
 def test_level_and_offset_do_not_reach_the_networks(classifier, tone):
     given = []
     classifier.predictors["yamnet"] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
     loud = tone(400, 2)
-    classifier.predict_batch([loud, np.float32(0.01) * loud + np.float32(0.1)])
+    for waveform in (loud, np.float32(0.01) * loud + np.float32(0.1)):
+        classifier.predict_by_ensemble(waveform)
     np.testing.assert_allclose(given[0], given[1], atol=1e-4)
 
 
@@ -117,8 +135,8 @@ def test_a_long_recording_has_the_label_of_its_event_and_windows_of_at_most_15_s
     audio.write_pcm16(path, np.concatenate([0.01 * tone(3_000, 40), tone(400, 2), 0.01 * tone(3_000, 10.2)]))
     found = inference.run_inference(path, classifier=classifier)
     assert found.label == "crying"
-    assert found.events[0].onset_seconds == pytest.approx(40, abs=0.01)
-    assert found.events[0].offset_seconds == pytest.approx(42, abs=0.01)
+    assert found.events[0].onset_seconds == pytest.approx(40, abs=0.48)
+    assert found.events[0].offset_seconds == pytest.approx(42, abs=0.48)
     edges = [(window.start_seconds, window.stop_seconds) for window in found.windows]
     assert edges[0][0] == 0 and edges[-1][1] == pytest.approx(52.2, abs=0.01)
     assert all(stop == start for (_, stop), (start, _) in zip(edges[:-1], edges[1:], strict=True))

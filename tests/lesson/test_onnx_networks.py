@@ -97,7 +97,8 @@ def test_networks_of_a_build_are_exported_and_never_replaced_by_others(build, tm
     written = export.export(models_dir)
     first = [path.read_bytes() for path in written]
     clips = [waveforms.prepare(tone(400, 2)), waveforms.prepare(tone(3_000, 0.3))]
-    predicted = inference.Classifier.load(models_dir).predict_batch(clips)
+    classifier = inference.Classifier.load(models_dir)
+    predicted = [classifier.predict_by_ensemble(clip) for clip in clips]
     for name, (_, framework) in RELEASED.items():
         expected = framework.predict(framework.load(models_dir / name / "grouped"), clips)
         found = [list(each.members[name].values()) for each in predicted]

@@ -111,9 +111,9 @@ def test_numpy_runs_what_pytorch_trained(described, audioset, monkeypatch):
         wanted = torch.sigmoid(model.eval()(inputs, torch.from_numpy(described.levels[:1])))[0].numpy()
     detector = Detector(embed_by_spectrum, network, DetectorSettings(EventSettings.create(on=0.5, off=0.5)))
     given = iter(described.embeddings[0].astype(np.float32)), iter(described.levels[0])
-    around = [network.describe(embedding, level) for embedding, level in zip(*given, strict=True)]
-    padded = [None] * 7 + around + [None]
-    found = np.array([network.probabilities(padded[i : i + 9]) for i in range(len(around))])
+    patches = [None] * 3 + [network.describe(*patch) for patch in zip(*given, strict=True)] + [None]
+    hidden = [None] * 4 + [network.hidden(patches[i : i + 5]) for i in range(len(patches) - 4)]
+    found = np.array([network.probabilities(hidden[i : i + 5]) for i in range(len(hidden) - 4)])
     np.testing.assert_allclose(found, wanted, atol=2e-3)  # PyTorch was given 16-bit floats
     assert detector.detect(np.zeros(config.PATCH_SAMPLES, np.float32)).frames.shape == (3, 2)
 

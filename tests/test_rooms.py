@@ -13,7 +13,7 @@ from lib import config
 ROOMS = ("lib.decoding", "lib.corpora", "lib.reporting", "lib.studies")
 LESSON = sorted((config.PROJECT_DIR / "lib").glob("*.py"))
 MAX_ENTRIES, MAX_LINES, MAX_LINES_IN_ALL = 22, 300, 4_000
-BESIDE = ("onnx_networks.py", "timeline.py", "audioset_cnn.py")  # serving, a page of a night, the appendix
+BESIDE = ("onnx_networks.py",)  # serving
 # Of lib and temporal_workflow. 16,500 was asked for before serving, alerts, timeline, demo, dashboard and the appendix.
 MAX_CODE_LINES = 20_300
 PURE_PYTHON = ("temporalio",)  # beside the standard library, what workflow.py may reach

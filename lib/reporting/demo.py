@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import soxr
 
-from lib import audio, config, timeline
+from lib import audio, config
 from lib.detector import HOP_SECONDS, Detector, FrameStream
 from lib.events import EventChange, EventTracker, frame_spans
-from lib.timeline import TEMPLATES_DIR
+from lib.reporting import timeline
+from lib.reporting.timeline import TEMPLATES_DIR
 
 SERVER = "127.0.0.1"
 MAX_MICROPHONES = 4  # at a time; the one that was opened first is forgotten

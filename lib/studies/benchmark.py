@@ -26,7 +26,7 @@ from lib import config
 
 LOG = logging.getLogger("lib.studies.benchmark")
 PRODUCT, FRAMEWORKS = "lib.inference", "lib.studies.framework_path"
-TO_EVENTS = ("lib.timeline", "--no-page", "--export")  # needs the detector alone
+TO_EVENTS = ("lib.reporting.timeline", "--no-page", "--export")  # needs the detector alone
 RATE_HZ = config.SAMPLE_RATE_HZ
 FILE_NAME = "benchmark.json"
 MEGABYTE = 1e6
@@ -232,7 +232,8 @@ def whole_day(sizes: Sizes) -> Iterator[Row]:
         ours = run_process(*TO_EVENTS, sizes.folder / "tables", path)[1]
         to_minutes = 24 / 60 / sizes.hours
         figure = f"A recording of 24 hours to events, {'90 % silence' if silence else 'all sound'}"
-        note = f"lib.timeline, scaled from {sizes.hours:g} h (baseline: lib.inference's work, a sixth of that)"
+        command, *_ = TO_EVENTS
+        note = f"{command}, scaled from {sizes.hours:g} h (baseline: lib.inference's work, a sixth of that)"
         yield Row(figure, "minutes", slow * to_minutes, ours * to_minutes, least_ratio=3, limit=limit, note=note)
 
 

@@ -30,10 +30,9 @@ from lib.config import PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from lib.corpora import acquisition, optional
 from lib.detector import HOP_SECONDS, Detection
 from lib.events import EVENT_LABELS, Event
-from lib.reporting.players import address
+from lib.reporting.players import address, encode_mp3
 from lib.studies.detection import COLLAR_SECONDS, Scored, overlap
 from lib.studies.soundscapes import Soundscape
-from lib.timeline import encode_mp3
 
 FILE_NAME = "listening.json"
 KINDS = ("missed", "false_alarm", "found", "left_alone")

@@ -10,7 +10,6 @@ import pytest
 import soundfile
 from PIL import Image
 
-from lib import timeline
 from lib.corpora import optional
 from lib.detector import HOP_SECONDS, Detection
 from lib.events import Event
@@ -86,7 +85,7 @@ def test_drawings_and_sound(tone):
     picture = np.asarray(Image.open(io.BytesIO(listening.log_mel_png(sound))).convert("L"))
     assert picture.shape == (64, listening.N_COLUMNS) and 30 < picture.mean(axis=1).argmax() < 50
     assert listening.wave_path(sound).startswith("M0 25V76M1 25V76")
-    with av.open(io.BytesIO(timeline.encode_mp3(sound))) as file:
+    with av.open(io.BytesIO(players.encode_mp3(sound))) as file:
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     assert len(decoded) == len(sound) and np.abs(decoded - sound)[400:-400].max() < 0.05
 

@@ -1,8 +1,9 @@
-"""A recording of hours as one page to look at and listen to: `python -m lib.timeline night.m4a`; its events as tables.
+"""A recording of hours as one page to look at and listen to; its events as tables.
 
-The page holds the stream detector's frames, the level, the events and their sound, and asks for nothing from anywhere.
-The recording is decoded twice, in blocks: once for the detector, once to cut the sound of its events. What stays in
-memory is some bytes for each frame of 0.48 s and the encoded sound, so a day needs little more than an hour.
+`python -m lib.reporting.timeline night.m4a`. The page holds the stream detector's frames, the level, the events and
+their sound, and asks for nothing from anywhere. The recording is decoded twice, in blocks: once for the detector, once
+to cut the sound of its events. What stays in memory is some bytes for each frame of 0.48 s and the encoded sound, so a
+day needs little more than an hour.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-import av
 import jinja2
 import numpy as np
 from tqdm import tqdm
@@ -28,15 +28,15 @@ from lib import audio, config
 from lib.detector import HOP_SECONDS, Detector, levels_db
 from lib.events import EVENT_LABELS, Event
 from lib.inference import NO_SOUND, no_sound
+from lib.reporting.players import encode_mp3
 from lib.waveforms import level_range_db
 
 EXIT_BAD_INPUT = 2
 PAD_SECONDS = 2.0  # before and after an event, in its player
 LONGEST_PLAYER_SECONDS = 60.0  # of a longer event, its start
 ALL_PLAYERS_SECONDS = 3600.0  # in one page, strongest events first: 19 MB
-MP3_BITS_PER_SECOND = 32_000
 PROBABILITY_STEPS, LEVEL_STEPS_PER_DB, LOWEST_DB = 250, 2, -100.0  # a byte for each
-TEMPLATES_DIR = config.PROJECT_DIR / "lib" / "reporting" / "templates"  # with the style sheet that all pages share
+TEMPLATES_DIR = Path(__file__).with_name("templates")  # with the style sheet that all pages share
 
 RAVEN_HEADER = (
     "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)", "Annotation",
@@ -125,23 +125,6 @@ def cut(blocks: Iterable[np.ndarray], spans: Sequence[tuple[float, float]]) -> I
             return
         n_useless = min(max(bounds[0][0] - first, 0), len(held))
         held, first = held[n_useless:], first + n_useless
-
-
-def encode_mp3(
-    waveform: np.ndarray,
-    *,
-    sample_rate_hz: int = config.SAMPLE_RATE_HZ,
-    bits_per_second: int = MP3_BITS_PER_SECOND,
-) -> bytes:
-    """Return a waveform (n_samples,) as MP3, which every browser plays: 4 kB per second."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp3") as file:
-        stream = file.add_stream("libmp3lame", rate=sample_rate_hz, layout="mono")
-        stream.bit_rate = bits_per_second
-        frame = av.AudioFrame.from_ndarray(waveform[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = sample_rate_hz
-        file.mux([*stream.encode(frame), *stream.encode(None)])
-    return buffer.getvalue()
 
 
 def html(timeline: Timeline, detector: Detector, *, started_at: datetime | None = None) -> str:
@@ -279,7 +262,7 @@ def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace, *
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lib.timeline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lib.reporting.timeline", description=__doc__)
     parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="recordings, or folders of recordings")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where pages go (default: beside each recording)")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write CSV, Audacity labels and Raven selections")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib import audio, audioset_cnn
+from lib import audio
 from lib.corpora import acquisition
+from lib.studies import audioset_cnn
 
 # A part of the name of a published recording, and a class that has to be among mn04_as's first three.
 KNOWN = {

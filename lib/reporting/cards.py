@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib import config, manifest
+from lib.detector import DETECTOR_SHARE, ENSEMBLE_FROM
 from lib.evaluation import format_interval
 from lib.reporting import data_card, results
 from lib.reporting.results import MODEL_TITLES, Results, read_json, render
@@ -68,7 +69,8 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
 def detector_card(report: Results, models_dir: Path) -> str:
     """Return the card of the event detector, from its settings.json."""
     records: list[Mapping] = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
-    return render("DETECTOR.md.j2", **_shared(report, records), detector=_detector(models_dir))
+    rule = {"detector_share": DETECTOR_SHARE, "ensemble_from": ENSEMBLE_FROM}
+    return render("DETECTOR.md.j2", **_shared(report, records), detector=_detector(models_dir), **rule)
 
 
 def pretrained_card(record: Mapping) -> str:

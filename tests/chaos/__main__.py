@@ -28,57 +28,50 @@ from tests.chaos import faults, marker, runs  # noqa: E402
 from tests.chaos.harness import Service  # noqa: E402
 
 Row = dict[str, Any]
-WEEK_SECONDS = 7 * 86_400.0
-SIZES = {
-    "ci": {"kills": (10, 300), "servers": (4, 60), "sends": 1_000, "audio_seconds": 7_200.0, "times": 1, "marked": 20},
+RUNS: dict[str, Callable[..., Row]] = {
+    "worker kills": functools.partial(runs.kills, names=runs.WORKERS, pace=0.05, trace_path=None),
+    "server kills": functools.partial(runs.kills, names=("server",), pace=0.3, trace_path=None),
+    "duplicates": runs.duplicates,
+    "marker": marker.plain_text_marker,
+    "soak": runs.soak,
+}
+SIZES: dict[str, dict[str, dict[str, float]]] = {
+    "ci": {
+        "worker kills": {"n_kills": 10, "n_chunks": 300},
+        "server kills": {"n_kills": 4, "n_chunks": 60},
+        "duplicates": {"n_sends": 1_000, "sends_per_chunk": 5},
+        "marker": {"n_chunks": 20},
+        "soak": {"audio_seconds": 7_200.0},
+    },
     "long": {
-        "kills": (200, 6_000),
-        "servers": (50, 1_000),
-        "sends": 20_000,
-        "audio_seconds": WEEK_SECONDS,
-        "times": 20,
-        "marked": 200,
+        "worker kills": {"n_kills": 200, "n_chunks": 6_000},
+        "server kills": {"n_kills": 50, "n_chunks": 1_000},
+        "duplicates": {"n_sends": 20_000, "sends_per_chunk": 10},
+        "marker": {"n_chunks": 200},
+        "soak": {"audio_seconds": 7 * 86_400.0},
     },
 }
+FAULTS: dict[str, Callable[..., Row]] = {**faults.IN_A_FOLDER, **faults.ON_A_SERVICE}
+N_TIMES = {"ci": 1, "long": 20}
 
 
-def suite(
-    size: str, seed: int, *, scale: float = 1.0, tables_dir: Path | None = None
-) -> dict[str, Callable[[Path], Row]]:
-    """Return the tests of one size by name; `scale` makes the kills, sends and hours fewer.
+def suite(size: str, seed: int, *, tables_dir: Path | None = None) -> dict[str, Callable[[Path], Row]]:
+    """Return the tests of one size by name.
 
     With `tables_dir`, the two kill tests write there when each chunk was sent and stored, and what was killed when.
     """
-    chosen = SIZES[size]
-    n_kills, n_chunks = (round(scale * n) for n in chosen["kills"])
-    n_server_kills, n_server_chunks = (round(scale * n) for n in chosen["servers"])
-    n_sends, audio_seconds = round(scale * chosen["sends"]), scale * chosen["audio_seconds"]
-
-    def trace_path(killed: str) -> Path | None:
-        return tables_dir and tables_dir / f"chaos_{killed}_kills.csv"
-
-    tests: dict[str, Callable[[Path], Row]] = {
-        "worker kills": lambda folder: runs.worker_kills(
-            folder, n_kills=n_kills, n_chunks=n_chunks, seed=seed, trace_path=trace_path("worker")
-        ),
-        "server kills": lambda folder: runs.server_kills(
-            folder, n_kills=n_server_kills, n_chunks=n_server_chunks, seed=seed, trace_path=trace_path("server")
-        ),
-        "duplicates": lambda folder: runs.duplicates(
-            folder, n_sends=n_sends, seed=seed, sends_per_chunk=5 if size == "ci" else 10
-        ),
-        "marker": lambda folder: marker.plain_text_marker(folder, n_chunks=chosen["marked"], seed=seed),
-        "soak": lambda folder: runs.soak(folder, audio_seconds=audio_seconds, seed=seed),
-    }
-    in_folder = {name: functools.partial(_on_service, fault) for name, fault in faults.ON_A_SERVICE.items()}
-    for name, fault in {**faults.IN_A_FOLDER, **in_folder}.items():
-        tests[name] = lambda folder, fault=fault: {"times": chosen["times"], **fault(folder, chosen["times"])}
-    return tests
+    tests = {name: functools.partial(run, seed=seed, **SIZES[size][name]) for name, run in RUNS.items()}
+    for killed in ("worker", "server") if tables_dir else ():
+        path = tables_dir and tables_dir / f"chaos_{killed}_kills.csv"
+        tests[f"{killed} kills"] = functools.partial(tests[f"{killed} kills"], trace_path=path)
+    return tests | {name: functools.partial(_fault, fault, N_TIMES[size]) for name, fault in FAULTS.items()}
 
 
-def _on_service(fault: Callable[[Service, int], Row], folder: Path, n_times: int) -> Row:
+def _fault(fault: Callable[[Any, int], Row], n_times: int, folder: Path) -> Row:
+    if fault in faults.IN_A_FOLDER.values():
+        return {"times": n_times, **fault(folder, n_times)}
     with Service(folder) as service:
-        return fault(service, n_times)
+        return {"times": n_times, **fault(service, n_times)}
 
 
 def write_row(path: Path, row: Row) -> None:
@@ -95,7 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--long", action="store_true", help="the long sizes, with a week of audio: an hour and a half")
     parser.add_argument("--only", default="", help="only tests whose name holds this")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the size to run (rows say how much)")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, default=config.BUILD_DIR / "studies" / "chaos.json")
     chosen = parser.parse_args(arguments)
@@ -103,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: sys.exit(130))
     size, n_failed = "long" if chosen.long else "ci", 0
     tables_dir = chosen.out.parent / "tables" if chosen.long else None
-    for name, test in suite(size, chosen.seed, scale=chosen.scale, tables_dir=tables_dir).items():
+    for name, test in suite(size, chosen.seed, tables_dir=tables_dir).items():
         if chosen.only not in name:
             continue
         started = time.monotonic()

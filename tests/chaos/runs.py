@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC
 from pathlib import Path
@@ -21,7 +21,7 @@ import psutil
 from temporal_workflow import shared
 from temporal_workflow.sender import StreamSender, new_stream_id
 from tests.chaos.audit import audit, examine
-from tests.chaos.harness import Service, random_labels
+from tests.chaos.harness import CHUNK_SECONDS, Service, random_labels
 
 Row = dict[str, Any]
 RECOVERY_LIMIT_SECONDS = 60.0
@@ -36,58 +36,64 @@ class Kill:
     recovery: asyncio.Task[float]  # seconds until every chunk sent before it, and the next one, was stored
 
 
-def worker_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None = None) -> Row:
-    """SIGKILL a worker, orchestration or inference, at random moments while a stream is sent."""
-    with Service(folder, n_workers=2) as service:
-        names = ("orchestration", "inference-1", "inference-2")
-        return asyncio.run(
-            _kills(service, names, n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=0.05, trace_path=trace_path)
-        )
+WORKERS = ("orchestration", "inference-1", "inference-2")
 
 
-def server_kills(folder: Path, *, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None = None) -> Row:
-    """SIGKILL the Temporal server at random moments; it comes back with the same database file."""
-    with Service(folder, n_workers=1) as service:
-        return asyncio.run(
-            _kills(service, ("server",), n_kills=n_kills, n_chunks=n_chunks, seed=seed, pace=0.3, trace_path=trace_path)
-        )
+def kills(
+    folder: Path, *, names: Sequence[str], pace: float, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None
+) -> Row:
+    """SIGKILL one of the processes at random moments while a chunk is sent every `pace` seconds.
+
+    The server comes back with the same database file.
+    """
+    with Service(folder, n_workers=max(1, len(names) - 1)) as service:
+        return asyncio.run(_kills(service, names, pace, n_kills, n_chunks, seed, trace_path))
 
 
 async def _kills(
-    service: Service,
-    names: Sequence[str],
-    *,
-    n_kills: int,
-    n_chunks: int,
-    seed: int,
-    pace: float,
-    trace_path: Path | None,
+    service: Service, names: Sequence[str], pace: float, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None
 ) -> Row:
-    chance = random.Random(seed)
-    stream_id = new_stream_id()
-    sender = StreamSender(await service.client(), stream_id)
-    labels = random_labels(n_chunks, seed=seed)
+    chance, found = random.Random(seed), dict[int, Kill]()
     kill_after = sorted(chance.sample(range(2, n_chunks - 2), n_kills))
-    sent: list[shared.ChunkReference] = []
-    kills: dict[int, Kill] = {}
-    started = time.monotonic()
-    for chunk in service.put_slowly(stream_id, labels, seed=seed):
-        await sender.send(chunk)
-        sent.append(chunk)
+    stream_id = new_stream_id()
+
+    async def kill(chunk: shared.ChunkReference) -> None:
         if chunk.sequence in kill_after:
-            await asyncio.gather(*(kill.recovery for kill in kills.values()))  # each kill meets a service that works
+            await asyncio.gather(*(kill.recovery for kill in found.values()))  # each kill meets a service that works
             await asyncio.sleep(chance.random() * pace)
             while not service.kill(name := chance.choice(names)):
                 await asyncio.sleep(0.1)
-            recovery = asyncio.create_task(_recovery(service, stream_id, len(sent) + 1))
-            kills[chunk.sequence] = Kill(name, time.time(), recovery)
+            recovery = asyncio.create_task(_recovery(service, stream_id, chunk.sequence + 2))
+            found[chunk.sequence] = Kill(name, time.time(), recovery)
         await asyncio.sleep(pace)
+
+    row, sent = await _sent(service, stream_id, kill, n_chunks=n_chunks, seed=seed)
+    if trace_path is not None:
+        _write_trace(trace_path, service.results.chunks(stream_id), sent, found)
+    seconds = [kill.recovery.result() for kill in found.values()]
+    p50, p95 = np.percentile(seconds, [50, 95]).round(2).tolist()
+    return {**row, "kills": len(found), "recovery_p50_seconds": p50, "recovery_p95_seconds": p95}
+
+
+async def _sent(
+    service: Service,
+    stream_id: str,
+    after: Callable[[shared.ChunkReference], Awaitable[object]],
+    *,
+    n_chunks: int,
+    seed: int,
+    chunk_seconds: float = CHUNK_SECONDS,
+) -> tuple[Row, list[shared.ChunkReference]]:
+    """Send a stream, do something after each chunk; return the audited row and what was sent."""
+    sender, sent, started = StreamSender(await service.client(), stream_id), [], time.monotonic()
+    labels = random_labels(n_chunks, seed=seed)
+    for chunk in service.put_slowly(stream_id, labels, seed=seed, chunk_seconds=chunk_seconds):
+        await sender.send(chunk)
+        sent.append(chunk)
+        await after(chunk)
     await sender.finish(n_chunks)
     await sender.result()
-    row = await _audited(service, stream_id, sent, seed=seed, started=started)
-    if trace_path is not None:
-        _write_trace(trace_path, service.results.chunks(stream_id), sent, kills)
-    return {**row, "kills": len(kills), **_percentiles([kill.recovery.result() for kill in kills.values()])}
+    return await _audited(service, stream_id, sent, seed=seed, started=started), sent
 
 
 def _write_trace(
@@ -151,26 +157,20 @@ async def _duplicates(service: Service, *, n_sends: int, seed: int, sends_per_ch
     return {**row, "sends": n_signals, "runs": status.n_runs}
 
 
-def soak(folder: Path, *, audio_seconds: float, seed: int, chunk_seconds: float = 15.0) -> Row:
+def soak(folder: Path, *, audio_seconds: float, seed: int) -> Row:
     """Feed one stream for a long stretch of audio at full speed; watch memory and the length of histories."""
     with Service(folder, n_workers=1) as service:
-        return asyncio.run(_soak(service, n_chunks=round(audio_seconds / chunk_seconds), seed=seed))
+        return asyncio.run(_soak(service, n_chunks=round(audio_seconds / 15), seed=seed))
 
 
 async def _soak(service: Service, *, n_chunks: int, seed: int) -> Row:
-    stream_id = new_stream_id()
-    sender = StreamSender(await service.client(), stream_id)
-    sent: list[shared.ChunkReference] = []
     memory: list[tuple[int, int]] = []
-    started = time.monotonic()
-    for chunk in service.put_slowly(stream_id, random_labels(n_chunks, seed=seed), seed=seed, chunk_seconds=15.0):
-        await sender.send(chunk)
-        sent.append(chunk)
+
+    async def watch(chunk: shared.ChunkReference) -> None:
         if chunk.sequence % 20 == 19:
             memory.append(_memory_bytes(service))
-    await sender.finish(n_chunks)
-    await sender.result()
-    row = await _audited(service, stream_id, sent, seed=seed, started=started)
+
+    row, _ = await _sent(service, new_stream_id(), watch, n_chunks=n_chunks, seed=seed, chunk_seconds=15.0)
     return {**row, "audio_hours": round(n_chunks * 15 / 3600, 2), **_growth(memory)}
 
 
@@ -207,11 +207,4 @@ async def _audited(
         "seed": seed,
         "wall_seconds": wall_seconds,
         **examined,
-    }
-
-
-def _percentiles(seconds: Sequence[float]) -> Row:
-    return {
-        "recovery_p50_seconds": round(float(np.percentile(seconds, 50)), 2),
-        "recovery_p95_seconds": round(float(np.percentile(seconds, 95)), 2),
     }

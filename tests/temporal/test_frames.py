@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 
 from lib import config
 from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
-from lib.detector import Detection, Detector, combined_with
+from lib.detector import Detection, combined_with
 from lib.events import Event, EventSettings, ended, frames_to_events
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, frames_of_chunk
@@ -110,40 +110,6 @@ def test_chunks_of_any_length_in_any_order_give_the_events_of_the_whole(
     assert changes == list(range(1, len(changes) + 1))
     counts = progress.state.next_sequence, progress.state.n_classified, progress.state.n_duplicates
     assert counts == (len(outcomes), len(outcomes), len(order) - len(outcomes))
-
-
-@pytest.mark.parametrize("chunk_seconds", [5.0, 10.0, 15.0])
-def test_the_shipped_detector_gives_the_same_frames_and_events_in_chunks(chunk_seconds: float) -> None:
-    """Its own network and context; spectra stand in for YAMNet's embeddings, so that this needs no TensorFlow."""
-    rng = np.random.default_rng(7)
-    waveform = (rng.normal(0, 1, 47 * RATE) * np.repeat(rng.random(47) ** 4, RATE) / 8).astype(np.float32)
-    detector = Detector.load(config.PROJECT_DIR / "models", embed=spectra)
-    whole = detector.detect(waveform).frames
-    middle = float(np.median(whole))
-    chosen = EventSettings.create(on=middle, off=middle / 2, min_seconds=0.4, merge_seconds=0.5)
-    progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
-    progress.use_settings(chosen, "chosen")
-    found: dict[int, tuple[float, ...]] = {}
-    for sequence, part in enumerate(parts([waveform], chunk_seconds=chunk_seconds)):
-        place = {"n_samples": len(part.waveform) - part.n_context, "n_context_samples": part.n_context}
-        chunk = shared.ChunkReference(
-            sequence, "", sample_rate_hz=RATE, start_seconds=round(part.start / RATE, 6), **place
-        )
-        frames = frames_of_chunk(detector, part.waveform, chunk)
-        found |= dict(enumerate(frames.rows(), start=frames.first_frame))
-        progress.accept(chunk)
-        progress.start_next()
-        found_here = shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label="normal", frames=frames)
-        progress.record(found_here, now=0.0)
-    progress.end_events()
-    np.testing.assert_array_equal([found[n] for n in range(len(whole))], whole)
-    expected = frames_to_events(whole, chosen, hop_seconds=shared.HOP_SECONDS, end_seconds=47.0)
-    assert len(expected) > 3
-    assert events(progress) == expected
-
-
-def spectra(patches: np.ndarray) -> np.ndarray:
-    return np.stack([np.abs(np.fft.rfft(patch)[:1024]) for patch in patches]) / 10
 
 
 def test_a_missing_chunk_costs_its_own_frames_alone() -> None:

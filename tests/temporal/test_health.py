@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from lib.config import PROJECT_DIR
 from temporal_workflow import client as cli
 from temporal_workflow import devserver, shared
 from temporal_workflow.chunks import cut_live
+from temporal_workflow.progress import StreamProgress
 from temporal_workflow.sender import StreamSender, new_stream_id, send_stream
 from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
 from temporal_workflow.settings import Settings
@@ -203,6 +205,6 @@ def test_one_service_per_folder_and_the_lock_of_a_killed_one_is_free(tmp_path: P
     ],
 )
 def test_what_makes_a_summary_worthless(changes, expected) -> None:
-    counts = dict.fromkeys(("n_rejected", "n_duplicates", "n_refused", "n_late", "n_missing", "n_events"), 0)
-    given = {"n_chunks": 6, "n_classified": 6, "n_by_label": {}, "last_label": "", "seconds": 60.0, **counts, **changes}
-    assert shared.StreamSummary("finished", "stream", "", **given).fault() == expected
+    found = StreamProgress(shared.StreamSettings(), shared.StreamState()).summary("stream")
+    changes = {"n_chunks": 6, "n_classified": 6, "seconds": 60.0, **changes}
+    assert dataclasses.replace(found, **changes).fault() == expected

@@ -356,6 +356,8 @@ def test_codec_hides_and_authenticates() -> None:
         asyncio.run(codec.EncryptingCodec(os.urandom(32)).decode([sealed]))
     with pytest.raises(codec.OversizedMessage):
         asyncio.run(encrypting.encode([Payload(data=b"x" * shared.MAX_MESSAGE_BYTES)]))
+    with pytest.raises(codec.OversizedMessage):
+        asyncio.run(codec.data_converter(None).encode([shared.StreamSettings(name="x" * shared.MAX_MESSAGE_BYTES)]))
 
 
 def test_key_file(tmp_path: Path) -> None:

@@ -247,12 +247,6 @@ class InferenceActivities:
         """Return the chunk: streams of earlier versions ask for it before `classify`, which does all the work now."""
         return shared.PreprocessResult(given.chunk)
 
-    @activity.defn(name="preprocess_round")
-    @observed
-    def preprocess_round(self, given: shared.PreprocessRound) -> list[shared.PreparedChunk]:
-        """Do the same for streams of the version before this one."""
-        return [shared.PreparedChunk(chunk.sequence) for chunk in given.chunks]
-
     @activity.defn(name="classify")
     @observed
     def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:

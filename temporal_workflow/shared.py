@@ -175,23 +175,6 @@ class ClassifyResult:
 
 
 @dataclass(frozen=True)
-class PreprocessRound:
-    """The next chunks of a stream of a version that prepared them apart."""
-
-    chunks: list[ChunkReference]
-
-
-@dataclass(frozen=True)
-class PreparedChunk:
-    """What such a version told about one chunk, or why it was rejected."""
-
-    sequence: int
-    chunk: ChunkReference | None = None  # where it is another one than was sent
-    health: ChunkHealth | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class ClassifyRound:
     """The next chunks of a stream, and the event settings that the workflow has already."""
 

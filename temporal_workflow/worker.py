@@ -74,7 +74,6 @@ def inference_worker(client: Client, inference: InferenceActivities, *, slots: i
         client,
         task_queue=shared.INFERENCE_QUEUE,
         activities=[
-            inference.preprocess_round,
             inference.classify_round,
             inference.cut,
             inference.preprocess,

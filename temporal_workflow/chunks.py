@@ -23,6 +23,7 @@ CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
 MIN_SAMPLES, MAX_SAMPLES = (round(s * RATE) for s in (config.MIN_SEGMENT_SECONDS, config.MAX_SEGMENT_SECONDS))
 JUMP_SECONDS = 0.1  # live sound that comes later than this is behind a gap
 MAX_OPEN = 4  # recordings
+MAX_WAITING = 1_000  # blocks that wait for the sender; then a device overflows, and a connection is lost
 LAST_SECONDS = 1.0
 EMPTY = np.empty(0, np.float32)
 Block = tuple[float, np.ndarray]  # start in seconds by the clock, 16 kHz waveform (n_samples,)
@@ -113,12 +114,12 @@ def _to_the_end(blocks: Iterable[Block], faults: list[Exception]) -> Iterator[Bl
     yield math.inf, EMPTY
 
 
-def from_thread(blocks: Iterable[Block], stop: threading.Event, *, max_waiting: int) -> Iterator[Block]:
+def _from_thread(blocks: Iterable[Block], stop: threading.Event) -> Iterator[Block]:
     """Yield blocks that a thread of its own reads, so that a slow sender costs no sound; its error comes last.
 
     Once `stop` is set, the reader has `LAST_SECONDS` to give its last block.
     """
-    waiting: queue.Queue[Block | Exception | None] = queue.Queue(max_waiting)
+    waiting: queue.Queue[Block | Exception | None] = queue.Queue(MAX_WAITING)
 
     def read() -> None:
         last: Exception | None = None
@@ -153,8 +154,11 @@ async def send_live(
     chunk_seconds: float = 10.0,
     max_chunks: int | None = None,
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Yield the chunks of live sound until `max_chunks` or its end; then `stop` is set, which ends the source."""
-    found = live_parts(blocks, chunk_seconds=chunk_seconds)
+    """Yield the chunks of live sound until `max_chunks` or its end, then set `stop`, which ends `blocks`.
+
+    An error of `blocks` is raised once the sound in hand was given.
+    """
+    found = live_parts(_from_thread(blocks, stop), chunk_seconds=chunk_seconds)
     try:
         for sequence in itertools.islice(itertools.count(), max_chunks):
             part = await asyncio.to_thread(next, found, None)

@@ -86,17 +86,24 @@ async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
-    from temporal_workflow.microphone import open_microphone, record
+    from temporal_workflow.microphone import Recorder, open_microphone
 
-    given = {"stop": _stop_on_interrupt(), "max_chunks": chosen.chunks}
-    return await _send(chosen, settings, functools.partial(record, microphone=open_microphone(chosen.device), **given))
+    return await _send_live(chosen, settings, lambda stop: Recorder(open_microphone(chosen.device), stop))
 
 
 async def _listen(chosen: argparse.Namespace, settings: Settings) -> int:
-    from temporal_workflow.listening import listen
+    from temporal_workflow.listening import Source
 
-    given = {"stop": _stop_on_interrupt(), "max_chunks": chosen.chunks}
-    return await _send(chosen, settings, functools.partial(listen, url=chosen.url, note=_print, **given))
+    return await _send_live(chosen, settings, lambda stop: Source(chosen.url, stop, _print))
+
+
+async def _send_live(chosen: argparse.Namespace, settings: Settings, source: Callable[[threading.Event], Any]) -> int:
+    """Send what a source gives in blocks until Ctrl+C."""
+    from temporal_workflow.chunks import send_live
+
+    stop = _stop_on_interrupt()
+    given = {"blocks": source(stop).blocks(), "stop": stop, "max_chunks": chosen.chunks}
+    return await _send(chosen, settings, functools.partial(send_live, **given))
 
 
 def _stop_on_interrupt() -> threading.Event:

@@ -11,23 +11,19 @@ import errno
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
 
 import av
 import numpy as np
 
 from lib.audio import to_mono
-from temporal_workflow import shared
-from temporal_workflow.chunks import RATE, Block, from_thread, send_live
-from temporal_workflow.store import ChunkStore
+from temporal_workflow.chunks import RATE, Block
 
 OPEN_SECONDS, READ_SECONDS = 15.0, 10.0  # without an answer, without a packet: the connection counts as lost
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 BLOCK_SECONDS = 1.0  # several channels become one a block at a time
 MONO_SECONDS = 0.2  # what may wait in a block of one channel, and is lost when it stops
 GAP_SECONDS = 0.5  # time stamps that run ahead by less are jitter; by more than READ_SECONDS, another clock
-MAX_BLOCKS = 1_000  # that wait for the sender; a source that has to wait longer loses its connection
 PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,mmsh,mmst,srt,hls,crypto,ftp,icecast"
 DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 # Before any sound came; later they may pass, as a radio station answers "not found" while it restarts.
@@ -154,16 +150,3 @@ def _what(error: BaseException) -> str:
     if getattr(error, "errno", None) == errno.EIO:  # FFmpeg's word for it
         return "the connection broke"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def listen(
-    store: ChunkStore,
-    url: str,
-    *,
-    stop: threading.Event,
-    note: Callable[[str], None] = lambda _: None,
-    **options: Any,
-) -> AsyncIterator[shared.ChunkReference]:
-    """Yield chunks until `stop` is set, the sound in hand last; parameters and errors: `Source`, `chunks.send_live`."""
-    blocks = from_thread(Source(url, stop, note).blocks(), stop, max_waiting=MAX_BLOCKS)
-    return send_live(store, blocks, stop, **options)

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import soxr
 
 from lib import config
-from temporal_workflow import shared
-from temporal_workflow.chunks import RATE, Block, from_thread, send_live
-from temporal_workflow.store import ChunkStore
+from temporal_workflow.chunks import RATE, Block
 
 BLOCK_SECONDS = 0.5
 OVERFLOW_SECONDS, LATE_SECONDS = 0.05, 1.0  # behind the clock: lost where the device says so, and in any case
-MAX_BLOCKS = 600  # that wait for the sender: five minutes; then the device overflows
 
 
 class NoMicrophone(OSError):  # noqa: N818 - named for what is wrong
@@ -97,17 +94,3 @@ class Recorder:
             read_seconds += jump
             yield (read_seconds if jump else None), np.nan_to_num(samples[:, 0]).astype(np.float32)
             read_seconds += len(samples) / self._rate_hz
-
-
-def record(
-    store: ChunkStore, *, microphone: Any, stop: threading.Event, **options: Any
-) -> AsyncIterator[shared.ChunkReference]:
-    """Yield chunks until `stop` is set, the sound in hand last; `options` and the rest: see `chunks.send_live`.
-
-    Raises
-    ------
-    NoMicrophone
-        If the device fails, once the sound in hand was given.
-    """
-    blocks = from_thread(Recorder(microphone, stop).blocks(), stop, max_waiting=MAX_BLOCKS)
-    return send_live(store, blocks, stop, **options)

@@ -83,8 +83,6 @@ class StreamSender:
         self._unconfirmed: dict[int, tuple[shared.ChunkReference, float]] = {}
         self._next_sequence = 0
         self.has_sent = False
-        self._polling = asyncio.Lock()
-        self._n_polls = 0
 
     async def send(self, chunk: shared.ChunkReference) -> None:
         """Send one chunk; wait first while too many are on their way.
@@ -147,14 +145,7 @@ class StreamSender:
             raise StreamClosedError(ended(self.stream_id)) from None
 
     async def _confirm(self) -> None:
-        """Drop what the workflow has, send again what it should have by now; one query serves all who wait for it."""
-        polls = self._n_polls
-        async with self._polling:
-            if self._n_polls == polls:
-                await self._poll()
-                self._n_polls += 1
-
-    async def _poll(self) -> None:
+        """Drop what the workflow has, and send again what it should have by now."""
         status = await self.status()
         self._next_sequence = status.next_sequence
         for sequence, (chunk, sent_at) in list(self._unconfirmed.items()):

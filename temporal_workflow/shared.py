@@ -128,7 +128,6 @@ class PreprocessResult:
     """What earlier versions told about one chunk before it was classified."""
 
     chunk: ChunkReference
-    health: ChunkHealth | None = None
 
 
 @dataclass(frozen=True)

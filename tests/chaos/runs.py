@@ -147,7 +147,8 @@ async def _duplicates(service: Service, *, n_sends: int, seed: int, sends_per_ch
         window += [chunk] * sends_per_chunk
         if len(window) >= 16 * sends_per_chunk or chunk.sequence == n_chunks - 1:
             chance.shuffle(window)
-            await asyncio.gather(*(sender.send(shuffled) for shuffled in window))
+            for shuffled in window:
+                await sender.send(shuffled)
             window = chance.sample(window, 8) if chunk.sequence < n_chunks - 1 else []  # some come again much later
     await sender.finish(n_chunks)
     await sender.result()

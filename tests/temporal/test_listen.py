@@ -15,8 +15,8 @@ from live_sources import AWAY_SECONDS, CLOCK, Camera, Radio, mulaw, on_air
 
 from lib import audio
 from temporal_workflow import listening
-from temporal_workflow.chunks import live_parts
-from temporal_workflow.listening import SourceError, listen
+from temporal_workflow.chunks import live_parts, send_live
+from temporal_workflow.listening import Source, SourceError
 from temporal_workflow.store import ChunkStore
 
 
@@ -31,10 +31,8 @@ def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[
     store, stop, notes, rows = ChunkStore(folder), threading.Event(), [], []
 
     async def collect() -> None:
-        chunks = listen(
-            store, url, stream_id="s", stop=stop, chunk_seconds=5.0, max_chunks=max_chunks, note=notes.append
-        )
-        async for chunk in chunks:
+        blocks = Source(url, stop, notes.append).blocks()
+        async for chunk in send_live(store, blocks, stop, stream_id="s", chunk_seconds=5.0, max_chunks=max_chunks):
             waveform = audio.load(store.path(chunk.sha256))
             pitch_hz = np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform)
             n_context = chunk.n_context_samples / 16_000
@@ -126,7 +124,7 @@ def test_what_cannot_work_is_said_at_once(handler, url, status, programme, says,
 
 @pytest.mark.parametrize("user", ["u:hidden@", "u:hid/den@", "u:hid?den@"])
 def test_a_password_is_never_shown_however_it_is_written(user):
-    assert listening.Source(f"rtsp://{user}camera/a?b=c", threading.Event(), print).shown == "rtsp://camera/a"
+    assert Source(f"rtsp://{user}camera/a?b=c", threading.Event(), print).shown == "rtsp://camera/a"
 
 
 def test_a_file_ends(tmp_path):

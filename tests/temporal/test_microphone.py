@@ -13,7 +13,8 @@ import pytest
 
 from lib import audio
 from temporal_workflow import microphone
-from temporal_workflow.microphone import NoMicrophone, open_microphone, record
+from temporal_workflow.chunks import send_live
+from temporal_workflow.microphone import NoMicrophone, Recorder, open_microphone
 from temporal_workflow.store import ChunkStore
 
 
@@ -57,9 +58,10 @@ def recorded(device: Device, folder: Path, monkeypatch, *, stop=None, max_chunks
     store, rows = ChunkStore(folder), []
 
     async def collect() -> None:
-        given = {"stream_id": "s", "microphone": device, "stop": stop or threading.Event()}
+        ends = stop or threading.Event()
+        given = {"stream_id": "s", "chunk_seconds": 5.0, "max_chunks": max_chunks}
         try:
-            async for chunk in record(store, chunk_seconds=5.0, max_chunks=max_chunks, **given):
+            async for chunk in send_live(store, Recorder(device, ends).blocks(), ends, **given):
                 waveform = audio.load(store.path(chunk.sha256))
                 assert abs(waveform).max() <= 1
                 assert abs(np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform) - 500) < 1

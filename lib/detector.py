@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -43,7 +42,6 @@ PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
 
 Embed = Callable[[np.ndarray], np.ndarray]  # patches (n, 15600) to YAMNet's embeddings (n, 1024)
-Frames = TypeVar("Frames", np.ndarray, Sequence[np.ndarray])  # (n_frames, 2)
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ class FrameNetwork:
         numbers = sorted({name.split(".")[0] for name in self.weights if "." in name}, key=int)
         names = {name.split(".")[1] for name in self.weights if "." in name}
         stacked = {name: np.stack([self.weights[f"{number}.{name}"] for number in numbers]) for name in names}
-        flat = {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
-        return stacked | flat
+        return stacked | {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
 
     def describe(self, embedding: np.ndarray, level_db: float) -> np.ndarray:
         """Return what the members make of one patch, of its embedding (1024,) and level in dBFS: (n_members, n_in)."""
@@ -76,12 +73,10 @@ class FrameNetwork:
         components = self.weights["component_w"] @ embedding + self.weights["component_b"]
         components = np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE)
         scores = np.clip(self.weights["audioset_w"] @ embedding + self.weights["audioset_b"], *SCORE_RANGE)
-        both = [
-            np.maximum(members["embedding_w"] @ components + members["embedding_b"], 0),
-            np.maximum(members["score_w"] @ scores + members["score_b"], 0),
-        ]
-        level = np.full((len(both[0]), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
-        return np.concatenate([*both, level], axis=1).astype(np.float32)
+        from_components = np.maximum(members["embedding_w"] @ components + members["embedding_b"], 0)
+        from_scores = np.maximum(members["score_w"] @ scores + members["score_b"], 0)
+        level = np.full((len(from_scores), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
+        return np.concatenate([from_components, from_scores, level], axis=1).astype(np.float32)
 
     def hidden(self, around: Sequence[np.ndarray | None]) -> np.ndarray:
         """Return the hidden layer (n_members, n) of a patch, given what is known of those from 3 before to 1 after.
@@ -159,9 +154,8 @@ class Detector:
 
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
-        stream, frames = self.stream(), []
-        for block in [waveform] if isinstance(waveform, np.ndarray) else waveform:
-            frames.append(stream.push(block))
+        stream, blocks = self.stream(), [waveform] if isinstance(waveform, np.ndarray) else waveform
+        frames = [stream.push(block) for block in blocks]
         return self.detection(np.concatenate([*frames, stream.finish()]), end_seconds=stream.seconds)
 
     def stream(self) -> FrameStream:
@@ -184,11 +178,10 @@ class Detector:
             The number of the first frame, and frames (n_frames, 2). Those of the first `CONTEXT_SAMPLES` and a hop are
             not known, but for a stretch that starts with the stream.
         """
-        first_patch = -(-first_sample // PATCH_HOP_SAMPLES)
-        stream = FrameStream(self)
+        first_patch, stream = -(-first_sample // PATCH_HOP_SAMPLES), self.stream()
         known = [stream.push(samples[first_patch * PATCH_HOP_SAMPLES - first_sample :])]
         known += [stream.finish()] if is_last else []
-        n_unknown = PAST_PATCHES if first_patch else 0
+        n_unknown = PAST_PATCHES * (first_patch > 0)
         return first_patch + n_unknown, np.concatenate(known)[n_unknown:]
 
 
@@ -284,9 +277,12 @@ def combined_with(frames: np.ndarray, ensemble: np.ndarray | None) -> np.ndarray
     return (1 - DETECTOR_SHARE) * ensemble + DETECTOR_SHARE * detected
 
 
-def frames_between(frames: Frames, start: int, stop: int, *, first_frame: int = 0) -> Frames:
-    """Return those of the frames (n_frames, 2), counted from `first_frame`, that overlap samples `start` to `stop`."""
-    return frames[max(0, start // PATCH_HOP_SAMPLES - first_frame) : -(-stop // PATCH_HOP_SAMPLES) - first_frame]
+def frames_between(
+    frames: np.ndarray | Sequence[np.ndarray], start: int, stop: int, *, first_frame: int = 0
+) -> np.ndarray:
+    """Return those of frames (array or list, from `first_frame` on) that overlap samples `start` to `stop`: (n, 2)."""
+    here = slice(max(0, start // PATCH_HOP_SAMPLES - first_frame), -(-stop // PATCH_HOP_SAMPLES) - first_frame)
+    return np.asarray(frames[here]).reshape(-1, len(EVENT_LABELS))
 
 
 def levels_db(patches: np.ndarray) -> np.ndarray:

@@ -217,16 +217,11 @@ def _with_frames(
         held.append(window)
         frames.extend(stream.push(window[1]))
         while held and len(frames) * config.PATCH_HOP_SAMPLES >= held[0][0] + len(held[0][1]):
-            yield _with_its_frames(*held.pop(0), frames)
+            start, waveform = held.pop(0)
+            yield start, waveform, frames_between(frames, start, start + len(waveform))
     frames.extend(stream.finish())
     for start, waveform in held:
-        yield _with_its_frames(start, waveform, frames)
-
-
-def _with_its_frames(
-    start: int, waveform: np.ndarray, frames: Sequence[np.ndarray]
-) -> tuple[int, np.ndarray, np.ndarray]:
-    return start, waveform, np.array(frames_between(frames, start, start + len(waveform)))
+        yield start, waveform, frames_between(frames, start, start + len(waveform))
 
 
 def _prediction(row: np.ndarray, members: dict[str, dict[str, float]]) -> Prediction:

@@ -279,11 +279,10 @@ def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReferen
 
     from lib import config
     from lib.detector import frames_between
-    from lib.events import EVENT_LABELS
 
     start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
     stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)
-    rows = np.array(frames.rows()).reshape(-1, len(EVENT_LABELS))  # none of a short chunk behind a gap
+    rows = np.array(frames.rows())  # none of a short chunk behind a gap
     return frames_between(rows, start, stop, first_frame=frames.first_frame)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from lib import config, ensemble, splits
 
 CLIP_COLUMNS = ("clip_id", "group_id", "source", "label", "split")  # of the manifest
-WINDOW_COLUMNS = ("kind", "window_id", "corpus_group", "seconds")  # of `lib.windows`; a clip's window_id is its clip_id
+WINDOW_COLUMNS = ("kind", "window_id", "corpus_group", "seconds")  # a clip's window_id is its clip_id
 COLUMNS = ("model", "scheme", *WINDOW_COLUMNS, *CLIP_COLUMNS, *config.CLASS_NAMES)
 
 
@@ -21,7 +21,7 @@ def table(frame: pd.DataFrame, probabilities: np.ndarray, *, model: str, scheme:
     Parameters
     ----------
     frame : DataFrame
-        Manifest rows, or rows of `lib.windows`.
+        Manifest rows, or rows of `lib.corpora.windows`.
     probabilities : ndarray, shape (n_rows, 3)
         In the order of the rows and of CLASS_NAMES; ValueError if a row is not finite or does not sum to 1.
     model : str

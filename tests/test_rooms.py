@@ -12,8 +12,7 @@ from lib import config
 
 ROOMS = ("lib.decoding", "lib.corpora", "lib.reporting", "lib.studies")
 LESSON = sorted((config.PROJECT_DIR / "lib").glob("*.py"))
-MAX_ENTRIES, MAX_LINES, MAX_LINES_IN_ALL = 22, 300, 4_000
-BESIDE = ("onnx_networks.py",)  # serving
+MAX_ENTRIES, MAX_LINES, MAX_LINES_IN_ALL = 23, 300, 4_000
 # Of lib and temporal_workflow. 16,500 was asked for before serving, alerts, timeline, demo, dashboard and the appendix.
 MAX_CODE_LINES = 20_300
 PURE_PYTHON = ("temporalio",)  # beside the standard library, what workflow.py may reach
@@ -61,8 +60,8 @@ def test_a_room_imports_neither_the_service_nor_notebooks_nor_tests(path):
 def test_the_lesson_stays_small():
     assert [path.name for path in LESSON if n_lines([path]) >= MAX_LINES] == []
     entries = [p.name for p in (config.PROJECT_DIR / "lib").iterdir() if p.name not in ("__init__.py", "__pycache__")]
-    assert len(entries) - len(ROOMS) <= MAX_ENTRIES, sorted(entries)
-    assert n_lines([path for path in LESSON if path.name not in BESIDE]) <= MAX_LINES_IN_ALL
+    assert len(entries) <= MAX_ENTRIES, sorted(entries)
+    assert n_lines(LESSON) <= MAX_LINES_IN_ALL
 
 
 def test_the_code_stays_small():

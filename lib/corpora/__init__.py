@@ -1,1 +1,1 @@
-"""Where recordings come from: the tables of sources and clips, download, optional corpora, synthetic audio."""
+"""Where sound comes from: the tables of sources and clips, download, optional corpora, synthetic audio, windows."""

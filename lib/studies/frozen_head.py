@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import config, evaluation, manifest, splits, windows
+from lib import config, evaluation, manifest, splits
+from lib.corpora import windows
 from lib.studies.inputs import SEED
 from lib.studies.result import measure_rows
 

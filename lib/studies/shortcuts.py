@@ -18,7 +18,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.ensemble import ExtraTreesClassifier
 
-from lib import config, evaluation, manifest, plots, preprocess, splits, windows
+from lib import config, evaluation, manifest, plots, preprocess, splits
+from lib.corpora import windows
 from lib.studies.folds import group_folds
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns, interval_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import windows
+from lib.corpora import windows
 from lib.detector import Detector, combined_with
 from lib.studies import cross_corpus
 from lib.studies.inputs import Inputs
@@ -46,7 +46,7 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
 
 
 def drawn_again(rows: pd.DataFrame, clips: pd.DataFrame, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the waveforms of windows to be judged on, as `lib.windows.examples` drew them, before `prepare`.
+    """Return the waveforms of windows to be judged on, as `windows.examples` drew them, before `prepare`.
 
     Parameters
     ----------

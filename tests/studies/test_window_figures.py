@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, windows
+from lib import config
+from lib.corpora import windows
 from lib.detector import Detection
 from lib.studies import window_figures
 from lib.waveforms import prepare

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import waveforms, windows
-from lib.windows import WindowConfig
+from lib import waveforms
+from lib.corpora import windows
+from lib.corpora.windows import WindowConfig
 
 SOURCES = {"crying": ("donateacry", "nevado"), "screaming": ("nevado",), "normal": ("nevado", "deeply")}
 CLEAN = WindowConfig(p_silence=1.0)

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
@@ -17,12 +18,13 @@ from temporal_workflow.codec import data_converter
 from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.results import ResultsTable
+from temporal_workflow.serve import LocalService
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
 
 @dataclass(frozen=True)
 class Audit:
-    n_chunks: int
+    chunks: int
     lost: int
     duplicated: int
     out_of_order: int  # rows in another chunk's place, or with another hash, or events that rows in order do not give
@@ -43,7 +45,7 @@ def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkRefe
         if row["sequence"] in expected
     )
     return Audit(
-        n_chunks=len(expected),
+        chunks=len(expected),
         lost=len(expected.keys() - found.keys()),
         duplicated=sum(found.values()) - len(found),
         out_of_order=wrong + len(found.keys() - expected.keys()) + _wrong_events(results, stream_id, rows),
@@ -93,12 +95,13 @@ async def replay(found: Sequence[WorkflowHistory], *, key: bytes | None = None) 
     return len(found)
 
 
-async def examine(client: Client, stream_id: str, *, key: bytes | None) -> dict[str, int]:
-    """Replay the history of every run of one workflow; return how many there are, and how large."""
-    found = await histories(client, stream_id)
+async def examined(service: LocalService, stream_id: str, sent: Sequence[shared.ChunkReference]) -> dict[str, Any]:
+    """Audit a stream and replay the history of each of its runs; return what every row of chaos.json holds."""
+    found = await histories(await service.client(), stream_id)
     return {
+        **dataclasses.asdict(audit(service.results, stream_id, sent)),
         "histories": len(found),
-        "replayed": await replay(found, key=key),
+        "replayed": await replay(found, key=service.settings.key),
         "largest_history_events": max(len(history.events) for history in found),
         "largest_event_bytes": largest_event_bytes(found),
     }

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import io
 import shutil
 import signal
 import sqlite3
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from temporal_workflow import devserver, serve, shared
 from temporal_workflow.sender import StreamSender, new_stream_id
-from tests.chaos.audit import audit, examine
-from tests.chaos.harness import PITCH_HZ, Service, tone
+from tests.chaos.audit import examined
+from tests.chaos.harness import Service
 
 Row = dict[str, Any]
 STALL_SECONDS = 1.5 * shared.WORKFLOW_TASK_TIMEOUT.total_seconds()
@@ -164,7 +162,7 @@ def _on_small_disk(
         Service(folder, chunks_dir=disk / "chunks", **chosen) as service,
     ):
         stream_id = new_stream_id()
-        chunks = [_stereo(service, stream_id, sequence) for sequence in range(n_times)]
+        chunks = service.put(stream_id, ["crying"] * n_times)
 
         async def send() -> int:
             sender, held = StreamSender(await service.client(), stream_id), 0
@@ -216,12 +214,7 @@ IN_A_FOLDER: dict[str, Callable[[Path, int], Row]] = {
 
 
 def _found(service: Service, stream_id: str, chunks: list[shared.ChunkReference]) -> Row:
-    row = dataclasses.asdict(audit(service.results, stream_id, chunks))
-    return {"chunks": row.pop("n_chunks"), **row, **asyncio.run(_examined(service, stream_id))}
-
-
-async def _examined(service: Service, stream_id: str) -> Row:
-    return await examine(await service.client(), stream_id, key=service.settings.key)
+    return asyncio.run(examined(service, stream_id, chunks))
 
 
 async def _stored(service: Service, stream_id: str, n_chunks: int) -> bool:
@@ -282,13 +275,3 @@ def _refuses(service: Service, number: int) -> bool:
     except OSError as error:
         return error.errno == number
     return False
-
-
-def _stereo(service: Service, stream_id: str, sequence: int) -> shared.ChunkReference:
-    """Store a chunk that the worker must convert and write again: 32 kHz stereo."""
-    mono = np.repeat(tone(PITCH_HZ["crying"]), 2)
-    mono[0] = sequence / 1000
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.stack([mono, mono], axis=1), 32_000, format="FLAC")
-    sha256 = service.chunks.put(buffer.getvalue(), stream_id=stream_id, sequence=sequence)
-    return shared.ChunkReference(sequence, sha256, len(mono), 32_000, sequence * 5.0, time.time())

@@ -66,6 +66,29 @@ class Service(LocalService):
         return await sender.result()
 
 
+LABELS = ["normal", *["crying"] * 7, "screaming", "normal"]
+
+
+async def send_eventful(service: Service, stream_id: str) -> shared.StreamSummary:
+    """Send chunks shuffled, twice, altered (0), late (5) and never (6), and fall silent; return what came out."""
+    settings = shared.StreamSettings(chunks_per_run=6, gap_seconds=1.0, silent_seconds=3.0)
+    sender = StreamSender(await service.client(), stream_id, settings=settings)
+    chunks = service.put(stream_id, LABELS)
+    service.chunks.path(chunks[0].sha256).write_bytes(b"altered")
+    for sequence in (1, 0, 1, 2, 3, 4, 7):
+        await sender.send(chunks[sequence])
+    while (await sender.status()).next_sequence < 8:
+        await asyncio.sleep(0.2)
+    assert (await sender.status()).missing == [[5, 6]]
+    await sender.send(chunks[5])
+    while not (await sender.status()).silent:
+        await asyncio.sleep(0.2)
+    for chunk in chunks[8:]:
+        await sender.send(chunk)
+    await sender.finish(len(chunks))
+    return await sender.result()
+
+
 def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: float, chunk_seconds: float) -> str:
     """Send a stream as chunks of any phase, shuffled, every third one twice; return its id once it has ended."""
     n_first, n_chunk, n_least = (

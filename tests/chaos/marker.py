@@ -13,7 +13,7 @@ from typing import Any
 from lib.config import CLASS_NAMES
 from temporal_workflow import devserver, shared
 from temporal_workflow.sender import new_stream_id
-from tests.chaos.audit import audit, examine
+from tests.chaos.audit import examined
 from tests.chaos.harness import Service, random_labels
 
 
@@ -23,19 +23,14 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     key = os.urandom(32) if encrypt else None
     metrics_port = devserver.free_port()
     with Service(folder, key=key, metrics_port=metrics_port) as service:
-        chunks, examined, metrics = asyncio.run(
-            _send(service, marker, n_chunks=n_chunks, seed=seed, metrics_port=metrics_port)
-        )
-        stream_id = service.results.streams()[0]["stream_id"]
-        row = vars(audit(service.results, stream_id, chunks))
+        row = asyncio.run(_send(service, marker, n_chunks=n_chunks, seed=seed))
+        metrics = b"".join(_read(port) for port in range(metrics_port, metrics_port + 4))
         assert service.results.streams()[0]["name"] == marker
         logs = service.logs().encode()
     database = _database_bytes(service.settings.service_dir / "temporal.sqlite")
     labels = [label.encode() for label in CLASS_NAMES if label != "normal"]  # "normal" is a word of Temporal's, too
     return {
-        "chunks": n_chunks,
-        **{name: row[name] for name in ("lost", "duplicated", "out_of_order")},
-        **examined,
+        **row,
         "seed": seed,
         "markers_in_database": sum(database.count(word) for word in (marker.encode(), *labels)),
         "markers_in_logs": sum(logs.count(word) for word in (marker.encode(), *labels)),
@@ -43,16 +38,13 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     }
 
 
-async def _send(
-    service: Service, marker: str, *, n_chunks: int, seed: int, metrics_port: int
-) -> tuple[list[shared.ChunkReference], dict[str, int], bytes]:
+async def _send(service: Service, marker: str, *, n_chunks: int, seed: int) -> dict[str, Any]:
     stream_id = new_stream_id()
     chunks = service.put(stream_id, random_labels(n_chunks, seed=seed), seed=seed)
     sha256 = service.chunks.put(marker.encode() * 9, stream_id=stream_id, sequence=1)
     chunks[1] = shared.ChunkReference(1, f"{sha256}?{marker}", 80_000, 16_000, 5.0)  # fails by name
     await service.send(stream_id, chunks, name=marker)
-    pages = [_read(port) for port in range(metrics_port, metrics_port + 4)]
-    return chunks, await examine(await service.client(), stream_id, key=service.settings.key), b"".join(pages)
+    return await examined(service, stream_id, chunks)
 
 
 def _read(port: int) -> bytes:

@@ -17,34 +17,17 @@ import soundfile
 from temporalio.client import WorkflowHistory
 
 from lib import config
-from temporal_workflow import shared
 from temporal_workflow.sender import StreamSender, submit_file
 from tests.chaos.audit import histories
-from tests.chaos.harness import PITCH_HZ, Service, tone
+from tests.chaos.harness import LABELS, PITCH_HZ, Service, send_eventful, tone
 
 HISTORIES_DIR = config.PROJECT_DIR / "tests" / "histories"
-LABELS = ["normal", "crying", "crying", "crying", "crying", "crying", "crying", "screaming", "normal", "normal"]
 
 
 async def record(service: Service) -> dict[str, str]:
     """Return histories as JSON by name: a stream of several runs with all that can happen, and a file."""
-    client = await service.client()
-    stream_id = "stream-recorded"
-    settings = shared.StreamSettings(chunks_per_run=6, gap_seconds=1.0, silent_seconds=3.0)
-    sender = StreamSender(client, stream_id, settings=settings)
-    chunks = service.put(stream_id, LABELS)
-    service.chunks.path(chunks[4].sha256).write_bytes(b"altered")
-    for sequence in (1, 0, 1, 2, 3, 4, 6, 7):  # shuffled, twice, spoiled, and 5 is missing
-        await sender.send(chunks[sequence])
-    while (await sender.status()).next_sequence < 8:
-        await asyncio.sleep(0.2)
-    await sender.send(chunks[5])  # late
-    while not (await sender.status()).silent:
-        await asyncio.sleep(0.2)
-    for chunk in chunks[8:]:
-        await sender.send(chunk)
-    await sender.finish(len(chunks))
-    await sender.result()
+    client, stream_id = await service.client(), "stream-recorded"
+    await send_eventful(service, stream_id)
     path = service.settings.service_dir / "recording.flac"
     soundfile.write(path, np.concatenate([tone(PITCH_HZ[label]) for label in LABELS]), config.SAMPLE_RATE_HZ)
     handle = await submit_file(client, service.settings, path)

@@ -24,10 +24,10 @@ from temporalio.client import WorkflowFailureError
 from lib.config import PROJECT_DIR
 from temporal_workflow import client as cli
 from temporal_workflow import shared
-from temporal_workflow.sender import StreamClosedError, StreamSender, new_stream_id, submit_file
+from temporal_workflow.sender import StreamClosedError, new_stream_id, submit_file
 from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
 from tests.chaos.audit import audit, histories, largest_event_bytes, replay
-from tests.chaos.harness import PITCH_HZ, Service, random_labels, tone, wait_until
+from tests.chaos.harness import PITCH_HZ, Service, random_labels, send_eventful, tone, wait_until
 
 
 def test_bad_chunks_are_rejected_by_name_and_audio_goes_once_its_result_is_stored(service: Service) -> None:
@@ -106,27 +106,10 @@ def test_unreadable_file_fails_with_its_name(service: Service, tmp_path) -> None
 
 def test_gap_late_chunk_and_silent_sender(service: Service) -> None:
     stream_id = new_stream_id()
-    chunks = service.put(stream_id, ["crying"] * 8)
-    settings = shared.StreamSettings(gap_seconds=0.5, silent_seconds=1.5)
-
-    async def send() -> shared.StreamSummary:
-        sender = StreamSender(await service.client(), stream_id, settings=settings)
-        for chunk in chunks[:3] + chunks[5:7]:  # 3 and 4 do not come in time
-            await sender.send(chunk)
-        await sender.delivered()
-        while (await sender.status()).next_sequence < 7:
-            await asyncio.sleep(0.1)
-        assert (await sender.status()).missing == [[3, 4]]
-        await sender.send(chunks[3])  # late
-        while not (await sender.status()).silent:
-            await asyncio.sleep(0.1)
-        await sender.send(chunks[7])
-        await sender.finish(8)
-        return await sender.result()
-
-    summary = asyncio.run(send())
-    assert (summary.n_late, summary.n_missing, summary.n_classified) == (1, 1, 7)
-    assert [row["sequence"] for row in service.results.chunks(stream_id) if row["late"]] == [3]
+    summary = asyncio.run(send_eventful(service, stream_id))
+    counts = summary.n_late, summary.n_missing, summary.n_classified, summary.n_rejected, summary.n_duplicates
+    assert counts == (1, 1, 8, 1, 1)
+    assert [row["sequence"] for row in service.results.chunks(stream_id) if row["late"]] == [5]
     kinds: dict[str, list[str]] = {}
     for row in service.results.changes(stream_id):
         kinds.setdefault(row["label"], []).append(row["kind"])

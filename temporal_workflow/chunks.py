@@ -152,15 +152,14 @@ async def send_live(
     *,
     stream_id: str,
     chunk_seconds: float = 10.0,
-    max_chunks: int | None = None,
 ) -> AsyncIterator[shared.ChunkReference]:
-    """Yield the chunks of live sound until `max_chunks` or its end, then set `stop`, which ends `blocks`.
+    """Yield the chunks of live sound until its end, then set `stop`, which ends `blocks`.
 
     An error of `blocks` is raised once the sound in hand was given.
     """
     found = live_parts(_from_thread(blocks, stop), chunk_seconds=chunk_seconds)
     try:
-        for sequence in itertools.islice(itertools.count(), max_chunks):
+        for sequence in itertools.count():
             part = await asyncio.to_thread(next, found, None)
             if part is None:
                 break

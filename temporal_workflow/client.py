@@ -33,7 +33,7 @@ from temporal_workflow.sender import (
     send_stream,
     submit_file,
 )
-from temporal_workflow.settings import Settings, check, chunk_seconds, connect, count, leave
+from temporal_workflow.settings import Settings, check, chunk_seconds, connect, leave
 from temporal_workflow.store import ChunkStore
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
@@ -56,8 +56,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
                 client, settings, path, chunk_seconds=chosen.chunk_seconds, keep_audio=chosen.keep_audio
             )
             _print(f"{audio.printable(path)}: {handle.id}")
-            if not chosen.no_wait:
-                codes.append(_print_summary(handle.id, await handle.result(), settings))
+            codes.append(_print_summary(handle.id, await handle.result(), settings))
         except (ValueError, OSError, WorkflowFailureError) as error:
             codes.append(EX_BAD_INPUT)
             _complain(_cause(error, path))
@@ -102,8 +101,7 @@ async def _send_live(chosen: argparse.Namespace, settings: Settings, source: Cal
     from temporal_workflow.chunks import send_live
 
     stop = _stop_on_interrupt()
-    given = {"blocks": source(stop).blocks(), "stop": stop, "max_chunks": chosen.chunks}
-    return await _send(chosen, settings, functools.partial(send_live, **given))
+    return await _send(chosen, settings, functools.partial(send_live, blocks=source(stop).blocks(), stop=stop))
 
 
 def _stop_on_interrupt() -> threading.Event:
@@ -167,7 +165,7 @@ async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
     results = ResultsTable(settings.results_url)
     if not results.knows(chosen.stream):  # it may have just begun
         await (await _connect(settings)).get_workflow_handle(chosen.stream).describe()
-    for kind, row in follow(results, chosen.stream, seconds=chosen.seconds):
+    for kind, row in follow(results, chosen.stream):
         _print(_chunk_line(row) if kind == "chunk" else _change_line(row))
     return EX_OK
 
@@ -274,7 +272,6 @@ def _parser() -> argparse.ArgumentParser:
 def _add_senders(commands: Any) -> None:
     submit = commands.add_parser("submit", help="classify files or folders")
     submit.add_argument("paths", type=Path, nargs="+")
-    submit.add_argument("--no-wait", action="store_true", help="print the ids and go")
     submit.set_defaults(run=_submit)
     stream = commands.add_parser("stream", help="send a file as a live stream")
     stream.add_argument("path", type=Path)
@@ -288,7 +285,6 @@ def _add_senders(commands: Any) -> None:
     listen.add_argument("url", help="anything that FFmpeg opens; user and password in it are never shown")
     listen.set_defaults(run=_listen)
     for command in (microphone, listen):
-        command.add_argument("--chunks", type=count, help="stop after so many chunks")
         command.set_defaults(stream=None)
     for command in (stream, microphone, listen):
         command.add_argument("--name", default="", help="free text kept with the results")
@@ -308,7 +304,6 @@ def _add_readers(commands: Any) -> None:
         command.set_defaults(run=_rows)
     following = commands.add_parser("follow", help="show chunks and events of a stream as they are stored (tail -f)")
     following.add_argument("stream")
-    following.add_argument("--seconds", type=float, help="stop after so long (default: when the stream ends)")
     following.set_defaults(run=_follow)
     board = commands.add_parser("dashboard", help="a page on this machine: streams, health, events, players")
     board.add_argument("--port", type=int, default=8234)

@@ -220,11 +220,8 @@ class ResultsTable:
             )
 
 
-def follow(
-    results: ResultsTable, stream_id: str, *, seconds: float | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends or for `seconds`."""
-    deadline = None if seconds is None else time.monotonic() + seconds
+def follow(results: ResultsTable, stream_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("chunk", row) and ("event", row) of one stream as they are stored, until it ends."""
     shown: set[int] = set()
     newest, change = -1, 0
     while True:
@@ -237,7 +234,7 @@ def follow(
         for row in results.changes(stream_id, after=change):
             change = max(change, row["change"])
             yield "event", row
-        if ended or (deadline is not None and time.monotonic() >= deadline):
+        if ended:
             return
         time.sleep(POLL_SECONDS)
 

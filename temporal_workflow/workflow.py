@@ -20,13 +20,8 @@ with workflow.unsafe.imports_passed_through():
     from temporal_workflow.progress import StreamProgress
 
 UNBOUNDED = RetryPolicy(initial_interval=shared.RETRY_FIRST, maximum_interval=shared.RETRY_LONGEST)
-BOUNDED = RetryPolicy(
-    initial_interval=shared.RETRY_FIRST,
-    maximum_interval=shared.RETRY_LONGEST,
-    maximum_attempts=shared.MAX_CRASHES,
-)
+BOUNDED = replace(UNBOUNDED, maximum_attempts=shared.MAX_CRASHES)
 ONCE = RetryPolicy(maximum_attempts=1)
-NOT_TAKEN = TimeoutType.SCHEDULE_TO_START
 Result = TypeVar("Result")
 
 
@@ -318,7 +313,8 @@ class ChunkPipeline:
             if is_cancelled_exception(error):
                 raise
             if _is_not_taken(error) or _is_infrastructure(error):
-                await self._put_off(chunks, is_alone=is_alone, is_told=_is_not_taken(error))
+                await self._put_off(chunks, is_told=_is_not_taken(error))
+                self._n_alone += is_alone
                 return False
             found = [self._rejected(chunk, _reason(error), keep_audio=True) for chunk in chunks]
             if len(chunks) > 1:
@@ -335,18 +331,13 @@ class ChunkPipeline:
         self.progress.in_flight -= done
         return True
 
-    async def _put_off(self, chunks: list[shared.ChunkReference], *, is_alone: bool, is_told: bool) -> None:
+    async def _put_off(self, chunks: list[shared.ChunkReference], *, is_told: bool) -> None:
         """Put chunks back that no worker took or could take: the next round tries again, of the next run perhaps."""
         if is_told:
-            await self._tell_of_wait()
+            self.progress.note_wait()
+            if self.progress.state.outbox:
+                await self.flush()
         self.progress.give_back(chunks)
-        self._n_alone += is_alone
-
-    async def _tell_of_wait(self) -> None:
-        """Tell that no worker has taken the chunks for a while."""
-        self.progress.note_wait()
-        if self.progress.state.outbox:
-            await self.flush()
 
     async def _classify_round(self, chunks: list[shared.ChunkReference]) -> list[shared.StoreInput]:
         classified = await _infer(
@@ -496,7 +487,7 @@ async def _infer(
 
 def _is_not_taken(error: ActivityError) -> bool:
     """Return whether no worker took the activity in time."""
-    return isinstance(error.cause, ActivityTimeout) and error.cause.type == NOT_TAKEN
+    return isinstance(error.cause, ActivityTimeout) and error.cause.type == TimeoutType.SCHEDULE_TO_START
 
 
 def _is_infrastructure(error: ActivityError) -> bool:

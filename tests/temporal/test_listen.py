@@ -32,13 +32,15 @@ def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[
 
     async def collect() -> None:
         blocks = Source(url, stop, notes.append).blocks()
-        async for chunk in send_live(store, blocks, stop, stream_id="s", chunk_seconds=5.0, max_chunks=max_chunks):
+        async for chunk in send_live(store, blocks, stop, stream_id="s", chunk_seconds=5.0):
             waveform = audio.load(store.path(chunk.sha256))
             pitch_hz = np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform)
             n_context = chunk.n_context_samples / 16_000
             rows.append((chunk.start_seconds, chunk.stop_seconds - chunk.start_seconds, n_context, pitch_hz))
             if len(rows) == stop_after:
                 stop.set()
+            if len(rows) == max_chunks:
+                break
 
     asyncio.run(asyncio.wait_for(collect(), 60))
     return rows, notes

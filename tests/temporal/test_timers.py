@@ -119,10 +119,11 @@ class Run:
         found = [str(command.WhichOneof("variant")) for command in self.commands]
         return [kind for kind in found if kind in (ACTIVITY, LOCAL, *ENDS)]
 
-    def end(self, kind: str) -> Any:
-        """Return the command that ended the run."""
-        assert self.kinds() == [kind]
-        return next(getattr(command, kind) for command in self.commands if command.HasField(kind))
+    def carried_on(self, kind: type) -> Any:
+        """Return what the next run is given, of a kind."""
+        assert self.kinds() == [CARRIED_ON]
+        command = next(command for command in self.commands if command.HasField(CARRIED_ON))
+        return CONVERTER.from_payloads(list(command.continue_as_new_workflow_execution.arguments), [kind])[0]
 
     def rounds(self) -> list[list[shared.ChunkReference]]:
         """Return the chunks of each round that waits to be classified."""
@@ -140,10 +141,9 @@ class Run:
         return found
 
     def done(self, result: object = None) -> WorkflowActivationJob:
-        """Return that the only activity that the workflow waits for is done."""
-        (asked,) = self._open.values()
+        """Return that the activity is done that the workflow waits for first."""
         (payload,) = CONVERTER.to_payloads([result])
-        return _resolved(asked, ActivityResolution(completed=Success(result=payload)))
+        return _resolved(next(iter(self._open.values())), ActivityResolution(completed=Success(result=payload)))
 
     def classified(self) -> WorkflowActivationJob:
         """Return that the only round is classified."""
@@ -161,9 +161,8 @@ class Run:
 
     def finish_stores(self) -> None:
         """Have everything stored that is being stored."""
-        while asked := next((each for each in self._open.values() if each.activity_type.startswith("store")), None):
-            (payload,) = CONVERTER.to_payloads([None])
-            self.do(_resolved(asked, ActivityResolution(completed=Success(result=payload))))
+        while self.stored():
+            self.do(self.done())
 
 
 def _resolved(asked: Any, result: ActivityResolution) -> WorkflowActivationJob:
@@ -260,18 +259,13 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "ROUNDS_PER_RUN", 6)
 
 
-def carried_on(run: Run, kind: type) -> Any:
-    """Return what the next run is given, of a kind."""
-    return CONVERTER.from_payloads(list(run.end(CARRIED_ON).arguments), [kind])[0]
-
-
 def wait_out(run: Run, kind: type) -> Any:
     """Let no worker take anything until the run ends; return what the next one is given, of a kind."""
     for _ in range(20):
         run.do(*run.timed_out(), seconds=30)
         run.finish_stores()
         if not run.rounds():
-            return carried_on(run, kind)
+            return run.carried_on(kind)
     pytest.fail("the run goes on and on")
 
 
@@ -285,7 +279,7 @@ def test_chunks_that_come_while_a_run_ends_are_carried_on(monkeypatch: pytest.Mo
     assert [label for *_, label in numbers(run.stored())] == [shared.SENDER_SILENT]  # takes a while
     run.do(run.signalled("add_chunk", _chunk(1)), run.signalled("finish", 2, ""))
     run.finish_stores()
-    state = carried_on(run, shared.MonitorStreamInput).state
+    state = run.carried_on(shared.MonitorStreamInput).state
     assert ([chunk.sequence for chunk in state.pending], state.end) == ([1], 2)
 
 

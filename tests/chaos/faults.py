@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
 import shutil
 import signal
 import sqlite3
@@ -62,22 +63,32 @@ def chunk_altered(service: Service, n_times: int) -> Row:
 
 def results_locked(service: Service, n_times: int) -> Row:
     """Another process holds the results database for longer than the busy timeout."""
-    stream_id = new_stream_id()
+    locked = functools.partial(_locked, service.settings.service_dir / "results.sqlite")
+    row = asyncio.run(_sent_meanwhile(service, n_times, locked, seconds=LOCK_SECONDS))
+    return {"outcome": "stored once the lock is gone", **row}
+
+
+async def _sent_meanwhile(
+    service: Service,
+    n_times: int,
+    broken: Callable[[], contextlib.AbstractContextManager[None]],
+    *,
+    seconds: float,
+    refuses: Callable[[], bool] = lambda: True,
+) -> Row:
+    """Send each chunk while something is broken for some seconds; count those that are stored once it works again."""
+    stream_id, held = new_stream_id(), 0
     chunks = service.put(stream_id, ["crying"] * n_times)
-
-    async def send() -> int:
-        sender, held = StreamSender(await service.client(), stream_id), 0
-        for chunk in chunks:
-            with _locked(service.settings.service_dir / "results.sqlite"):
-                await sender.send(chunk)
-                await asyncio.sleep(LOCK_SECONDS)
-            held += await _stored(service, stream_id, chunk.sequence + 1)
-        await sender.finish(len(chunks))
-        await sender.result()
-        return held
-
-    held = asyncio.run(send())
-    return {"held": held, "outcome": "stored once the lock is gone", **_found(service, stream_id, chunks)}
+    sender = StreamSender(await service.client(), stream_id)
+    for chunk in chunks:
+        with broken():
+            await sender.send(chunk)
+            is_refused = refuses()
+            await asyncio.sleep(seconds)
+        held += is_refused and await _stored(service, stream_id, chunk.sequence + 1)
+    await sender.finish(len(chunks))
+    await sender.result()
+    return {"held": held, **await examined(service, stream_id, chunks)}
 
 
 def clock_jump(service: Service, n_times: int) -> Row:
@@ -132,58 +143,30 @@ def worker_stalled(service: Service, n_times: int) -> Row:
 def disk_full(folder: Path, n_times: int) -> Row:
     """The disk of chunk store and results fills up while a chunk is under way."""
     results_url = f"sqlite:///{folder / 'disk' / 'results.sqlite'}"  # on the same disk
-    return _on_small_disk(folder, n_times, spoil=_fill, repair=_empty, number=errno.ENOSPC, results_url=results_url)
+    return _on_small_disk(folder, n_times, broken=_filled, number=errno.ENOSPC, results_url=results_url)
 
 
 def store_read_only(folder: Path, n_times: int) -> Row:
     """The disk of the chunk store becomes read-only while a chunk is under way."""
-    return _on_small_disk(
-        folder,
-        n_times,
-        spoil=lambda disk: _mount("-o", "remount,ro", str(disk)),
-        repair=lambda disk: _mount("-o", "remount,rw", str(disk)),
-        number=errno.EROFS,
-    )
+    return _on_small_disk(folder, n_times, broken=_read_only, number=errno.EROFS)
 
 
 def _on_small_disk(
     folder: Path,
     n_times: int,
     *,
-    spoil: Callable[[Path], None],
-    repair: Callable[[Path], None],
+    broken: Callable[[Path], contextlib.AbstractContextManager[None]],
     number: int,
     **chosen: Any,
 ) -> Row:
     """Sender: a named error, nothing half-written. Worker: waits, and goes on once the disk works again."""
     disk = folder / "disk"
-    with (
-        small_disk(disk),
-        Service(folder, chunks_dir=disk / "chunks", **chosen) as service,
-    ):
-        stream_id = new_stream_id()
-        chunks = service.put(stream_id, ["crying"] * n_times)
-
-        async def send() -> int:
-            sender, held = StreamSender(await service.client(), stream_id), 0
-            for chunk in chunks:
-                spoil(disk)
-                await sender.send(chunk)
-                refused = _refuses(service, number)
-                await asyncio.sleep(1.5)
-                repair(disk)
-                held += refused and await _stored(service, stream_id, chunk.sequence + 1)
-            await sender.finish(len(chunks))
-            await sender.result()
-            return held
-
-        held = asyncio.run(send())
-        leftovers = len(list(disk.rglob("*.tmp")))
-        return {
-            "held": held if not leftovers else 0,
-            "outcome": "sender: named error, nothing half-written; worker: waits, then stores",
-            **_found(service, stream_id, chunks),
-        }
+    with small_disk(disk), Service(folder, chunks_dir=disk / "chunks", **chosen) as service:
+        given = {"seconds": 1.5, "refuses": lambda: _refuses(service, number)}
+        row = asyncio.run(_sent_meanwhile(service, n_times, lambda: broken(disk), **given))
+        if any(disk.rglob("*.tmp")):
+            row["held"] = 0
+    return {"outcome": "sender: named error, nothing half-written; worker: waits, then stores", **row}
 
 
 def port_taken(folder: Path, n_times: int) -> Row:
@@ -258,14 +241,20 @@ def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True, capture_output=True)
 
 
-def _fill(disk: Path) -> None:
+@contextlib.contextmanager
+def _filled(disk: Path) -> Iterator[None]:
     with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
         while True:
             filler.write(bytes(4096))
-
-
-def _empty(disk: Path) -> None:
+    yield
     (disk / "filler").unlink()
+
+
+@contextlib.contextmanager
+def _read_only(disk: Path) -> Iterator[None]:
+    _mount("-o", "remount,ro", str(disk))
+    yield
+    _mount("-o", "remount,rw", str(disk))
 
 
 def _refuses(service: Service, number: int) -> bool:

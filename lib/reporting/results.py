@@ -5,7 +5,7 @@ The product's figures (product.json, of the study `product`) come before those o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -101,10 +101,24 @@ def released_versions() -> dict[str, str]:
 
 def headline(results: Results) -> list[Row]:
     """Return the first table: the product's rows where they were measured, then those of trimmed clips."""
-    rows = _product_rows(results.product)
+    splits, rows = results.metrics.get(results.rule, {}), _product_rows(results.product)
+    clips = {
+        "test groups, released checkpoints": splits.get("test_released"),
+        "test groups": None if splits.get("test_released") else splits.get("test"),
+    }
     if not rows:
-        rows = [*_unseen_row(results), *_random_split_row(results)]
-    return [*rows, *_test_row(results)]
+        unseen = results.studies.get("cross_corpus", {}).get("scores", {})
+        clips = {
+            "unseen corpora (leave-one-corpus-out)": unseen.get("ensemble")
+            or unseen.get(results.rule)
+            or splits.get("left_out"),
+            "random-split baseline (groups leak, optimistic)": splits.get("test_random_split"),
+        } | clips
+    return rows + [
+        Row(f"Trimmed clips, {where}: macro-F1", format_interval(scores["macro_f1"]), _n(scores))
+        for where, scores in clips.items()
+        if scores
+    ]
 
 
 def _product_rows(product: Mapping) -> list[Row]:
@@ -136,31 +150,6 @@ def _n(figure: Mapping, *, clips: str = "clips") -> str:
     """Return "120 clips, 30 groups" of what a figure says about its size; `clips` is what is counted."""
     sizes = {"n_clips": clips, "n_events": "events", "n_groups": "groups"}
     return ", ".join(f"{figure[key]:,.0f} {name}" for key, name in sizes.items() if figure.get(key) is not None)
-
-
-def _clip_row(what: str, scores: Mapping) -> Row:
-    return Row(what, format_interval(scores["macro_f1"]), _n(scores))
-
-
-def _unseen_row(results: Results) -> Iterator[Row]:
-    scores = results.studies.get("cross_corpus", {}).get("scores", {})
-    found = scores.get("ensemble") or scores.get(results.rule) or results.metrics.get(results.rule, {}).get("left_out")
-    if found:
-        yield _clip_row("Trimmed clips, unseen corpora (leave-one-corpus-out): macro-F1", found)
-
-
-def _random_split_row(results: Results) -> Iterator[Row]:
-    found = results.metrics.get(results.rule, {}).get("test_random_split")
-    if found:
-        yield _clip_row("Trimmed clips, random-split baseline (groups leak, optimistic): macro-F1", found)
-
-
-def _test_row(results: Results) -> Iterator[Row]:
-    splits = results.metrics.get(results.rule, {})
-    if splits.get("test_released"):
-        yield _clip_row("Trimmed clips, test groups, released checkpoints: macro-F1", splits["test_released"])
-    elif splits.get("test"):
-        yield _clip_row("Trimmed clips, test groups: macro-F1", splits["test"])
 
 
 def measured(results: Results) -> dict[str, Any]:

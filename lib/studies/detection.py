@@ -26,7 +26,7 @@ from scipy.sparse import csgraph
 from lib import config, evaluation
 from lib.detector import HOP_SECONDS, Detector
 from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
-from lib.studies.soundscapes import Reference, Soundscape
+from lib.studies.soundscapes import Soundscape
 
 COLLAR_SECONDS = 1.0  # two frames
 OFFSET_SHARE = 0.5
@@ -38,14 +38,9 @@ CURVE_THRESHOLDS = (*np.linspace(0.05, 0.95, 19).round(2).tolist(), 0.97, 0.98, 
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What is in a soundscape and what the detector makes of it: frames (n_frames, 2) and events."""
+class Scored(Soundscape):
+    """A soundscape and what the detector makes of it: frames (n_frames, 2) and events."""
 
-    name: str
-    background: str
-    seconds: float
-    references: tuple[Reference, ...]
-    background_clip_ids: tuple[str, ...]
     frames: np.ndarray
     events: tuple[Event, ...]
 
@@ -63,8 +58,7 @@ def score(made: Iterable[Soundscape], detector: Detector) -> list[Scored]:
     scored = []
     for scape in made:
         detection = detector.detect(scape.waveform())
-        what = scape.name, scape.background, scape.seconds, scape.references, scape.background_clip_ids
-        scored.append(Scored(*what, detection.frames, tuple(detection.events)))
+        scored.append(Scored(**vars(scape), frames=detection.frames, events=tuple(detection.events)))
     return scored
 
 

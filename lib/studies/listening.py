@@ -32,7 +32,6 @@ from lib.detector import HOP_SECONDS, Detection
 from lib.events import EVENT_LABELS, Event
 from lib.reporting.players import address, encode_mp3
 from lib.studies.detection import COLLAR_SECONDS, Scored, overlap
-from lib.studies.soundscapes import Soundscape
 
 FILE_NAME = "listening.json"
 KINDS = ("missed", "false_alarm", "found", "left_alone")
@@ -79,11 +78,11 @@ def of_clip(place: str, row: Mapping[str, Any], waveform: np.ndarray, found: Det
     return Recording(place, row["clip_id"], row["subtype"], seconds, *what, lambda: waveform)
 
 
-def of_soundscape(place: str, made: Soundscape, scored: Scored) -> Recording:
+def of_soundscape(place: str, scored: Scored) -> Recording:
     """Return a soundscape as a recording."""
-    references = [item.event for item in made.references]
-    what = (scored.frames, scored.events, references, made.sounding)
-    return Recording(place, made.name, made.background, made.seconds, *what, made.waveform)
+    references = [item.event for item in scored.references]
+    what = (scored.frames, scored.events, references, scored.sounding)
+    return Recording(place, scored.name, scored.background, scored.seconds, *what, scored.waveform)
 
 
 def may_be_passed_on(row: Mapping[str, Any]) -> bool:

@@ -19,7 +19,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +96,10 @@ def run(inputs: Inputs) -> Result:
     shipped = Detector.load(config.MODELS_DIR, embed=embed)
     unseen = {name: replace(detector, settings=DetectorSettings(settings)) for name, detector in unseen.items()}
     test = clips.where((clips.rows["split"] == "test").to_numpy())
-    scapes = {"test": list(bench.test_hours(test.rows, test.waveforms)), "left_out": list(chain(*made.values()))}
-    hours = {"test": detection.score(scapes["test"], shipped), "left_out": detection.at(left_out.scored, settings)}
+    hours = {
+        "test": detection.score(bench.test_hours(test.rows, test.waveforms), shipped),
+        "left_out": detection.at(left_out.scored, settings),
+    }
     singles = {
         "test": (test, list(_detected(test, shipped, bench.single_clips))),
         "left_out": (clips, list(_detected(clips, unseen, bench.single_clips))),
@@ -111,7 +112,7 @@ def run(inputs: Inputs) -> Result:
         clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, ensemble=_by_ensemble(inputs)
     )
     figures["windows"]["leave_one_corpus_out"], tables["detector_windows"] = window_figures.measure(inputs, unseen)
-    _write_for_pages(clips, scapes, hours=hours, singles=singles)
+    _write_for_pages(clips, hours, singles)
     tables |= {f"detector_{name}": pd.read_csv(Path(__file__).with_name(f"detector_{name}.csv")) for name in NOTED}
     tables["detector_settings"] = tries
     text = json.dumps(plain(figures), indent=2, allow_nan=False) + "\n"
@@ -182,9 +183,7 @@ def _detected(
         yield trial, detector.detect(trial.waveform)
 
 
-def _write_for_pages(
-    clips: Clips, scapes: Mapping[str, Sequence[Soundscape]], *, hours: Hours, singles: Singles
-) -> None:
+def _write_for_pages(clips: Clips, hours: Hours, singles: Singles) -> None:
     """Write what the report's threshold chooser moves along, and what its listening page plays."""
     written = json.loads((config.MODELS_DIR / "detector" / SETTINGS_FILE).read_text(encoding="utf-8"))
     curves.write(config.STUDIES_DIR / curves.FILE_NAME, hours, written)
@@ -192,8 +191,7 @@ def _write_for_pages(
     for name, (some, pairs) in singles.items():
         rows = some.rows.to_dict("records")
         recordings += [listening.of_clip(f"{name}_clip", rows[t.row], t.waveform, found) for t, found in pairs]
-        both = zip(scapes[name], hours[name], strict=True)
-        recordings += [listening.of_soundscape(f"{name}_soundscape", made, scored) for made, scored in both]
+        recordings += [listening.of_soundscape(f"{name}_soundscape", scored) for scored in hours[name]]
     listening.write(config.STUDIES_DIR / listening.FILE_NAME, recordings, clips.rows, written["version"])
 
 

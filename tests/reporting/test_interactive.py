@@ -32,7 +32,7 @@ def soundscape(place, *, background="speech"):
         frames[first : first + 10, number % 2] = 0.98 - 0.05 * number
         references.append(Reference(Event(onset, onset + 4.8, label), (0.0, 10.0)[number // 2 % 2], "g", ("c",)))
     frames[:4] = 0.9 - 0.1 * place
-    return Scored(f"s{place}", background, 600.0, tuple(references), (), frames, ())
+    return Scored(f"s{place}", background, 600.0, tuple(references), (), (), None, frames, ())
 
 
 def clip(name, label, peak):

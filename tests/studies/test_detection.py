@@ -27,7 +27,7 @@ PUBLISHED = {
 
 def scored_of(name, references, frames, settings=PLAIN, *, background="quiet", clips=("a", "b")):
     events = tuple(frames_to_events(frames, settings, hop_seconds=HOP_SECONDS))
-    return Scored(name, background, len(frames) * HOP_SECONDS, tuple(references), clips, frames, events)
+    return Scored(name, background, len(frames) * HOP_SECONDS, tuple(references), clips, (), None, frames, events)
 
 
 def scene(times, frames, *, name="s", background="quiet"):

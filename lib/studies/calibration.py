@@ -61,12 +61,7 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
 
 
 def measures(
-    probabilities: np.ndarray,
-    class_ids: np.ndarray,
-    groups: Sequence[str] | np.ndarray,
-    *,
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
+    probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, seed: int = SEED
 ) -> pd.DataFrame:
     """Return how well the probabilities (n_clips, 3) are calibrated, each measure with its interval.
 
@@ -86,7 +81,7 @@ def measures(
     by_group = np.zeros((len(names), N_BINS + 1))
     np.add.at(by_group, (place, _bins(confidence)), correct - confidence)
     by_group[:, -1] = np.bincount(place)
-    whole, resampled = evaluation.resample_groups(by_group, n_bootstrap=n_bootstrap, seed=seed)
+    whole, resampled = evaluation.resample_groups(by_group, seed=seed)
     value, spread = float(_error(whole)), _error(resampled)
     shifted = np.maximum(spread - spread.mean() + value, 0)
     perfect = _perfect(confidence, seed=seed)
@@ -97,7 +92,7 @@ def measures(
     }
     for name, loss in losses.items():
         sums = np.stack([np.bincount(place, loss), np.bincount(place)], axis=1)
-        figure = evaluation.bootstrap(sums, lambda n: n[:, 0] / n[:, 1], n_bootstrap=n_bootstrap, seed=seed)
+        figure = evaluation.bootstrap(sums, lambda n: n[:, 0] / n[:, 1], seed=seed)
         rows.append({"measure": name, **figure})
     return pd.DataFrame(rows)
 
@@ -149,8 +144,6 @@ def abstain(
     groups: Sequence[str] | np.ndarray,
     *,
     chosen_on: tuple[np.ndarray, np.ndarray],
-    n_bootstrap: int = evaluation.N_BOOTSTRAP,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return coverage and risk of clips (n_clips, 3) at the thresholds that keep each target risk on others.
 
@@ -167,10 +160,10 @@ def abstain(
     for risk in TARGET_RISKS:
         threshold = abstain_threshold(*chosen_on, risk=risk)
         kept = confidence >= threshold
-        coverage = shares.rate(kept, groups, n_bootstrap=n_bootstrap, seed=seed)
+        coverage = shares.rate(kept, groups)
         if threshold == 0:  # everything is kept, whatever the clips
             coverage |= {"low": 1.0, "high": 1.0}
-        errors = shares.rate(~correct[kept], names[kept], n_bootstrap=n_bootstrap, seed=seed)
+        errors = shares.rate(~correct[kept], names[kept])
         row: dict[str, Any] = {"target_risk": risk, "threshold": threshold, "n_kept": int(kept.sum())}
         row |= columns("coverage", coverage) | columns("risk", errors)
         of_abstained = float((~correct[~kept]).mean()) if (~kept).any() else None
@@ -181,15 +174,16 @@ def abstain(
 
 def run(inputs: Inputs) -> Result:
     """Measure calibration before and after temperature scaling, and abstaining, as `calibrate`."""
-    given = {
-        "validation": (inputs.rows("validation"), inputs.validation_predictions),
-        "test": (inputs.rows("test"), inputs.test_predictions),
-        "left_out": inputs.left_out("clip"),
-    }
-    return calibrate(given, seed=SEED)
+    return calibrate(
+        {
+            "validation": (inputs.rows("validation"), inputs.validation_predictions),
+            "test": (inputs.rows("test"), inputs.test_predictions),
+            "left_out": inputs.left_out("clip"),
+        }
+    )
 
 
-def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> Result:
+def calibrate(given: Given) -> Result:
     """Return calibration before and after temperature scaling, and what abstaining does.
 
     Given, by split, are rows (label, group_id) and by model probabilities (n_clips, 3): of "validation", which
@@ -203,7 +197,6 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
         `N_CURVE_POINTS` points at most) and calibration_abstain (`abstain`). The last two take probabilities as they
         are, before the temperature: so their thresholds fit the service.
     """
-    options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows, fitted = given["validation"]
     chosen_ids = manifest.class_ids(rows)
     temperatures = {name: ensemble.fit_temperature(values, chosen_ids) for name, values in fitted.items()}
@@ -215,13 +208,13 @@ def calibrate(given: Given, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: 
         scaled = ensemble.apply_temperature(values, temperatures[model])
         for state, temperature, shown in (("before", 1.0, values), ("after", temperatures[model], scaled)):
             here = {"state": state, "temperature": temperature}
-            tables["measures"].append(measures(shown, ids, groups, **options).assign(**tag, **here, **size))
+            tables["measures"].append(measures(shown, ids, groups).assign(**tag, **here, **size))
             tables["bins"].append(reliability(*top_class(shown, ids)).assign(**tag, **here))
         curve = coverage_risk(values, ids)
         kept = np.unique(np.linspace(0, len(curve) - 1, N_CURVE_POINTS).round().astype(int))
         tables["coverage_risk"].append(curve.iloc[kept].assign(**tag))
         chosen_on = (fitted[model], chosen_ids)
-        tables["abstain"].append(abstain(values, ids, groups, chosen_on=chosen_on, **options).assign(**tag))
+        tables["abstain"].append(abstain(values, ids, groups, chosen_on=chosen_on).assign(**tag))
     joined = {f"calibration_{name}": pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return Result({"temperatures": temperatures, "n_bins": N_BINS}, joined)
 

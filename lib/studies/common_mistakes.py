@@ -109,10 +109,10 @@ def run(inputs: Inputs) -> Result:
         "class_order": class_order_pair(tested, networks),
         "early_stopping": early_stopping_pair(rows, clips),
     }
-    return Result({"n_repeats": N_REPEATS}, {"common_mistakes": tabulate(pairs, seed=SEED)})
+    return Result({"n_repeats": N_REPEATS}, {"common_mistakes": tabulate(pairs)})
 
 
-def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def tabulate(pairs: Mapping[str, Pair]) -> pd.DataFrame:
     """Return one row per mistake.
 
     Columns: key, mistake, control, macro F1 of both and their difference, each with low and high (usual, usual_low,
@@ -122,14 +122,14 @@ def tabulate(pairs: Mapping[str, Pair], *, n_bootstrap: int = evaluation.N_BOOTS
     for key, pair in pairs.items():
         mistake, control, _ = MISTAKES[key]
         row: dict[str, object] = {"key": key, "mistake": mistake, "control": control}
-        for name, figure in compare(pair, n_bootstrap=n_bootstrap, seed=seed).items():
+        for name, figure in compare(pair).items():
             row |= columns("control_f1" if name == "control" else name, figure)
         row |= {"n_rows": len(pair.rows), "n_clips": pair.rows["clip_id"].nunique()}
         table.append(row | {"n_groups": pair.rows["group_id"].nunique(), "n_repeats": len(pair.usual)})
     return pd.DataFrame(table)
 
 
-def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> dict[str, evaluation.Interval]:
+def compare(pair: Pair) -> dict[str, evaluation.Interval]:
     """Return macro F1 of a mistake (usual) and of its control and their difference, with 95 % intervals.
 
     Each resample draws groups and repeats with replacement (Owen 2007, The pigeonhole bootstrap), the same for both:
@@ -137,10 +137,9 @@ def compare(pair: Pair, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int 
     groups low and high are None.
     """
     truth = manifest.class_ids(pair.rows), pair.rows["group_id"].to_numpy()
-    rng, n_groups = np.random.default_rng(seed), pair.rows["group_id"].nunique()
-    group_draws, repeat_draws = (
-        rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in (n_groups, len(pair.usual))
-    )
+    rng, n_groups = np.random.default_rng(SEED), pair.rows["group_id"].nunique()
+    sizes = n_groups, len(pair.usual)
+    group_draws, repeat_draws = (rng.multinomial(n, np.full(n, 1 / n), evaluation.N_BOOTSTRAP) for n in sizes)
     values, spreads = {}, {}
     for name, repeats in (("usual", pair.usual), ("control", pair.control)):
         counts = np.stack([evaluation.confusion_by_group(values, *truth) for values in repeats])  # (.., n_groups, 3, 3)

@@ -40,7 +40,7 @@ def run(inputs: Inputs) -> Result:
     """
     rows, predictions = inputs.left_out("clip")
     windows, of_windows = inputs.left_out("window")
-    table = matrix(long_table(rows, predictions), seed=SEED)
+    table = matrix(long_table(rows, predictions))
     found = {"clip": scores(rows, predictions)} | {
         f"{seconds:g}": scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
         for seconds, place in windows.groupby("seconds").indices.items()
@@ -50,7 +50,7 @@ def run(inputs: Inputs) -> Result:
     return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(found)})
 
 
-def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def matrix(predictions: pd.DataFrame) -> pd.DataFrame:
     """Score every model on every corpus group left out, on each source within it, and on all of them together.
 
     Predictions have one row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
@@ -73,11 +73,10 @@ def matrix(predictions: pd.DataFrame, *, n_bootstrap: int = evaluation.N_BOOTSTR
     if wrong.any():
         row = predictions[wrong].iloc[0]
         raise ValueError(f"source {row['source']!r} was trained on: its scheme is {row['scheme']!r}.")
-    options = {"n_bootstrap": n_bootstrap, "seed": seed}
     rows = []
     for (model, corpus_group, source), part in _parts(predictions):
         place = {"model": model, "corpus_group": corpus_group, "source": source}
-        rows += [place | figure for figure in _figures(part, options)]
+        rows += [place | figure for figure in _figures(part)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"low": float, "high": float})
 
 
@@ -162,10 +161,10 @@ def _parts(predictions: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd
                 yield (model, corpus_group, source), of_source
 
 
-def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
+def _figures(part: pd.DataFrame) -> Iterator[dict]:
     probabilities = part[PROBABILITIES].to_numpy(float)
     class_ids, groups = manifest.class_ids(part), part["group_id"].to_numpy()
-    result = evaluation.score(probabilities, class_ids, groups, **options)
+    result = evaluation.score(probabilities, class_ids, groups, seed=SEED)
     yield {"measure": "macro F1", "label": ALL, **result["macro_f1"], **_n(groups)}
     for class_id, label in enumerate(config.CLASS_NAMES):
         own, predicted = class_ids == class_id, probabilities.argmax(axis=1) == class_id
@@ -174,7 +173,7 @@ def _figures(part: pd.DataFrame, options: dict[str, int]) -> Iterator[dict]:
             recall = shares.exact_edge(result["per_class"][label]["recall"], n_groups=size["n_groups"])
             yield {"measure": "recall", "label": label, **recall, **size}
         if not own.all():
-            yield {"measure": "false alarms", "label": label, **shares.rate(predicted[~own], groups[~own], **options)}
+            yield {"measure": "false alarms", "label": label, **shares.rate(predicted[~own], groups[~own])}
 
 
 def _n(groups: np.ndarray) -> dict[str, int]:

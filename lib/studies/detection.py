@@ -125,7 +125,7 @@ def references(scored: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def headline(scored: Sequence[Scored], *, seed: int = 0) -> dict[str, dict]:
+def headline(scored: Sequence[Scored]) -> dict[str, dict]:
     """Return by label recall from `CLEAR_DB` on, recall of all, false alarms per hour and event F1.
 
     Intervals of recall are over groups. Those of F1 and false alarms are over soundscapes, each of which holds many
@@ -139,36 +139,36 @@ def headline(scored: Sequence[Scored], *, seed: int = 0) -> dict[str, dict]:
         alarms, events = alarm_counts(scored, label), event_counts(scored, label)
         counts = {"n_events": len(mine), "n_groups": int(mine["group_id"].nunique()) if len(mine) else 0}
         result[label] = {
-            "false_alarms_per_hour": evaluation.bootstrap(alarms, ratio, seed=seed)
+            "false_alarms_per_hour": evaluation.bootstrap(alarms, ratio)
             | {"n_events": int(alarms[:, 0].sum()), "n_groups": n_background_clips(scored)},
-            "event_f1": evaluation.bootstrap(events, event_f1, seed=seed) | counts,
+            "event_f1": evaluation.bootstrap(events, event_f1) | counts,
         }
         if len(mine):
             clear = mine[mine["snr_db"] >= CLEAR_DB]
-            result[label] |= {"recall_5db": share(clear, "is_found", seed=seed), "recall": share(mine, "is_found")}
+            result[label] |= {"recall_5db": share(clear, "is_found"), "recall": share(mine, "is_found")}
     return result
 
 
-def share(rows: pd.DataFrame, column: str, *, seed: int = 0) -> dict:
+def share(rows: pd.DataFrame, column: str) -> dict:
     """Return the share of rows in which a column is true, with its interval over groups and both counts."""
     by_group = rows.groupby("group_id")[column].agg(["sum", "size"]).to_numpy(float)
     counts = {"n_events": len(rows), "n_groups": len(by_group)}
-    return evaluation.bootstrap(by_group, ratio, seed=seed) | counts
+    return evaluation.bootstrap(by_group, ratio) | counts
 
 
-def recall_table(scored: Sequence[Scored], *, by: str, seed: int = 0) -> pd.DataFrame:
+def recall_table(scored: Sequence[Scored], *, by: str) -> pd.DataFrame:
     """Return recall of each label by "snr_db" or "background": value, low, high, n_events, n_groups."""
     parts = references(scored).groupby([by, "label"])
-    rows = [{by: key, "label": label} | share(part, "is_found", seed=seed) for (key, label), part in parts]
+    rows = [{by: key, "label": label} | share(part, "is_found") for (key, label), part in parts]
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
 
 
-def alarm_table(scored: Sequence[Scored], *, seed: int = 0) -> pd.DataFrame:
+def alarm_table(scored: Sequence[Scored]) -> pd.DataFrame:
     """Return false alarms per hour by background and label: value, low, high, n_alarms, n_clips, hours."""
     rows = []
     for (background, here), label in itertools.product(by_background(scored).items(), EVENT_LABELS):
         counts = alarm_counts(here, label)
-        what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio, seed=seed)
+        what = {"background": background, "label": label} | evaluation.bootstrap(counts, ratio)
         n_alarms, hours = counts.sum(axis=0)
         rows.append(what | {"n_alarms": int(n_alarms), "n_clips": n_background_clips(here), "hours": float(hours)})
     return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
@@ -226,15 +226,15 @@ def ratio(counts: np.ndarray) -> np.ndarray:
     return np.divide(counts[..., 0], over, out=np.full(over.shape, np.nan), where=over > 0)
 
 
-def sustained_figures(scored: Sequence[Scored], settings: EventSettings, *, seed: int = 0) -> dict:
+def sustained_figures(scored: Sequence[Scored], settings: EventSettings) -> dict:
     """Return how many long cries are found whole, and how many raise the sustained-cry alert."""
     table = references(scored)
     long = table[table["offset_seconds"] - table["onset_seconds"] >= settings.sustained_seconds]
     lasting = [[e for e in s.found("crying") if _seconds(e) >= settings.sustained_seconds] for s in scored]
     raised = {scape.name for scape, events in zip(scored, lasting, strict=True) if events}
     return {
-        "found_whole": share(long, "is_whole", seed=seed),
-        "alert_raised": share(long.assign(is_raised=long["soundscape"].isin(raised)), "is_raised", seed=seed),
+        "found_whole": share(long, "is_whole"),
+        "alert_raised": share(long.assign(is_raised=long["soundscape"].isin(raised)), "is_raised"),
     }
 
 

@@ -254,12 +254,9 @@ def audioset_of(embed: Embed) -> dict[str, np.ndarray]:
     """Return what `train` needs of TF-Hub's YAMNet: its AudioSet head, and the embedding of silence by `embed`."""
     from lib import yamnet_backbone  # here: TensorFlow takes seconds to import
 
-    module = yamnet_backbone.load_hub()
-    head = {variable.name.split(":")[0]: variable.numpy() for variable in module._yamnet.variables}
-    lines = Path(module.class_map_path().numpy().decode()).read_text(encoding="utf-8").splitlines()[1:]
-    names = np.array([line.split(",", 2)[2].strip('"') for line in lines])
+    names, kernel, bias = yamnet_backbone.from_hub().all_scores  # type: ignore[misc]  # the hub has them
     silence = embed(np.zeros((1, config.PATCH_SAMPLES), dtype=np.float32))[0]
-    return {"kernel": head["dense/kernel"], "bias": head["dense/bias"], "names": names, "silence": silence}
+    return {"kernel": kernel, "bias": bias, "names": np.array(names), "silence": silence}
 
 
 def _fit(inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, member: str, steps: int, seed: int) -> Temporal:

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lib import config, frozen_features, manifest, plots
 from lib.studies import shares
-from lib.studies.inputs import SEED, Inputs
+from lib.studies.inputs import Inputs
 from lib.studies.result import Result, columns, interval_of
 
 # In the order of their numbers, by major category. Source: Piczak 2015, ESC: Dataset for Environmental Sound
@@ -103,10 +103,10 @@ def run(inputs: Inputs) -> Result:
         return Result({"classes": []})
     waveforms = manifest.load_waveforms(rows.loc[found.index])
     features = frozen_features.of_clips(yamnet, yamnet.load_base().with_class_scores(), waveforms)
-    return classify(found, features[:, : yamnet.EMBEDDING_SIZE], seed=SEED)
+    return classify(found, features[:, : yamnet.EMBEDDING_SIZE])
 
 
-def classify(found: pd.DataFrame, embeddings: np.ndarray, *, seed: int = 0) -> Result:
+def classify(found: pd.DataFrame, embeddings: np.ndarray) -> Result:
     """Return the example's accuracy, whole and by class, over ESC-50's own five folds.
 
     Parameters
@@ -137,7 +137,7 @@ def classify(found: pd.DataFrame, embeddings: np.ndarray, *, seed: int = 0) -> R
     predicted = cross_val_predict(head, embeddings, found["class_name"].to_numpy(str), **options)
     right = found.assign(right=predicted == found["class_name"])
     parts = {name: right[right["class_name"] == name] for name in classes} | {"all": right}
-    rates = {name: shares.rate(part["right"], part["group_id"].to_numpy(), seed=seed) for name, part in parts.items()}
+    rates = {name: shares.rate(part["right"], part["group_id"].to_numpy()) for name, part in parts.items()}
     table = pd.DataFrame([{"class_name": name} | columns("accuracy", rate) | rate for name, rate in rates.items()])
     counts = right["class_name"].value_counts()
     figures = {"classes": list(classes), "accuracy": rates["all"], "heittola_accuracy": HEITTOLA_ACCURACY}

@@ -57,9 +57,8 @@ class Material:
     rows: pd.DataFrame  # of the manifest: label, subtype, source, group_id
     clips: Sequence[np.ndarray]  # each (n_samples,)
     activity: Sequence[np.ndarray]  # each (n_steps,): for each 10 ms whether the sound is there, see `active_steps`
-    chances: Mapping[
-        str, tuple[np.ndarray, np.ndarray]
-    ]  # label, or of normal clips corpus group or "all": rows, chances
+    # By label, or of normal clips by corpus group or "all": rows, chances.
+    chances: Mapping[str, tuple[np.ndarray, np.ndarray]]
     group_chances: Mapping[str, float]  # of each corpus group's normal clips
 
     @classmethod

@@ -9,11 +9,10 @@ import numpy as np
 from scipy import stats
 
 from lib import evaluation
+from lib.studies.inputs import SEED
 
 
-def rate(
-    hits: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> dict[str, Any]:
+def rate(hits: np.ndarray, groups: Sequence[str] | np.ndarray, *, seed: int = SEED) -> dict[str, Any]:
     """Return the share of clips that are hits (n_clips,) of bool, with a 95 % interval over groups (n_clips,).
 
     A bootstrap of nothing but zeros (or ones) gives an interval of no width, which claims too much. There the exact
@@ -27,7 +26,7 @@ def rate(
     """
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     by_group = np.stack([np.bincount(place, hits, len(names)), np.bincount(place, minlength=len(names))], axis=1)
-    figure = evaluation.bootstrap(by_group, lambda n: n[:, 0] / n[:, 1], n_bootstrap=n_bootstrap, seed=seed)
+    figure = evaluation.bootstrap(by_group, lambda n: n[:, 0] / n[:, 1], seed=seed)
     return exact_edge(figure, n_groups=len(names)) | {"n_clips": len(place), "n_groups": len(names)}
 
 

@@ -50,7 +50,7 @@ def run(inputs: Inputs) -> Result:
     sounds = waveforms, [prepare(window) for window in drawn]
     measured = [published, *(pd.DataFrame([measure(sound) for sound in part]) for part in sounds)]
     figures = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
-    return Result(figures, {"shortcuts": audit(rows, dict(zip(STAGES, measured, strict=True)), seed=SEED)})
+    return Result(figures, {"shortcuts": audit(rows, dict(zip(STAGES, measured, strict=True)))})
 
 
 def as_published(rows: pd.DataFrame, raw: pd.DataFrame, index: Mapping[str, dict]) -> pd.DataFrame:
@@ -90,9 +90,7 @@ def measure(waveform: np.ndarray) -> dict[str, float]:
     return facts | {"zero_share": float(np.mean(np.abs(waveform) <= preprocess.SILENT_STEP))}
 
 
-def audit(
-    rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame], *, n_bootstrap: int = evaluation.N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame], *, seed: int = SEED) -> pd.DataFrame:
     """Score classifiers that are given one cue alone, or all of them: by stage `MEASURES` of each of the rows.
 
     Returns
@@ -118,7 +116,7 @@ def audit(
             for stage, measures in stages.items():
                 predicted = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds, seed=seed)
                 by_group = evaluation.confusion_by_group(predicted, class_ids, groups)
-                figure = evaluation.bootstrap(by_group, _balanced_accuracy, n_bootstrap=n_bootstrap, seed=seed)
+                figure = evaluation.bootstrap(by_group, _balanced_accuracy, seed=seed)
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | columns("balanced_accuracy", figure) | size)
     return pd.DataFrame(table)

@@ -12,15 +12,12 @@ import pytest
 from lib import config
 
 
-def test_class_order_is_fixed():
+def test_class_order_is_fixed_and_another_is_refused():
     assert config.CLASS_NAMES == ("crying", "screaming", "normal")
     assert [config.CLASS_ID[name] for name in config.CLASS_NAMES] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("order", [("screaming", "crying", "normal"), ("crying", "screaming"), ()])
-def test_another_class_order_is_refused(order):
-    with pytest.raises(config.ClassOrderError, match="somewhere"):
-        config.check_class_names(order, where="somewhere")
+    for order in (("screaming", "crying", "normal"), ("crying", "screaming"), ()):
+        with pytest.raises(config.ClassOrderError, match="somewhere"):
+            config.check_class_names(order, where="somewhere")
 
 
 def test_labels_survive_a_round_trip_and_are_checked(tmp_path):

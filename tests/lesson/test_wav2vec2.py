@@ -66,14 +66,17 @@ def test_the_first_convolution_starts_as_a_mel_spaced_filterbank(model):
     np.testing.assert_allclose(filters.mean(axis=1), 0, atol=1e-6)
 
 
-def test_normalisation_looks_at_valid_samples_only(rng):
-    inputs = wav2vec2.collate([3 * noise(rng, 20_000) + 1, noise(rng, 30_000)])
-    assert inputs["input_values"].shape == (2, 30_000)
-    valid = inputs["input_values"][0, :20_000]
-    assert valid.mean().abs() < 1e-5
-    assert valid.std() == pytest.approx(1, abs=1e-3)
-    assert inputs["attention_mask"].sum(dim=1).tolist() == [20_000, 30_000]
-    assert (inputs["input_values"][0, 20_000:] == 0).all()
+def test_normalisation_looks_at_valid_samples_only_and_padding_cannot_be_seen(model, rng):
+    inputs = wav2vec2.collate([3 * noise(rng, 40_000) + 1, noise(rng, 80_000)])
+    valid = inputs["input_values"][0, :40_000]
+    assert valid.mean().abs() < 1e-5 and valid.std() == pytest.approx(1, abs=1e-3)
+    assert inputs["attention_mask"].sum(dim=1).tolist() == [40_000, 80_000]
+    assert (inputs["input_values"][0, 40_000:] == 0).all()
+    with torch.inference_mode():
+        clean = model(**inputs).logits[0]
+        inputs["input_values"][0, 40_000:] = 5.0
+        filled = model(**inputs).logits[0]
+    np.testing.assert_allclose(filled, clean, atol=1e-4)
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 399, 4_800])
@@ -102,15 +105,6 @@ def test_batch_of_n_equals_n_singles(model, rng):
     assert wav2vec2.predict(model, []).shape == (0, 3)
 
 
-def test_padding_cannot_be_seen_whatever_it_holds(model, rng):
-    inputs = wav2vec2.collate([noise(rng, 40_000), noise(rng, 80_000)])
-    with torch.inference_mode():
-        clean = model(**inputs).logits[0]
-        inputs["input_values"][0, 40_000:] = 5.0
-        filled = model(**inputs).logits[0]
-    np.testing.assert_allclose(filled, clean, atol=1e-4)
-
-
 def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, tmp_path):
     group_norm_model.save_pretrained(tmp_path)
     model, description = wav2vec2.load_base(str(tmp_path))
@@ -124,19 +118,6 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
     pooled = wav2vec2.pooled(model.wav2vec2, clips)
     for clip, row in zip(clips, pooled, strict=True):
         np.testing.assert_allclose(wav2vec2.pooled(model.wav2vec2, [clip])[0], row, atol=1e-4)
-
-
-def test_auto_names_what_it_took(monkeypatch, model, tmp_path):
-    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path / "wav2vec2_pretrained")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(config.MissingCheckpointError):
-        wav2vec2.load_base("auto")
-    compact_wav2vec2.save_backbone(model.wav2vec2, wav2vec2.PRETRAINED_DIR, record={})
-    loaded, description = wav2vec2.load_base("auto")
-    assert "wav2vec2_pretrained" in description
-    kept = loaded.wav2vec2.state_dict()
-    assert all(torch.equal(kept[name], value.half().float()) for name, value in model.wav2vec2.state_dict().items())
-    assert wav2vec2.load_base("pretrained")[1] == description
 
 
 def test_a_classifier_given_as_base_loses_its_head(model, tmp_path):
@@ -221,10 +202,17 @@ def test_auto_does_without_hub_and_cache(model, tmp_path):
     assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
 
 
-def test_a_missing_pretrained_checkpoint_says_what_makes_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path)
-    with pytest.raises(config.MissingCheckpointError, match=r"lib\.studies\.pretraining"):
-        wav2vec2.load_base("pretrained")
+def test_auto_names_what_it_took_and_what_makes_it_where_it_is_missing(monkeypatch, model, tmp_path):
+    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path / "wav2vec2_pretrained")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("auto", "pretrained"):
+        with pytest.raises(config.MissingCheckpointError, match=r"lib\.studies\.pretraining"):
+            wav2vec2.load_base(name)
+    compact_wav2vec2.save_backbone(model.wav2vec2, wav2vec2.PRETRAINED_DIR, record={})
+    loaded, description = wav2vec2.load_base("auto")
+    kept = loaded.wav2vec2.state_dict()
+    assert all(torch.equal(kept[name], value.half().float()) for name, value in model.wav2vec2.state_dict().items())
+    assert "wav2vec2_pretrained" in description and wav2vec2.load_base("pretrained")[1] == description
 
 
 def test_frozen_parts_leave_the_backward_graph(rng):

@@ -28,21 +28,13 @@ def test_requirements_are_parsed_with_names_and_pins(tmp_path):
     assert found[1].line == "psycopg[binary]==3.3.9"
 
 
-def test_prepare_passes_here_and_twice():
+def test_prepare_passes_here_twice_and_names_what_is_missing_or_cannot_be_installed(monkeypatch):
     environment.prepare()
     environment.prepare()
-
-
-def test_prepare_names_what_is_missing_and_the_next_command(monkeypatch):
     absent = environment.Requirement("no-such-package", "==1.0", "no-such-package==1.0")
     monkeypatch.setattr(environment, "requirements", lambda: [absent])
     with pytest.raises(RuntimeError, match=r"no-such-package.*run_all\.sh"):
         environment.prepare()
-
-
-def test_a_failed_installation_is_reported(monkeypatch):
-    absent = environment.Requirement("no-such-package", "==1.0", "no-such-package==1.0")
-    monkeypatch.setattr(environment, "requirements", lambda: [absent])
     monkeypatch.setattr(environment, "on_colab", lambda: True)
     failed = SimpleNamespace(returncode=1, stderr="no index")
     monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: failed)

@@ -52,33 +52,28 @@ def test_there_are_exactly_seven_and_an_appendix():
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_it_is_valid_and_holds_no_outputs(path):
+def test_it_is_valid_without_outputs_and_its_cells_are_short(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     kept = {"codemirror_mode", "file_extension", "mimetype", "nbconvert_exporter", "pygments_lexer", "version", "name"}
     assert set(notebook.metadata.language_info) == kept  # as the kernel says it: else Jupyter shows the tab as unsaved
-    ids = [cell.id for cell in notebook.cells]
-    assert len(set(ids)) == len(ids)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            assert cell.outputs == [] and cell.execution_count is None
-
-
-@pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_it_has_one_parameters_cell_of_literals(path):
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert [c.source.splitlines()[0] for c in code if len(c.source.splitlines()) > CODE_CELL_CAP] == []
     declared = steps.declared_parameters(path)  # raises unless one cell, literals only
-    assert declared["profile"] == "quick" and isinstance(declared["seed"], int)
-    assert len(declared) <= MAX_PARAMETERS
+    assert declared["profile"] == "quick" and isinstance(declared["seed"], int) and len(declared) <= MAX_PARAMETERS
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_its_first_cell_has_the_badge_and_the_three_bullets(path):
-    first = nbformat.read(path, as_version=4).cells[0].source
-    slug = repository().removeprefix("https://github.com/")
-    assert f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}" in first
-    assert re.search(r"^# ", first, re.MULTILINE)
-    assert [word for word in ("Question", "Reads", "Writes") if f"**{word}" not in first] == []
+def test_its_prose_has_badge_bullets_and_no_formula_that_needs_a_script_and_readme_has_its_badge(path):
+    prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    colab = f"github/{repository().removeprefix('https://github.com/')}/blob/main/notebooks/{path.name}"
+    assert f"https://colab.research.google.com/{colab}" in prose[0] and re.search(r"^# ", prose[0], re.MULTILINE)
+    assert [word for word in ("Question", "Reads", "Writes") if f"**{word}" not in prose[0]] == []
+    assert [text for text in prose if re.search(r"\$\$|(?<![`\w])\$[^$`\n]+\$|\\\(|\\\[", text)] == []
+    assert f"/{colab}" in (config.PROJECT_DIR / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_set_up_cell_is_the_same_in_all_and_names_the_repository():
@@ -89,27 +84,9 @@ def test_the_set_up_cell_is_the_same_in_all_and_names_the_repository():
     assert "environment.prepare()" in source and "%cd" not in source
 
 
-@pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_no_code_cell_is_longer_than_the_cap(path):
-    long = [source.splitlines()[0] for source in code_cells(path) if len(source.splitlines()) > CODE_CELL_CAP]
-    assert long == []
-
-
 @pytest.mark.parametrize("path", PATHS[2:4], ids=NAMES[2:4])
 def test_a_network_has_its_first_accuracy_by_cell_12(path):
     assert any('print(f"accuracy' in cell.source for cell in nbformat.read(path, as_version=4).cells[:12])
-
-
-@pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_its_prose_has_no_formula_that_needs_a_script(path):
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
-    assert [cell for cell in cells if re.search(r"\$\$|(?<![`\w])\$[^$`\n]+\$|\\\(|\\\[", cell)] == []
-
-
-def test_a_badge_for_each_notebook_is_in_the_readme():
-    readme = (config.PROJECT_DIR / "README.md").read_text(encoding="utf-8")
-    slug = repository().removeprefix("https://github.com/")
-    assert [name for name in NAMES if f"/github/{slug}/blob/main/notebooks/{name}.ipynb" not in readme] == []
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
@@ -119,18 +96,14 @@ def test_parameter_files_name_only_declared_parameters(path):
     assert {parameters["profile"] for parameters in plan.parameters.values()} == {path.stem}
 
 
-def test_an_undeclared_parameter_is_an_error():
+def test_an_undeclared_parameter_and_an_unknown_section_are_errors(tmp_path):
     parameters = steps.load_parameters(steps.PARAMS_DIR / "quick.yaml")
     parameters["05_ensemble"]["no_such"] = 1
     with pytest.raises(steps.BuildError, match="no_such"):
         steps.check_parameters(steps.Plan("quick", parameters))
-
-
-def test_an_unknown_section_is_an_error(tmp_path):
-    path = tmp_path / "odd.yaml"
-    path.write_text("08_more:\n  seed: 1\n", encoding="utf-8")
+    (tmp_path / "odd.yaml").write_text("08_more:\n  seed: 1\n", encoding="utf-8")
     with pytest.raises(steps.BuildError, match="08_more"):
-        steps.load_parameters(path)
+        steps.load_parameters(tmp_path / "odd.yaml")
 
 
 # -- the build -------------------------------------------------------------------------------------------------

@@ -58,33 +58,25 @@ def test_a_figure_without_a_value_is_called_so(build):
     assert "| 1,234 | 56 | no value | 0.600 [0.500, 0.650] |" in (build["docs"] / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.parametrize("tier", ["synthetic", None])
-def test_networks_trained_on_generated_audio_are_not_released(build, tier):
-    config.describe_checkpoint(build["build"] / "yamnet/released", {"data_tier": tier} if tier else {})
-    with pytest.raises(release.ReleaseError, match="real"):
+REFUSED = {  # file of the build, its content (None: not there), what is said
+    "too large for git": ("build/wav2vec2/released/model.safetensors", bytes(26_000_000), "MB"),
+    "permuted classes": (
+        "build/yamnet/released/labels.json", b'{"class_names": ["normal", "crying", "screaming"]}', "normal",
+    ),
+    "generated audio": ("build/yamnet/released/training.json", b'{"data_tier": "synthetic"}', "real"),
+    "unknown audio": ("build/yamnet/released/training.json", b"{}", "real"),
+    "no rule": ("build/ensemble.json", None, r"run_all\.sh"),
+    "no metrics": ("report/metrics.json", None, r"run_all\.sh"),
+    "no weights": ("build/yamnet/released/model.keras", None, r"run_all\.sh"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "content", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_may_not_be_released_is_refused_and_nothing_is_copied(build, tmp_path, file, content, said):
+    (tmp_path / file).unlink() if content is None else (tmp_path / file).write_bytes(content)
+    with pytest.raises(release.ReleaseError, match=said):
         run(build)
     assert not list(build["models"].iterdir())
-
-
-def test_what_is_too_large_for_git_is_refused(build):
-    (build["build"] / "wav2vec2/released/model.safetensors").write_bytes(bytes(26_000_000))
-    with pytest.raises(release.ReleaseError, match="MB"):
-        run(build)
-
-
-@pytest.mark.parametrize("missing", ["build/ensemble.json", "report/metrics.json", "build/yamnet/released/model.keras"])
-def test_what_is_missing_is_named_with_the_next_command(build, missing, tmp_path):
-    (tmp_path / missing).unlink()
-    with pytest.raises(release.ReleaseError, match=r"run_all\.sh"):
-        run(build)
-    assert not list(build["models"].iterdir())
-
-
-def test_permuted_classes_are_refused(build):
-    path = build["build"] / "yamnet/released/labels.json"
-    path.write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}))
-    with pytest.raises(release.ReleaseError, match="normal"):
-        run(build)
 
 
 def test_the_command_fails_in_one_line(capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 import golden
 import nbformat
 import pytest
+import yaml
 
 from lib import config
 from lib.reporting import build, energy, pages, pdf, report, results, run_info, steps
@@ -62,11 +63,12 @@ def test_energy_that_cannot_be_measured_is_said_and_fails_nothing(monkeypatch):
     assert meter.reason == "OSError: no counters"
 
 
-def test_run_info_tolerates_a_build_that_has_not_begun(plan):
+def test_run_info_and_index_tolerate_a_build_that_has_not_begun(plan):
     info = run_info.collect(plan)
     assert info["data"] == {"tier": "none"} and info["steps"] == {} and info["base_weights"] == {}
     assert info["energy"]["kwh"] is None
     json.dumps(info)
+    assert "notebook 06 has not run" in report.index_body(plan, info)
 
 
 # -- the pages --------------------------------------------------------------------------------------------------
@@ -84,19 +86,11 @@ def test_the_page_of_the_product():
     assert "<h3>" not in results.render("product.html.j2", product={"trimmed_clips": {}})
 
 
-def test_an_index_without_results_says_so(plan):
-    empty = run_info.collect(plan)
-    assert "notebook 06 has not run" in report.index_body(plan, empty)
-
-
-def test_figures_without_product_or_studies_come_from_the_metrics(tmp_path):
+def test_figures_without_product_come_from_the_metrics_and_the_worst_kinds_of_sound_come_first(tmp_path):
     rows = results.headline(reports.write(tmp_path / "r", product=False, studies=False))
     assert [row.figure for row in rows] == ["0.800 [0.700, 0.850]", "0.600 [0.500, 0.650]"]
     assert results.headline(results.Results(tmp_path)) == []
-
-
-def test_the_worst_kinds_of_normal_sound_come_first(tmp_path):
-    (sentence,) = results.limits(reports.write(tmp_path / "r", studies=False))
+    (sentence,) = results.limits(reports.write(tmp_path / "p", studies=False))
     assert sentence.index("baby laugh (2 of 11") < sentence.index("cat (8 of 90")
 
 
@@ -199,16 +193,13 @@ def shell(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
 
 
-def test_help_lists_every_command_and_works_from_another_folder(tmp_path):
+def test_help_lists_every_command_from_any_folder_and_an_unknown_one_is_refused(tmp_path):
     result = shell("help", cwd=tmp_path)
     assert result.returncode == 0
     script = (config.PROJECT_DIR / "run_all.sh").read_text(encoding="utf-8")
     commands = re.findall(r"^  \[([a-z]+)\]=", script, flags=re.MULTILINE)
     assert len(commands) == 8
     assert [name for name in commands if f"run_all.sh {name}" not in result.stdout] == []
-
-
-def test_an_unknown_command_is_refused_with_the_help(tmp_path):
     result = shell("bild", cwd=tmp_path)
     assert result.returncode == 1
     assert "Unknown command: bild" in result.stderr and "doctor" in result.stderr
@@ -221,15 +212,10 @@ def test_shell_scripts_are_clean(name):
     assert result.returncode == 0, result.stdout
 
 
-def test_no_file_that_is_run_names_a_machine_path():
+def test_files_that_are_run_name_no_machine_path_and_conda_takes_the_one_list_of_dependencies():
     names = ("run_all.sh", "environment.yml", "requirements.txt", "requirements-serve.txt")
     for name in (*names, "params/quick.yaml", "params/full.yaml"):
         text = (config.PROJECT_DIR / name).read_text(encoding="utf-8")
         assert "/home/" not in text and "/root/" not in text and "shared" not in text, name
-
-
-def test_conda_takes_the_one_list_of_dependencies():
-    import yaml
-
     wanted = yaml.safe_load((config.PROJECT_DIR / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert {"pip": ["-r requirements.txt"]} in wanted and "python=3.11" in wanted

@@ -44,7 +44,7 @@ def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
     probabilities, class_ids = drawn(5000, rng)
     sharp = ensemble.apply_temperature(probabilities, 0.5)
     given = {"validation": (frame(class_ids, own_groups(5000)), {"sharp": sharp})}
-    found = calibration.calibrate(given, n_bootstrap=20)
+    found = calibration.calibrate(given)
     assert found.figures["temperatures"]["sharp"] == pytest.approx(2.0, abs=0.15)
     value = found.tables["calibration_measures"].set_index(["state", "measure"])["value"]
     assert value["before", "ece"] > 0.08 > 0.03 > value["after", "ece"]
@@ -57,17 +57,17 @@ def test_bins_and_ece_equal_those_by_hand(monkeypatch):
     assert bins["n"].tolist() == [1, 2, 1, 1] and bins["accuracy"].tolist() == [0, 0.5, 1, 1]
     assert bins["low"].tolist() == [0, 0.5, 0.8, 0.9] and bins["confidence"].tolist() == [0, 0.565, 0.9, 1]
     probabilities = np.array([[0.55, 0.45, 0], [0.58, 0.42, 0], [0.95, 0.05, 0], [0.95, 0, 0.05]])
-    table = calibration.measures(probabilities, np.array([0, 1, 0, 0]), list("abcd"), n_bootstrap=20)
+    table = calibration.measures(probabilities, np.array([0, 1, 0, 0]), list("abcd"))
     assert table.set_index("measure").loc["ece", "value"] == pytest.approx(0.5 * 0.065 + 0.5 * 0.05)
 
 
 def test_brier_and_log_loss_equal_those_by_hand():
     truth = np.repeat([0, 1, 2], 4)
-    perfect = calibration.measures(np.eye(3)[truth], truth, own_groups(12), n_bootstrap=50).set_index("measure")
+    perfect = calibration.measures(np.eye(3)[truth], truth, own_groups(12)).set_index("measure")
     assert perfect.loc["brier", "value"] == 0 and perfect.loc["log_loss", "value"] == pytest.approx(0)
-    wrong = calibration.measures(np.eye(3)[(truth + 1) % 3], truth, own_groups(12), n_bootstrap=50)
+    wrong = calibration.measures(np.eye(3)[(truth + 1) % 3], truth, own_groups(12))
     assert wrong.set_index("measure").loc["brier", "value"] == 2
-    even = calibration.measures(np.full((12, 3), 1 / 3), truth, own_groups(12), n_bootstrap=50).set_index("measure")
+    even = calibration.measures(np.full((12, 3), 1 / 3), truth, own_groups(12)).set_index("measure")
     assert even.loc["brier", "value"] == pytest.approx(2 / 3)
     assert even.loc["log_loss", "value"] == pytest.approx(np.log(3))
 
@@ -77,7 +77,7 @@ def test_the_interval_of_the_error_covers_the_truth_about_as_often_as_it_says():
     rng, n_covered = np.random.default_rng(5), 0
     for _ in range(40):
         probabilities, class_ids = sharpened(rng, 400)
-        row = calibration.measures(probabilities, class_ids, own_groups(400), n_bootstrap=100).iloc[0]
+        row = calibration.measures(probabilities, class_ids, own_groups(400)).iloc[0]
         assert row["measure"] == "ece" and row["low"] <= row["value"] <= row["high"]
         n_covered += row["low"] <= true <= row["high"]
     assert n_covered >= 34
@@ -90,13 +90,13 @@ def sharpened(rng, n):
 
 def test_few_clips_leave_gaps_by_chance_and_the_table_says_how_large(rng):
     probabilities, class_ids = drawn(200, rng)
-    row = calibration.measures(probabilities, class_ids, own_groups(200), n_bootstrap=500).iloc[0]
+    row = calibration.measures(probabilities, class_ids, own_groups(200)).iloc[0]
     assert 0.04 < row["perfect"] < 0.15 and row["value"] < row["perfect"]
 
 
 def test_too_few_groups_give_no_interval(rng):
     probabilities, class_ids = drawn(40, rng)
-    table = calibration.measures(probabilities, class_ids, np.repeat(list("abcd"), 10), n_bootstrap=50)
+    table = calibration.measures(probabilities, class_ids, np.repeat(list("abcd"), 10))
     assert table[["low", "high"]].isna().all().all() and table["value"].notna().all()
 
 
@@ -108,7 +108,7 @@ def found():
         probabilities, class_ids = drawn(300, rng)
         rows = frame(class_ids, np.repeat(own_groups(100), 3))
         given[split] = rows, {"ensemble": ensemble.apply_temperature(probabilities, sharpness)}
-    return calibration.calibrate(given, n_bootstrap=60)
+    return calibration.calibrate(given)
 
 
 def test_thresholds_are_those_of_validation_on_every_split(found):

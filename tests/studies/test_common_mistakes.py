@@ -43,11 +43,11 @@ def independent(rng):
 
 
 def compared(key, pair):
-    return mistakes.tabulate({key: pair}, n_bootstrap=200).iloc[0]
+    return mistakes.tabulate({key: pair}).iloc[0]
 
 
-def split(rows, features):
-    return mistakes.fold_pair(rows, features, mistakes.linear, usual=mistakes.at_random, n_repeats=2)
+def split(rows, features, n_repeats=2):
+    return mistakes.fold_pair(rows, features, mistakes.linear, usual=mistakes.at_random, n_repeats=n_repeats)
 
 
 def test_a_recording_or_its_copy_on_both_sides_is_optimistic_where_a_group_is_recognised(planted):
@@ -57,7 +57,7 @@ def test_a_recording_or_its_copy_on_both_sides_is_optimistic_where_a_group_is_re
 
 
 def test_independent_rows_show_no_difference(independent):
-    row = compared("windows", split(*independent))
+    row = compared("windows", split(*independent, n_repeats=5))
     assert row["difference_low"] <= 0 <= row["difference_high"] and abs(row["difference"]) < 0.08
 
 
@@ -129,10 +129,10 @@ def test_every_mistake_of_the_table_is_drawn_the_same_each_time(planted, rng):
     rows, features = planted
     networks = {name: rng.dirichlet([1, 1, 1], len(rows)) for name in ensemble.MODEL_NAMES}
     pairs = {"windows": split(rows, features), "class_order": mistakes.class_order_pair(rows, networks)}
-    table = mistakes.tabulate(pairs, n_bootstrap=50)
+    table = mistakes.tabulate(pairs)
     assert not table.isna().any().any()
     assert table["difference"].to_numpy() == pytest.approx((table["usual"] - table["control_f1"]).to_numpy())
-    again = mistakes.tabulate(pairs | {"windows": split(rows, features)}, n_bootstrap=50)
+    again = mistakes.tabulate(pairs | {"windows": split(rows, features)})
     pd.testing.assert_frame_equal(table, again)
     figure = mistakes.draw({"common_mistakes": table})["common_mistakes"]
     assert len(figure.axes[0].get_yticks()) == 2

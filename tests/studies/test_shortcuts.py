@@ -9,7 +9,7 @@ import pytest
 from lib import config, plots
 from lib.studies import shortcuts
 
-FEW = {"n_bootstrap": 100, "seed": 1}
+FEW = {"seed": 1}
 N_CLIPS = 180
 
 

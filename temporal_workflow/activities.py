@@ -22,7 +22,7 @@ import sqlalchemy.exc
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from lib.config import MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
+from lib.config import CLASS_NAMES, MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.store import ChunkStore, MissingChunk, StoreError
@@ -55,41 +55,19 @@ def _heartbeats() -> Iterator[None]:
         thread.join()
 
 
-def _as_application_error(error: Exception) -> Exception:
+def _as_application_error(error: Exception) -> ApplicationError:
     """Return the error as one of the two kinds that the workflow distinguishes."""
-    if isinstance(error, _doubtful_errors()) and activity.info().attempt < DOUBTFUL_ATTEMPTS:
+    from lib.decoding.errors import AudioError, DamagedAudio
+
+    # Errors that a fault of the machine can cause, too, are final only when they come again.
+    if isinstance(error, MissingChunk | DamagedAudio) and activity.info().attempt < DOUBTFUL_ATTEMPTS:
         return ApplicationError("tried again", type=type(error).__name__)
     if isinstance(error, OSError | sqlalchemy.exc.OperationalError | MemoryError):
         return ApplicationError(f"{type(error).__name__}: not caused by the chunk", type=shared.INFRASTRUCTURE)
     what = str(getattr(error, "what", error))[:300]  # lib.audio's errors: without the path
     # Any other error is a fault in our code: retried for a while, as a corrected worker may take over.
-    return ApplicationError(what, type=type(error).__name__, non_retryable=_is_bad_audio(error))
-
-
-def _doubtful_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that a fault of the machine can cause, too: final only when they come again."""
-    from lib.decoding.errors import DamagedAudio
-
-    return MissingChunk, DamagedAudio
-
-
-def _is_bad_audio(error: Exception) -> bool:
-    from lib.decoding.errors import AudioError
-
-    return isinstance(error, AudioError | StoreError | WrongLength)
-
-
-@contextlib.contextmanager
-def _rejecting() -> Iterator[list[str]]:
-    """Turn the error of a bad chunk into its reason, in the list; let the others pass."""
-    reasons: list[str] = []
-    try:
-        yield reasons
-    except Exception as error:
-        told = _as_application_error(error)
-        if not (isinstance(told, ApplicationError) and told.non_retryable):
-            raise
-        reasons.append(f"{told.type}: {told.message}"[:300])
+    is_bad_audio = isinstance(error, AudioError | StoreError | WrongLength)
+    return ApplicationError(what, type=type(error).__name__, non_retryable=is_bad_audio)
 
 
 def observed(function: Activity) -> Activity:
@@ -191,11 +169,17 @@ class InferenceActivities:
         """Verify, decode, check, measure and classify chunks of a stream; a bad one is named and costs no other."""
         classified, version = [], given.settings_version
         for chunk in given.chunks:
-            with _rejecting() as reasons:
+            try:
                 result = self._classify(chunk, version)
+            except Exception as error:
+                told = _as_application_error(error)
+                if not told.non_retryable:
+                    raise
+                reason = f"{told.type}: {told.message}"[:300]
+                classified.append(shared.ClassifiedChunk(chunk.sequence, reason=reason))
+            else:
                 version = result.settings_version or version
                 classified.append(shared.ClassifiedChunk(chunk.sequence, result))
-            classified += [shared.ClassifiedChunk(chunk.sequence, reason=reason) for reason in reasons]
         return classified
 
     def _classify(self, chunk: shared.ChunkReference, known_version: str) -> shared.ClassifyResult:
@@ -287,8 +271,6 @@ def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReferen
 
 
 def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:
-    from lib.config import CLASS_NAMES
-
     return [round(float(probabilities[name]), 6) for name in CLASS_NAMES]
 
 
@@ -301,7 +283,10 @@ def _load(path: Path, chunk: shared.ChunkReference) -> np.ndarray:
     from lib import audio
 
     waveform = audio.load(path, max_seconds=MAX_SEGMENT_SECONDS + shared.CONTEXT_SECONDS + 1)
-    _check_length(len(waveform), chunk)
+    seconds = len(waveform) / SAMPLE_RATE_HZ
+    expected = (chunk.n_context_samples + chunk.n_samples) / chunk.sample_rate_hz
+    if abs(seconds - expected) > 0.05:
+        raise WrongLength(f"the chunk holds {seconds:.2f} s, its reference says {expected:.2f} s: send it again.")
     return waveform
 
 
@@ -313,14 +298,6 @@ def _first_sample(chunk: shared.ChunkReference) -> int:
 def _n_context(chunk: shared.ChunkReference) -> int:
     """Return how many samples at 16 kHz are context."""
     return round(chunk.n_context_samples * SAMPLE_RATE_HZ / chunk.sample_rate_hz)
-
-
-def _check_length(n_samples: int, chunk: shared.ChunkReference) -> None:
-    expected = (chunk.n_context_samples + chunk.n_samples) / chunk.sample_rate_hz
-    if abs(n_samples / SAMPLE_RATE_HZ - expected) > 0.05:
-        raise WrongLength(
-            f"the chunk holds {n_samples / SAMPLE_RATE_HZ:.2f} s, its reference says {expected:.2f} s: send it again."
-        )
 
 
 def _count(outcome: shared.ChunkOutcome) -> None:

@@ -28,7 +28,6 @@ from temporal_workflow.sender import (
     SendError,
     StreamClosedError,
     StreamSender,
-    ended,
     new_stream_id,
     send_stream,
     submit_file,
@@ -123,7 +122,7 @@ async def _send(
     client, results = await _connect(settings), ResultsTable(settings.results_url)
     stream_id = chosen.stream or new_stream_id()
     if results.has_ended(stream_id):
-        raise StreamClosedError(ended(stream_id))
+        raise StreamClosedError(stream_id)
     sender = StreamSender(
         client,
         stream_id,

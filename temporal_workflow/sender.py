@@ -51,6 +51,9 @@ class SendError(RuntimeError):
 class StreamClosedError(SendError):
     """The stream has ended already."""
 
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(f"{stream_id} has ended and its results are stored: leave out --stream to start a new one.")
+
 
 class ConflictError(SendError):
     """The stream holds other sound under the same sequence."""
@@ -142,7 +145,7 @@ class StreamSender:
                 )
             )
         except WorkflowAlreadyStartedError:
-            raise StreamClosedError(ended(self.stream_id)) from None
+            raise StreamClosedError(self.stream_id) from None
 
     async def _confirm(self) -> None:
         """Drop what the workflow has, and send again what it should have by now."""
@@ -166,11 +169,6 @@ class StreamSender:
     def _runs_ahead(self, chunk: shared.ChunkReference) -> bool:
         """Return whether the workflow would refuse the chunk because earlier ones are not done."""
         return self.has_sent and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD
-
-
-def ended(stream_id: str) -> str:
-    """Return what to tell who sends to a stream that has ended."""
-    return f"{stream_id} has ended and its results are stored: leave out --stream to start a new one."
 
 
 async def send_stream(

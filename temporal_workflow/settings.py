@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import importlib
 import json
 import logging
 import os
+import pkgutil
 import re
 import secrets
 import sys
@@ -116,13 +116,12 @@ class Settings:
 
     def load_classifier(self) -> Any:
         """Load the classifier that `classifier` names as "module:factory", called with the models' folder."""
-        module_name, _, factory_name = self.classifier.partition(":")
         try:
-            factory: Callable[[Path], Any] = importlib.import_module(module_name)  # type: ignore[assignment]
-            for part in factory_name.split("."):
-                factory = getattr(factory, part)
-        except (ImportError, AttributeError) as error:
+            factory: Callable[[Path], Any] = pkgutil.resolve_name(self.classifier)
+        except (ValueError, ImportError, AttributeError) as error:
             raise SettingsError(f"AUDIO_CLASSIFIER={self.classifier!r} cannot be imported: {error}") from error
+        if not callable(factory):
+            raise SettingsError(f"AUDIO_CLASSIFIER={self.classifier!r} is no module:factory")
         return factory(self.models_dir)
 
 

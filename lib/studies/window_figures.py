@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from lib.corpora import windows
-from lib.detector import Detector, combined_with
+from lib.detector import DETECTOR_SHARE, Detector, combined_with, needs_ensemble
 from lib.studies import cross_corpus
 from lib.studies.inputs import Inputs
 
 
 def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return product.json's figures by seconds, and a table of both together and of the ensemble alone.
+
+    n_with_ensemble: windows in which the ensemble was needed; n_labels_changed: labels that would be others if its
+    prediction counted in all of them.
 
     Parameters
     ----------
@@ -30,6 +33,9 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
     frames = [unseen[group].detect(sound).frames for group, sound in zip(rows["corpus_group"], sounds, strict=True)]
     alone = predictions["ensemble"]
     both = np.stack([combined_with(*pair) for pair in zip(frames, alone, strict=True)])
+    is_asked = np.array([needs_ensemble(each) for each in frames])
+    always = (1 - DETECTOR_SHARE) * alone + DETECTOR_SHARE * np.stack([combined_with(each, None) for each in frames])
+    is_changed = always.argmax(axis=1) != both.argmax(axis=1)
     models = {"ensemble": alone, "ensemble and detector": both}
     scores = {
         f"{seconds:g}": cross_corpus.scores(rows.iloc[at], {name: values[at] for name, values in models.items()})
@@ -42,6 +48,9 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
         seconds: by["ensemble and detector"] | {"ensemble_macro_f1": by["ensemble"]["macro_f1"]}
         for seconds, by in sized.items()
     }
+    for seconds, at in rows.groupby("seconds").indices.items():
+        counts = {"n_with_ensemble": int(is_asked[at].sum()), "n_labels_changed": int(is_changed[at].sum())}
+        figures[f"{seconds:g}"] |= counts
     return figures, cross_corpus.by_length(scores)
 
 

@@ -59,6 +59,8 @@ PRODUCT = {
                 "macro_f1": figure(0.9, **SIZE),
                 "per_class": {"crying": {"f1": figure(0.8)}},
                 "ensemble_macro_f1": figure(0.85, **SIZE),
+                "n_with_ensemble": 7,
+                "n_labels_changed": 1,
             }
             for seconds in ("5", "10", "15")
         },

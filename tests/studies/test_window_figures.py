@@ -64,4 +64,7 @@ def test_a_detector_that_knows_helps_an_ensemble_that_guesses(clips, examples):
     assert {seconds: found["macro_f1"]["value"] for seconds, found in figures.items()} == dict.fromkeys(figures, 1.0)
     assert all(found["ensemble_macro_f1"]["value"] < 0.9 for found in figures.values())
     assert set(figures) == {"5", "10", "15"} and figures["5"]["macro_f1"]["n_clips"] > 0
+    n_events = table[table["label"] != "normal"].groupby("seconds").size()
+    assert [found["n_with_ensemble"] for found in figures.values()] == n_events.tolist()
+    assert [found["n_labels_changed"] for found in figures.values()] == [0, 0, 0]
     assert set(scores["model"]) == {"ensemble", "ensemble and detector"}

@@ -83,6 +83,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
+def client(service: Service, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """The client's command line on `service`: client("events", "--json") -> exit code, output, errors."""
+    from temporal_workflow import client as cli
+
+    for variable, value in service.settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    return lambda *arguments: (cli.main(arguments), *capsys.readouterr())
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 

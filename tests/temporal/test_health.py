@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +27,26 @@ from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
 from temporal_workflow.settings import Settings
 from tests.chaos.harness import PITCH_HZ, Service, tone
 
-Run = Callable[..., tuple[int, str, str]]
+
+async def sent(service: Service, chunks: AsyncIterator[shared.ChunkReference], stream_id: str) -> shared.StreamSummary:
+    return await send_stream(StreamSender(await service.client(), stream_id), chunks)
 
 
-@pytest.fixture
-def run(service: Service, monkeypatch, capsys) -> Run:
-    for variable, value in service.settings.environment().items():
-        monkeypatch.setenv(variable, value)
-    return lambda *arguments: (cli.main(arguments), *capsys.readouterr())
-
-
-def test_half_a_minute_of_zeros_is_no_calm(service: Service, run: Run, tmp_path) -> None:
+def test_half_a_minute_of_zeros_is_no_calm(service: Service, client, tmp_path) -> None:
     soundfile.write(tmp_path / "off.wav", np.zeros(30 * 16_000), 16_000)
-    code, out, err = run("stream", str(tmp_path / "off.wav"))
+    code, out, err = client("stream", str(tmp_path / "off.wav"))
     stream_id = out.splitlines()[0]
     assert (code, "no sound arrived" in err, "no signal for 30.0 s" in out) == (2, True, True)
     kinds = [(row["kind"], row["label"]) for row in service.results.changes(stream_id)]
     assert kinds == [("HEALTH", "no signal"), ("RESUMED", "no signal")]
     assert [(row["level_db"], row["problems"]) for row in service.results.chunks(stream_id)] == [(-90, "no signal")] * 3
-    followed = run("follow", stream_id)[1]
+    followed = client("follow", stream_id)[1]
     assert (followed.count("(no signal)"), "HEALTH" in followed) == (3, True)
-    code, out, err = run("submit", str(tmp_path / "off.wav"))
+    code, out, err = client("submit", str(tmp_path / "off.wav"))
     assert (code, "no sound arrived" in err) == (2, True)
 
 
-def test_other_sound_under_the_same_name_is_refused(service: Service, run: Run, tmp_path) -> None:
+def test_other_sound_under_the_same_name_is_refused(service: Service, client, tmp_path) -> None:
     for name in ("normal", "crying"):
         soundfile.write(tmp_path / f"{name}.wav", tone(PITCH_HZ[name], 40), 16_000)
     stream_id, path = new_stream_id(), tmp_path / "normal.wav"
@@ -66,11 +61,11 @@ def test_other_sound_under_the_same_name_is_refused(service: Service, run: Run, 
 
     asyncio.run(begin())
     for other in ([str(tmp_path / "crying.wav")], [str(path), "--chunk-seconds", "5"]):
-        code, out, err = run("stream", *other, "--stream", stream_id)
+        code, out, err = client("stream", *other, "--stream", stream_id)
         assert (code, out, f"{stream_id} holds other sound as chunk 0" in err) == (2, "", True)
-    assert run("stream", str(path), "--stream", stream_id)[0] == 0
+    assert client("stream", str(path), "--stream", stream_id)[0] == 0
     assert [row["label"] for row in service.results.chunks(stream_id)] == ["normal"] * 4
-    code, _, err = run("stream", str(path), "--stream", stream_id)
+    code, _, err = client("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err) == (2, True)
 
 
@@ -81,10 +76,7 @@ def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) ->
         yield service.put(stream_id, ["normal"])[0]
         raise OSError("the microphone is gone")
 
-    async def send() -> shared.StreamSummary:
-        return await send_stream(StreamSender(await service.client(), stream_id), failing())
-
-    summary = asyncio.run(send())
+    summary = asyncio.run(sent(service, failing(), stream_id))
     assert (summary.state, summary.n_classified) == ("interrupted", 1)
     assert summary.remarks == ["interrupted: the microphone is gone"]
     assert service.results.streams()[-1]["state"] == "interrupted"
@@ -113,9 +105,9 @@ def test_chunks_that_no_worker_takes_are_told_of(service: Service) -> None:
 
 
 @pytest.mark.parametrize("command", ["events", "results", "follow", "status", "export"])
-def test_a_stream_that_nobody_knows(run: Run, tmp_path, command) -> None:
+def test_a_stream_that_nobody_knows(client, tmp_path, command) -> None:
     given = [str(tmp_path / "x.csv"), "--stream"] if command == "export" else ["--stream"] * (command[0] in "er")
-    code, out, err = run(command, *given, "stream-nowhere")
+    code, out, err = client(command, *given, "stream-nowhere")
     assert (code, out, len(err.splitlines()), "no such stream" in err) == (2, "", 1, True)
 
 
@@ -129,10 +121,10 @@ def test_chunks_of_other_lengths_are_refused_first(capsys, command, seconds) -> 
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.05])
-def test_the_shortest_sound_is_classified_and_a_shorter_one_refused(run: Run, tmp_path, seconds) -> None:
+def test_the_shortest_sound_is_classified_and_a_shorter_one_refused(client, tmp_path, seconds) -> None:
     soundfile.write(tmp_path / "short.wav", tone(PITCH_HZ["crying"], seconds), 16_000)
     for command in ("submit", "stream"):
-        code, out, err = run(command, str(tmp_path / "short.wav"))
+        code, out, err = client(command, str(tmp_path / "short.wav"))
         if seconds < 0.1:
             assert (code, "the minimum is 0.1 s" in err) == (2, True)
             assert command == "submit" or out == ""
@@ -141,21 +133,18 @@ def test_the_shortest_sound_is_classified_and_a_shorter_one_refused(run: Run, tm
 
 
 def test_a_source_without_sound_is_no_stream(service: Service) -> None:
-    async def send() -> None:
-        async def nothing() -> AsyncIterator[shared.ChunkReference]:
-            return
-            yield
-
-        await send_stream(StreamSender(await service.client(), new_stream_id()), nothing())
+    async def nothing() -> AsyncIterator[shared.ChunkReference]:
+        return
+        yield
 
     with pytest.raises(ValueError, match="nothing was sent"):
-        asyncio.run(send())
+        asyncio.run(sent(service, nothing(), new_stream_id()))
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_a_port_that_cannot_be_used_is_one_line(service: Service, run: Run, tmp_path, caplog, is_taken) -> None:
+def test_a_port_that_cannot_be_used_is_one_line(service: Service, client, tmp_path, caplog, is_taken) -> None:
     port, free = str(service.port if is_taken else 99_999), str(devserver.free_port())
-    code, out, err = run("dashboard", "--port", port)
+    code, out, err = client("dashboard", "--port", port)
     assert (code, out, len(err.splitlines()), f"port {port}" in err) == (2, "", 1, True)
     other = LocalService(Settings.below(tmp_path), port=int(free), metrics_port=int(port))
     assert other.run(threading.Event(), int) == EX_UNAVAILABLE
@@ -177,10 +166,10 @@ OTHER_KEY = base64.b64encode(bytes(32)).decode()
         ("TEMPORAL_API_KEY", "key", "does not speak TLS"),  # that a key switches on
     ],
 )
-def test_settings_that_do_not_fit_are_named_at_once(run: Run, tmp_path, monkeypatch, variable, value, named) -> None:
+def test_settings_that_do_not_fit_are_named_at_once(client, tmp_path, monkeypatch, variable, value, named) -> None:
     soundfile.write(tmp_path / "tone.wav", tone(500, 10), 16_000)
     monkeypatch.setenv(variable, str(tmp_path / value) if variable == "AUDIO_CHUNKS_DIR" else value)
-    code, out, err = run("stream", str(tmp_path / "tone.wav"))
+    code, out, err = client("stream", str(tmp_path / "tone.wav"))
     assert (code, out, len(err.splitlines()), named in err) == (2, "", 1, True)
 
 

@@ -22,7 +22,6 @@ from live_sources import Radio, on_air
 from temporalio.client import WorkflowFailureError
 
 from lib.config import PROJECT_DIR
-from temporal_workflow import client as cli
 from temporal_workflow import shared
 from temporal_workflow.sender import StreamClosedError, new_stream_id, submit_file
 from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
@@ -119,36 +118,30 @@ def test_gap_late_chunk_and_silent_sender(service: Service) -> None:
     assert summary.problem_seconds == {"sound lost": 10.0}
 
 
-def test_command_line(service: Service, tmp_path, monkeypatch, capsys) -> None:
+def test_command_line(client, tmp_path) -> None:
     path, broken = tmp_path / "cry.wav", tmp_path / "broken.wav"
     soundfile.write(path, tone(PITCH_HZ["crying"], 30), 16_000)
     broken.write_bytes(b"nothing")
 
-    for variable, value in service.settings.environment().items():
-        monkeypatch.setenv(variable, value)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return cli.main(arguments), *capsys.readouterr()
-
-    code, out, _ = run("stream", str(path), "--chunk-seconds", "10")
+    code, out, _ = client("stream", str(path), "--chunk-seconds", "10")
     stream_id = out.splitlines()[0]
     assert (code, "3 crying" in out) == (0, True)
-    assert [row["label"] for row in json.loads(run("results", "--stream", stream_id, "--json")[1])] == ["crying"] * 3
-    assert "0.0 - 30.0 s  crying, ended, sustained" in run("events", "--stream", stream_id)[1]
-    assert json.loads(run("status", stream_id)[1])["next_sequence"] == 3
-    followed = run("follow", stream_id)[1].splitlines()
+    assert [row["label"] for row in json.loads(client("results", "--stream", stream_id, "--json")[1])] == ["crying"] * 3
+    assert "0.0 - 30.0 s  crying, ended, sustained" in client("events", "--stream", stream_id)[1]
+    assert json.loads(client("status", stream_id)[1])["next_sequence"] == 3
+    followed = client("follow", stream_id)[1].splitlines()
     assert [line.split()[1] for line in followed] == ["0", "1", "2", "START", *["UPDATE"] * 3, "SUSTAINED", "END"]
     for what, n_rows in (("chunks", 3), ("events", 1)):
         path_of = {ending: tmp_path / f"{what}.{ending}" for ending in ("csv", "parquet")}
         for exported in path_of.values():
-            assert run("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
+            assert client("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
         assert len(pd.read_csv(path_of["csv"])) == len(pd.read_parquet(path_of["parquet"])) == n_rows
-    assert run("export", str(tmp_path / "chunks.xlsx"))[0] == 2
-    code, _, err = run("stream", str(path), "--stream", stream_id)
+    assert client("export", str(tmp_path / "chunks.xlsx"))[0] == 2
+    code, _, err = client("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err, len(err.splitlines())) == (2, True, 1)
-    code, out, err = run("submit", str(broken), str(path))
+    code, out, err = client("submit", str(broken), str(path))
     assert (code, "1 of 2 files" in err, "finished: crying; 3 chunks" in out) == (2, True, True)
-    code, _, err = run("status", "stream-0000")
+    code, _, err = client("status", "stream-0000")
     assert (code, len(err.splitlines())) == (2, 1)
 
 

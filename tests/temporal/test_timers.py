@@ -7,12 +7,15 @@ job by job: a real server would need luck for it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from temporalio import workflow
 from temporalio.api.common.v1 import Payloads
 from temporalio.api.enums.v1 import TimeoutType
@@ -74,6 +77,7 @@ class Run:
         self._timers: dict[float, int] = {}  # newest timer of each length in seconds
         self.now = now
         self.commands: list[WorkflowCommand] = []
+        self.led_to: list[str] = []
         self._open: dict[int, Any] = {}  # activities that the workflow waits for, by number
         start = InitializeWorkflow(workflow_type=definition.name, arguments=CONVERTER.to_payloads([given]))
         self.do(WorkflowActivationJob(initialize_workflow=start))
@@ -86,6 +90,7 @@ class Run:
         completion = self._instance.activate(activation)
         assert not completion.HasField("failed"), completion.failed
         self.commands = list(completion.successful.commands)
+        self.led_to += self.kinds()
         for job in jobs:
             self._open.pop(job.resolve_activity.seq, None)
         for command in self.commands:
@@ -252,6 +257,37 @@ def test_silence_is_told_once_although_a_chunk_came_before_the_round_ended() -> 
     run.do(run.classified())
     told = [kind for _, kind, label in numbers(run.stored()) if label == shared.SENDER_SILENT]
     assert told == ["SILENT", "RESUMED"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 3)), max_size=12))
+def test_chunks_and_results_in_other_workflow_tasks_give_the_same_commands(tasks) -> None:
+    """A worker that stood still saw them one by one; a replay is given them in one task, chunks before results."""
+    worker, replay = stream(0), stream(0)
+    chunks = (worker.signalled("add_chunk", _chunk(sequence)) for sequence in itertools.count(1))
+    for n_before, is_classified, n_after in tasks:
+        before, after = list(itertools.islice(chunks, n_before)), []
+        is_new = not worker.rounds()  # the round follows from these chunks: its result comes in a later task
+        for chunk in before:
+            worker.do(chunk)
+        if is_new:
+            replay.do(*before)
+            before = []
+        result: list[WorkflowActivationJob] = []
+        if worker.rounds() and is_classified:  # a task with a local activity is lost with it: nothing comes after
+            found = [_classified(chunk) for chunk in worker.rounds()[0]]
+            worker.do(worker.done(found))
+            result = [replay.done(found)]
+        elif worker.rounds():
+            worker.do(*worker.timed_out())
+            result, after = replay.timed_out(), list(itertools.islice(chunks, n_after))
+            for chunk in after:
+                worker.do(chunk)
+        replay.do(*before, *after, *result)
+        assert replay.stored() == worker.stored()
+        worker.finish_stores()
+        replay.finish_stores()
+        assert replay.led_to == worker.led_to
 
 
 @pytest.fixture

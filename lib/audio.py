@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,11 @@ import soundfile
 import soxr
 
 from lib.config import SAMPLE_RATE_HZ
-from lib.decoding.channels import mono_blocks, to_mono  # noqa: F401 - to_mono is for others
+from lib.decoding.channels import to_mono
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
 from lib.decoding.errors import InvalidWaveform, MissingAudio, TooShort, printable
+from lib.decoding.head import Head
 from lib.waveforms import (  # noqa: F401 - what others need of it is found here
     MIN_SECONDS,
     bandwidth_hz,
@@ -47,17 +47,6 @@ PCM16_SCALE = 32768
 
 
 @dataclass(frozen=True)
-class AudioInfo:
-    """What a recording is, as its header says; container and codec are for example "WAV" and "PCM_16"."""
-
-    duration_seconds: float
-    sample_rate_hz: int
-    channels: int
-    container: str
-    codec: str
-
-
-@dataclass(frozen=True)
 class Recording:
     """A recording in memory: its waveform, and in plain words what somebody should know before trusting it."""
 
@@ -65,21 +54,16 @@ class Recording:
     remarks: list[str]
 
 
-class Stream:
+@dataclass(eq=False)
+class Stream(Decoding):
     """The waveform of a recording of any length in blocks of about 10 s: iterate over it, once or more.
 
     Together the blocks are what `load` returns, but for content over full scale: that is turned down from where it
-    occurs on. Errors are those of `load`; some are known only at the end.
-
-    Attributes
-    ----------
-    remarks : list of str
-        What somebody should know before trusting the recording, in plain words; complete after the last block.
+    occurs on. Errors are those of `load`; some are known only at the end, as are `remarks`: what somebody should know
+    before trusting the recording, in plain words.
     """
 
-    def __init__(self, path: Path, *, sample_rate_hz: int, max_seconds: float) -> None:
-        self.path, self.sample_rate_hz, self.max_seconds = path, sample_rate_hz, max_seconds
-        self.remarks: list[str] = []
+    sample_rate_hz: int = SAMPLE_RATE_HZ
 
     def __iter__(self) -> Iterator[np.ndarray]:
         peak = np.float32(1)
@@ -89,22 +73,17 @@ class Stream:
 
     def unscaled(self) -> Iterator[np.ndarray]:
         """Yield the blocks with whatever is over full scale."""
-        decoding = Decoding(self.path, max_seconds=self.max_seconds)
-        self.remarks = decoding.remarks
-        return filter(len, _resampled(decoding, self.sample_rate_hz))
+        return filter(len, self._resampled())
 
-
-def _resampled(decoding: Decoding, to_hz: int) -> Iterator[np.ndarray]:
-    blocks, n_samples = mono_blocks(decoding), 0
-    first = next(blocks)
-    rate_hz = decoding.head.sample_rate_hz
-    resampler = soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
-    for block in itertools.chain([first], blocks):
-        n_samples += len(block)
-        yield block if rate_hz == to_hz else resampler.resample_chunk(block)
-    if n_samples < MIN_SECONDS * rate_hz:
-        raise TooShort(f"it lasts {n_samples / rate_hz:.3f} s, the minimum is {MIN_SECONDS} s", decoding.path)
-    if rate_hz != to_hz:
+    def _resampled(self) -> Iterator[np.ndarray]:
+        n_samples, resampler = 0, None
+        for block in self.blocks():
+            rate_hz, to_hz = self.head.sample_rate_hz, self.sample_rate_hz
+            resampler = resampler or soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
+            n_samples += len(block)
+            yield resampler.resample_chunk(to_mono(block, rate_hz))
+        if resampler is None or n_samples < MIN_SECONDS * rate_hz:
+            raise TooShort(f"it lasts {n_samples / rate_hz:.3f} s, the minimum is {MIN_SECONDS} s", self.path)
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
@@ -122,7 +101,7 @@ def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ
     >>> sum(len(block) for block in blocks) / 16_000, blocks.remarks  # doctest: +SKIP
     (36000.0, [])
     """
-    return Stream(Path(path), sample_rate_hz=sample_rate_hz, max_seconds=MAX_STREAM_SECONDS)
+    return Stream(Path(path), MAX_STREAM_SECONDS, sample_rate_hz=sample_rate_hz)
 
 
 def read(
@@ -134,7 +113,7 @@ def read(
     -------
     Recording
     """
-    source = Stream(Path(path), sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+    source = Stream(Path(path), max_seconds, sample_rate_hz=sample_rate_hz)
     waveform = within_full_scale(np.concatenate(list(source.unscaled())))
     return Recording(waveform, source.remarks)
 
@@ -155,12 +134,9 @@ def load(
     return read(path, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds).waveform
 
 
-def inspect(path: str | os.PathLike[str]) -> AudioInfo:
+def inspect(path: str | os.PathLike[str]) -> Head:
     """Return what a recording's header says; where it promises no length, decode to count. Errors as for `load`."""
-    decoding = Decoding(Path(path), max_seconds=MAX_STREAM_SECONDS)
-    head = decoding.inspect()
-    seconds = (head.n_frames or 0) / head.sample_rate_hz
-    return AudioInfo(seconds, head.sample_rate_hz, head.channels, head.container, head.codec)
+    return Decoding(Path(path), MAX_STREAM_SECONDS).inspect()
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:

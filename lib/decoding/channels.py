@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from lib.decoding.decode import Decoding
-
-WINDOW_SECONDS = 10.0  # the choice is made anew for each window, so that a night may change
-MAX_VALUES = 2**23  # values in a window, for many channels at high rates
 AGREEMENT = 0.7  # power of the average over the mean power of the channels from which they agree
 FRAME_SECONDS = 0.032
 BAND_HZ = (250.0, 6000.0)  # where cries and screams have their energy, above hum
@@ -19,22 +13,6 @@ NOISE_FLATNESS = 0.5  # spectral flatness of one frame of noise, about exp(-0.58
 LOST_POWER = 0.1  # the average has lost the signal when it holds less than this share of it
 LOST_RATIO = 0.1  # or when its signal-to-noise ratio is lower than this share of the best channel's
 FAINT, CLOSE = 0.01, 0.7
-
-
-def mono_blocks(decoding: Decoding) -> Iterator[np.ndarray]:
-    """Yield the recording in float32 windows (n_samples,) at its own rate, always cut at the same places."""
-    waiting: list[np.ndarray] = []
-    n_waiting, rate_hz = 0, 0
-    for block in decoding.blocks():
-        rate_hz = decoding.head.sample_rate_hz
-        n_window = max(min(round(WINDOW_SECONDS * rate_hz), MAX_VALUES // block.shape[1]), 1)
-        waiting, n_waiting = [*waiting, block], n_waiting + len(block)
-        while n_waiting >= n_window:
-            joined = np.concatenate(waiting)
-            yield to_mono(joined[:n_window], rate_hz)
-            waiting, n_waiting = [joined[n_window:]], n_waiting - n_window
-    if n_waiting:
-        yield to_mono(np.concatenate(waiting), rate_hz)
 
 
 def to_mono(samples: np.ndarray, rate_hz: float = 16_000) -> np.ndarray:

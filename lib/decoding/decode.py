@@ -9,10 +9,11 @@ can lead the code astray; everything else is decoded in a child process.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from lib.decoding import errors
 from lib.decoding.errors import DamagedAudio, EmptyAudio, MissingAudio, NonFiniteAudio
 from lib.decoding.head import Head
-from lib.decoding.process import borrow_decoder
+from lib.decoding.process import messages
 from lib.decoding.wav import read_wav
 
 MAX_PEAK = 2.0**31  # integers written as floats reach this; more is damage
@@ -28,23 +29,18 @@ OUTLIER_PEAK = 16.0  # floats this far over full scale are judged by the next li
 OUTLIER_SHARE, OUTLIER_DB = 0.001, 60.0  # all but 0.1 % this far below the peak: a few samples are damaged
 
 
+@dataclass(eq=False)
 class Decoding:
-    """One pass over a recording of at most `max_seconds`.
+    """A recording of at most `max_seconds`.
 
-    Attributes
-    ----------
-    head : Head
-        Known from the first block on.
-    remarks : list of str
-        What somebody should know before trusting it; complete after the last block.
+    `head` is known from the first block on; `remarks`, what somebody should know before trusting it, after the last.
     """
 
-    head: Head
-
-    def __init__(self, path: Path, *, max_seconds: float) -> None:
-        self.path, self.max_seconds = path, max_seconds
-        self.remarks: list[str] = []
-        self._n_filled = 0
+    path: Path
+    max_seconds: float
+    head: Head = field(init=False)
+    remarks: list[str] = field(init=False, default_factory=list)
+    _n_filled: int = field(init=False, default=0)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the samples, float32 (n_samples, n_channels), finite; raise a named error as soon as it is known."""
@@ -74,28 +70,21 @@ class Decoding:
             else:
                 yield from self._decoded(head_only)
 
-    def _decoded(self, head_only: bool, *, is_second_try: bool = False) -> Generator[np.ndarray]:
-        last: dict = {}
+    def _decoded(self, head_only: bool) -> Generator[np.ndarray]:
+        said: dict = {}
         try:
-            with borrow_decoder() as decoder:
-                for message in decoder.messages(self.path, head_only=head_only):
-                    if isinstance(message, np.ndarray):
-                        yield message.reshape(-1, self.head.channels)
-                    elif "head" in message:
-                        self.head = Head(**message["head"])
+            with messages(self.path, head_only=head_only) as found:
+                for data in found:
+                    if data.startswith(b"data"):
+                        yield np.frombuffer(data, np.float32, offset=4).reshape(-1, self.head.channels)
+                    elif "head" in (said := json.loads(data)):
+                        self.head = Head(**said["head"])
                         self.head.check(self.path, self.max_seconds)
-                    else:
-                        last = message
-        except TimeoutError as error:
-            raise DamagedAudio(f"its decoder has not finished it in the time allowed ({error})", self.path) from error
-        except EOFError as error:
-            if is_second_try or hasattr(self, "head"):
-                raise DamagedAudio(f"its decoder crashes on it ({error})", self.path) from error
-            yield from self._decoded(head_only, is_second_try=True)  # perhaps it crashed while idle, for want of memory
-            return
-        if "error" in last:
-            raise getattr(errors, last["error"])(last["what"], self.path)
-        self.remarks[:], self._n_filled = last["remarks"], last["n_filled"]
+        except (TimeoutError, EOFError) as error:
+            raise DamagedAudio(f"its decoder {error}", self.path) from error
+        if "error" in said:
+            raise getattr(errors, said["error"])(said["what"], self.path)
+        self.remarks[:], self._n_filled = said["remarks"], said["n_filled"]
 
     def _check_promise(self, n_frames: int) -> None:
         if not n_frames:

@@ -8,11 +8,12 @@ from pathlib import Path
 from lib.decoding.errors import EmptyAudio, TooLong, UnsupportedFormat
 
 MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 4_000, 384_000, 16
+WINDOW_SECONDS, MAX_VALUES = 10.0, 2**23  # decoded at a time; values for many channels at high rates
 
 
 @dataclass(frozen=True)
 class Head:
-    """Facts of a recording.
+    """Facts of a recording; container and codec are for example "WAV" and "PCM_16".
 
     `n_frames` is the promised number of samples per channel, None where nothing is promised; `slack_seconds` is how far
     the promise may differ from what decodes, 0 where it counts samples.
@@ -27,6 +28,16 @@ class Head:
 
     def __str__(self) -> str:
         return f"{self.container} {self.codec}, {self.sample_rate_hz} Hz, {self.channels} ch"
+
+    @property
+    def duration_seconds(self) -> float:
+        """The promised length."""
+        return (self.n_frames or 0) / self.sample_rate_hz
+
+    @property
+    def n_window(self) -> int:
+        """Samples per channel of a block: 10 s."""
+        return max(min(round(WINDOW_SECONDS * self.sample_rate_hz), MAX_VALUES // self.channels), 1)
 
     def check(self, path: Path, max_seconds: float, n_decoded: int = 0) -> None:
         """Raise UnsupportedFormat, EmptyAudio or TooLong, by what is promised and by the samples decoded so far."""

@@ -1,6 +1,6 @@
 """Read plain PCM in RIFF/WAVE, whatever its size fields say: recorders that died leave them wrong.
 
-Pure Python over bounded reads. Everything else in WAV (ADPCM, MP3, ...) is left to FFmpeg. Source: Microsoft mmreg.h.
+Pure Python over bounded reads. All else in WAV (ADPCM, MP3, ...) is left to FFmpeg. Source: Microsoft mmreg.h.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ EXTENSIBLE, GUID_TAIL = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")  #
 ORDERS = {b"RIFF": "<", b"RIFX": ">"}
 OPEN_BYTES = 0x7FFF0000  # sizes from here up are what ffmpeg, sox and arecord write into a pipe
 MAX_CHUNKS = 4096
-BLOCK_BYTES = 2**20
 STRAY_SECONDS = 0.1  # less than this behind the sound is a tag or padding
 TAGS = (b"TAG", b"ID3", b"APET", b"LIST", b"bext", b"id3 ", b"cue ", b"iXML", b"_PMX", b"RIF")
 
@@ -43,7 +42,7 @@ class Wav:
     def blocks(self, descriptor: int) -> Iterator[np.ndarray]:
         """Yield float32 (n_samples, n_channels)."""
         raw = {"format": "RAW", "subtype": self.head.codec, "channels": self.head.channels, "endian": self.endian}
-        step = max(BLOCK_BYTES // self.frame_bytes, 1) * self.frame_bytes
+        step = self.head.n_window * self.frame_bytes
         for offset, n_bytes in self.parts:
             stop = offset + n_bytes - n_bytes % self.frame_bytes
             for start in range(offset, stop, step):
@@ -65,7 +64,7 @@ def read_wav(descriptor: int, path: Path) -> Wav | None:
     for name, offset, n_bytes in _chunks(descriptor, order, n_file):
         if name == b"fmt ":
             other = _layout(os.pread(descriptor, min(n_bytes, 40), offset), order)
-            if wav and (other is None or (other.head, other.endian) != (wav.head, wav.endian)):
+            if wav and (other is None or other.head != wav.head):
                 wav.remarks.append("a second recording in it, of another format, is not read")
                 break
             if other is None:
@@ -82,25 +81,25 @@ def read_wav(descriptor: int, path: Path) -> Wav | None:
 
 
 def _chunks(descriptor: int, order: str, n_file: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, offset of the content, its bytes) of each chunk, without a name for a rest that is none."""
+    """Yield (name, offset of the content, its bytes) of each chunk, without a name for a rest that is none.
+
+    A recording is entered, data may be cut short. Chunks of odd length should be padded, and often are not.
+    """
     offset = 0
-    for _ in range(MAX_CHUNKS):  # those of odd length should be padded, and often are not
-        found = _chunk(descriptor, order, offset, n_file) or _chunk(descriptor, order, offset + 1, n_file)
-        yield found or (b"", offset, n_file - offset)
-        if found is None:
+    for _ in range(MAX_CHUNKS):
+        for start in (offset, offset + 1):
+            head = os.pread(descriptor, 12, start)
+            name, n_bytes = struct.unpack_from(order + "4sI", head.ljust(8, b"\0"))
+            if name in ORDERS and head[8:] == b"WAVE":
+                n_bytes = 4
+            is_name = len(head) >= 8 and all(32 <= byte < 127 for byte in name)
+            if is_name and (name == b"data" or start + 8 + n_bytes <= n_file + 1):
+                yield name, start + 8, n_bytes
+                break
+        else:
+            yield b"", offset, n_file - offset
             return
-        offset = found[1] + found[2]
-
-
-def _chunk(descriptor: int, order: str, offset: int, n_file: int) -> tuple[bytes, int, int] | None:
-    """Return a chunk that begins here and ends within the file; a recording is entered, data may be cut short."""
-    head = os.pread(descriptor, 12, offset)
-    if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
-        return None
-    name, n_bytes = struct.unpack_from(order + "4sI", head)
-    if ORDERS.get(name) == order and head[8:] == b"WAVE":
-        return name, offset + 8, 4
-    return (name, offset + 8, n_bytes) if name == b"data" or offset + 8 + n_bytes <= n_file + 1 else None
+        offset = start + 8 + n_bytes
 
 
 def _layout(data: bytes, order: str) -> Wav | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lib import config
 
 PACKAGES = ("lib", "temporal_workflow")
-_DOTTED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")  # a module run as a program: `-m lib.decoding.process`
+_DOTTED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")  # a module run as a program: `-m lib.decoding.track`
 _BESIDE = re.compile(r"[\w.-]+\.(?:csv|json|j2|css|typ|py)")  # data, and programs started by their path
 
 

@@ -69,9 +69,9 @@ def test_a_decoder_that_died_while_idle_is_replaced(fresh_pool, ogg_path):
 def test_a_decoder_that_always_crashes_means_damage(fresh_pool, ogg_path, monkeypatch):
     def crash(self, *_, **__):
         os.kill(self.process.pid, signal.SIGSEGV)
-        yield self._receive(60)
+        return self._receive(60)
 
-    monkeypatch.setattr(pool.Decoder, "messages", crash)
+    monkeypatch.setattr(pool.Decoder, "ask", crash)
     with pytest.raises(audio.DamagedAudio, match="crashes on it"):
         audio.load(ogg_path)
 

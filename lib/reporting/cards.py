@@ -133,8 +133,7 @@ def _write(texts: Mapping[Path, str]) -> list[Path]:
         path: text for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
     }
     for path, text in changed.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        config.write_whole(path, text.encode())
     return list(changed)
 
 

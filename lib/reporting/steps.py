@@ -261,12 +261,8 @@ def write_stamp(plan: Plan, step: Step, *, facts: dict) -> None:
 
     `facts` holds the `fingerprint` taken before the run: what was edited meanwhile has to count as a change.
     """
-    plan.stamps_dir.mkdir(parents=True, exist_ok=True)
-    path = plan.stamps_dir / f"{step.name}.json"
-    temporary = path.with_suffix(".tmp")
     record = facts | {"outputs": digest(plan.paths(step.outputs))}
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    config.write_whole(plan.stamps_dir / f"{step.name}.json", f"{json.dumps(record, indent=2)}\n".encode())
 
 
 def is_current(plan: Plan, step: Step) -> bool:

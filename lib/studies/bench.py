@@ -7,6 +7,7 @@ without it. YAMNet's embeddings are kept on disk, so that another temporal netwo
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import splits, waveforms
+from lib import config, splits, waveforms
 from lib.config import SAMPLE_RATE_HZ
 from lib.detector import Embed
 from lib.events import EVENT_LABELS
@@ -52,10 +53,8 @@ def cached(embed: Embed, folder: Path) -> Embed:
         digest = hashlib.sha256(np.ascontiguousarray(patches).data).hexdigest()
         path = folder / digest[:2] / f"{digest}.npy"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, embed(patches))
-            partial.replace(path)
+            np.save(file := io.BytesIO(), embed(patches))
+            config.write_whole(path, file.getvalue())
         return np.load(path)
 
     return kept

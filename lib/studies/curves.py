@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lib import config
 from lib.events import EVENT_LABELS
 from lib.studies import detection
 from lib.studies.detection import Scored, overlap
@@ -39,8 +40,7 @@ def write(path: Path, sets: Mapping[str, Sequence[Scored]], settings: Mapping[st
     grids = {label: grid(settings["events"], label) for label in EVENT_LABELS}
     found = {name: counts(scored, grids) for name, scored in sets.items()}
     text = json.dumps(plain({"settings": settings, "grids": grids, "sets": found}), separators=(",", ":"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    config.write_whole(path, f"{text}\n".encode())
 
 
 def grid(events: Mapping[str, Mapping[str, float]], label: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from lib import waveforms
+from lib import config, waveforms
 from lib.config import PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from lib.corpora import acquisition, optional
 from lib.detector import HOP_SECONDS, Detection
@@ -254,8 +254,7 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, versi
     items = [item(each, indexed) for each in choose(playable, groups=groups)]
     listed = [_words(each, indexed) for each in choose(barred, groups=groups, n_per_kind=N_LISTED)]
     content = {"version": version, "items": items, "listed": listed, "sources": _sources([*items, *listed])}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    config.write_whole(path, f"{json.dumps(content, separators=(',', ':'))}\n".encode())
 
 
 def _sources(shown: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:

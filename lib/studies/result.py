@@ -41,8 +41,8 @@ def write(name: str, result: Result, folder: Path) -> None:
         path = folder / "tables" / f"{table_name}.csv"
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     everything = read(folder) | {name: plain(result.figures)}
-    text = json.dumps(dict(sorted(everything.items())), indent=2, allow_nan=False) + "\n"
-    (folder / FILE_NAME).write_text(text, encoding="utf-8")
+    text = json.dumps(dict(sorted(everything.items())), indent=2, allow_nan=False)
+    config.write_whole(folder / FILE_NAME, f"{text}\n".encode())
 
 
 def read(folder: Path) -> dict[str, dict]:

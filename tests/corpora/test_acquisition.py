@@ -157,20 +157,20 @@ def test_a_missing_class_is_no_corpus(small):
     assert not config.RAW_MANIFEST_PATH.exists()
 
 
-def test_without_mirror_or_network_auto_generates_and_says_so(small):
-    result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=3)
-    assert result.tier == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
-    assert result.skipped == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
-    assert record()["tier"] == "synthetic"
-
-
-def test_real_refuses_to_generate_and_says_what_to_do(small, tmp_path):
+def test_without_mirror_or_network_auto_generates_and_says_so_and_real_refuses(small, tmp_path):
     with pytest.raises(acquisition.NoRealAudioError, match=r"is no folder; network: connection refused.*AUDIO_MIRROR"):
         acquisition.acquire("real", base_url="http://127.0.0.1:9", mirror_dir=tmp_path / "nowhere")
     assert not (config.RAW_DIR / "synthetic").exists()
+    result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=3)
+    assert result.tier == record()["tier"] == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
+    assert result.skipped == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
+    with pytest.raises(ValueError, match="'reel', expected one of"):
+        acquisition.acquire("reel")
 
 
-def test_offline_mode_opens_no_socket(small, no_socket, monkeypatch):
+def test_neither_offline_mode_nor_generated_audio_opens_a_socket(small, no_socket, monkeypatch):
+    result = acquisition.acquire("synthetic", n_synthetic_groups=3)
+    assert result.skipped == {} and len(result.manifest) == 18
     monkeypatch.setenv("AUDIO_OFFLINE", "1")
     with pytest.raises(acquisition.NoRealAudioError, match="network: offline mode"):
         acquisition.acquire("real")
@@ -193,11 +193,6 @@ def test_without_offline_mode_the_same_run_does_ask_the_network(small, sockets):
     assert len(sockets) > 0
 
 
-def test_generated_audio_needs_no_socket(no_socket):
-    result = acquisition.acquire("synthetic", n_synthetic_groups=3)
-    assert result.skipped == {} and len(result.manifest) == 18
-
-
 def test_validate_names_missing_changed_and_extra(small, tmp_path):
     acquisition.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
     paths = [item.target for item in acquisition.items(acquisition.clips())]
@@ -215,11 +210,6 @@ def test_nothing_starts_on_a_full_disk(small, tmp_path, monkeypatch):
     with pytest.raises(download.NotEnoughSpaceError, match="free some"):
         acquisition.acquire("auto", mirror_dir=mirror)
     assert not config.RAW_DIR.exists()
-
-
-def test_an_unknown_tier_is_named():
-    with pytest.raises(ValueError, match="'reel', expected one of"):
-        acquisition.acquire("reel")
 
 
 def test_data_may_be_a_link_to_another_disk(small, tmp_path):

@@ -127,11 +127,8 @@ def test_labels_and_groups_are_read_by_rule(name, tmp_path):
     assert sorted((row.path.name, row.label, row.subtype, row.group_id) for row in found) == expected
 
 
-def test_none_is_taken_unless_asked_for(mirror):
+def test_none_is_taken_unless_asked_for_and_an_unknown_one_is_named(mirror):
     assert set(acquisition.acquire("real", mirror_dir=mirror).manifest["source"]) == {"donateacry", "ladytuna", "emodb"}
-
-
-def test_an_unknown_corpus_is_named():
     with pytest.raises(optional.CorpusError, match="no optional corpus 'esc5'; there are esc50"):
         optional.check(["esc5"])
 
@@ -162,7 +159,7 @@ def test_an_archive_is_fetched_unpacked_and_read_once(mirror, monkeypatch):
     assert manifest.read(config.RAW_MANIFEST_PATH).equals(result.manifest)
 
 
-def test_a_changed_archive_is_left_out_and_told(mirror, monkeypatch):
+def test_a_changed_or_hostile_archive_is_left_out_and_told(mirror, monkeypatch):
     content = zip_of(*ESC50.items())
     with serving({"esc.zip": content + b"x"}) as server:
         point_to(monkeypatch, f"{server.url}/esc.zip", content)
@@ -171,9 +168,6 @@ def test_a_changed_archive_is_left_out_and_told(mirror, monkeypatch):
     assert result.failures[["source", "path"]].to_numpy().tolist() == [["esc50", "*"]]
     assert "SHA-256 differs" in result.failures["reason"].iloc[0]
     assert not (config.RAW_DIR / "esc50").exists()
-
-
-def test_a_hostile_archive_is_left_out_and_told(mirror, monkeypatch):
     put_archive(monkeypatch, zip_of(*ESC50.items(), ("../evil.wav", b"x")))
     result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
     assert "does not stay inside" in result.failures["reason"].iloc[0]

@@ -35,10 +35,15 @@ def test_rows_keep_their_clip(tmp_path):
     np.testing.assert_allclose(read.loc[0, list(config.CLASS_NAMES)].to_numpy(float), ROWS[1])
 
 
-@pytest.mark.parametrize("rows", [ROWS[:1], ROWS[:, :2], ROWS * 2, np.full((2, 3), np.nan)])
-def test_what_is_no_probability_is_refused(rows):
-    with pytest.raises(ValueError, match=r"shape|sum to 1"):
-        probabilities.table(FRAME, rows, model="yamnet", scheme="grouped")
+def test_what_is_no_probability_and_a_table_without_its_columns_or_rows_are_refused(tmp_path):
+    for rows in (ROWS[:1], ROWS[:, :2], ROWS * 2, np.full((2, 3), np.nan)):
+        with pytest.raises(ValueError, match=r"shape|sum to 1"):
+            probabilities.table(FRAME, rows, model="yamnet", scheme="grouped")
+    pd.DataFrame({"clip_id": ["a"]}).to_csv(tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="no column"):
+        probabilities.read(tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="no probabilities"):
+        probabilities.by_model(pd.DataFrame(columns=list(probabilities.COLUMNS)))
 
 
 def test_networks_are_read_for_the_same_clips_in_one_order():
@@ -55,11 +60,3 @@ def test_windows_are_rows_of_their_own(tmp_path):
     tables = [probabilities.table(rows, ROWS, model="yamnet", scheme="without_s") for rows in (FRAME, windows)]
     read = probabilities.read(probabilities.write(tables, tmp_path / "p.csv"), kind="window")
     assert read["window_id"].tolist() == ["a-1", "b-1"] and read["seconds"].tolist() == [5.0, 5.0]
-
-
-def test_a_table_without_its_columns_or_rows_is_refused(tmp_path):
-    pd.DataFrame({"clip_id": ["a"]}).to_csv(tmp_path / "p.csv")
-    with pytest.raises(ValueError, match="no column"):
-        probabilities.read(tmp_path / "p.csv")
-    with pytest.raises(ValueError, match="no probabilities"):
-        probabilities.by_model(pd.DataFrame(columns=list(probabilities.COLUMNS)))

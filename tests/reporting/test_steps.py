@@ -49,53 +49,23 @@ def finish(plan: steps.Plan, step: steps.Step) -> None:
     steps.write_stamp(plan, step, facts={"fingerprint": fingerprint})
 
 
-def test_a_finished_step_is_current(plan):
+CHANGES = {
+    "notebook": lambda plan, patch: write_notebook(plan.notebook(STEP), "from lib import config, audio"),
+    "input": lambda plan, patch: (config.DATA_DIR / "in.csv").write_text("c\n", encoding="utf-8"),
+    "output": lambda plan, patch: (config.DATA_DIR / "out.csv").write_text("of another profile\n", encoding="utf-8"),
+    "output lost": lambda plan, patch: (config.DATA_DIR / "out.csv").unlink(),
+    "executed notebook lost": lambda plan, patch: plan.executed(STEP).unlink(),
+    "parameters": lambda plan, patch: plan.parameters[STEP.name].update(seed=8),
+    "variable": lambda plan, patch: patch.setenv("TEST_VARIABLE", "elsewhere"),
+    "stamp cut off": lambda plan, patch: (plan.stamps_dir / f"{STEP.name}.json").write_text('{"fingerpr'),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_finished_step_is_current_until_anything_changes(plan, monkeypatch, change):
     assert not steps.is_current(plan, STEP)
     finish(plan, STEP)
     assert steps.is_current(plan, STEP)
-
-
-def edit_notebook(plan, monkeypatch):
-    write_notebook(plan.notebook(STEP), "from lib import config, audio")
-
-
-def edit_input(plan, monkeypatch):
-    (config.DATA_DIR / "in.csv").write_text("c\n", encoding="utf-8")
-
-
-def edit_output(plan, monkeypatch):
-    (config.DATA_DIR / "out.csv").write_text("of another profile\n", encoding="utf-8")
-
-
-def lose_output(plan, monkeypatch):
-    (config.DATA_DIR / "out.csv").unlink()
-
-
-def lose_executed(plan, monkeypatch):
-    plan.executed(STEP).unlink()
-
-
-def edit_parameters(plan, monkeypatch):
-    plan.parameters[STEP.name]["seed"] = 8
-
-
-def edit_variable(plan, monkeypatch):
-    monkeypatch.setenv("TEST_VARIABLE", "elsewhere")
-
-
-def cut_stamp(plan, monkeypatch):
-    (plan.stamps_dir / f"{STEP.name}.json").write_text('{"fingerpr', encoding="utf-8")
-
-
-CHANGES = (
-    *(edit_notebook, edit_input, edit_output, lose_output),
-    *(lose_executed, edit_parameters, edit_variable, cut_stamp),
-)
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_any_change_makes_a_step_run_again(plan, monkeypatch, change):
-    finish(plan, STEP)
     change(plan, monkeypatch)
     assert not steps.is_current(plan, STEP)
 
@@ -108,18 +78,14 @@ def test_outputs_saved_into_the_source_notebook_are_no_change(plan):
     assert steps.is_current(plan, STEP)
 
 
-def test_a_missing_input_names_the_file_and_the_next_command(plan):
+def test_a_missing_input_names_the_next_command_and_parameters_must_be_literals(plan, tmp_path):
     (config.DATA_DIR / "in.csv").unlink()
     with pytest.raises(steps.BuildError, match=r"in\.csv.*run_all\.sh quick"):
         steps.check_inputs(plan, STEP)
-
-
-def test_parameters_must_be_literals(tmp_path):
-    path = tmp_path / "n.ipynb"
     cell = nbformat.v4.new_code_cell("seed = int('7')", metadata={"tags": ["parameters"]})
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
     with pytest.raises(steps.BuildError, match="literals only"):
-        steps.declared_parameters(path)
+        steps.declared_parameters(tmp_path / "n.ipynb")
 
 
 def test_two_builds_of_one_profile_do_not_run_at_once(plan):
@@ -164,12 +130,9 @@ def names(files: list[Path]) -> set[str]:
     return {file.name for file in files} - {"__init__.py"}
 
 
-def test_imports_are_followed_into_functions_programs_and_files_that_a_module_names(project):
+def test_imports_are_followed_into_functions_programs_and_files_that_a_module_names_but_for_types(project):
     assert names(closure.files_of_code("%matplotlib inline\nfrom lib.yamnet import load")) == {"yamnet.py", "config.py"}
     assert names(closure.files_of_code("import lib.decoding.pool")) == {"pool.py", "child.py", "rates.csv"}
-
-
-def test_what_is_imported_for_types_alone_does_not_count(project):
     assert names(closure.files_of_module("lib.studies.plots_of_x")) == {"plots_of_x.py"}
 
 

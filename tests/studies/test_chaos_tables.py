@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from lib import config, plots
 from lib.studies import chaos
@@ -27,37 +26,21 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> pd.DataFrame:
-    path = tmp_path / "chaos.json"
-    path.write_text(json.dumps(ROWS))
-    return chaos.read(path)
-
-
-def test_runs_say_what_was_done_and_lost(rows: pd.DataFrame) -> None:
-    table = chaos.runs(rows).set_index(["test", "size"])
-    assert len(table) == 3
-    assert table.loc[("worker kills", "long"), "done"] == "200 kills"
-    assert table.loc[("soak", "long"), "done"] == "168 h of audio"
-    assert table.loc[("soak", "long"), "lost"] == 3
-    assert table.loc[("worker kills", "long"), "recovery p95 (s)"] == 3.5
-    assert table.loc[("duplicates", "every build"), "done"] == "FAILED: SendError: gone"
-
-
-def test_faults_say_how_often_they_held(rows: pd.DataFrame) -> None:
-    table = chaos.faults(rows).set_index("test")
-    assert list(table.columns) == ["every build", "long", "outcome"]
-    assert table.loc["disk full", "every build"] == "1 of 1"
-    assert table.loc["disk full", "long"] == "19 of 20"
-    assert pd.isna(table.loc["port taken", "every build"])
-
-
-def test_limits_are_the_worst_and_leave_out_what_was_not_measured(rows: pd.DataFrame) -> None:
+def test_tables_say_what_was_done_lost_and_held_and_the_worst_limits(tmp_path: Path) -> None:
+    (tmp_path / "chaos.json").write_text(json.dumps(ROWS))
+    rows = chaos.read(tmp_path / "chaos.json")
+    runs = chaos.runs(rows).set_index(["test", "size"])
+    assert len(runs) == 3
+    assert runs.loc[("worker kills", "long"), ["done", "recovery p95 (s)"]].tolist() == ["200 kills", 3.5]
+    assert runs.loc[("soak", "long"), ["done", "lost"]].tolist() == ["168 h of audio", 3]
+    assert runs.loc[("duplicates", "every build"), "done"] == "FAILED: SendError: gone"
+    faults = chaos.faults(rows).set_index("test")
+    assert list(faults.columns) == ["every build", "long", "outcome"]
+    assert faults.loc["disk full", ["every build", "long"]].tolist() == ["1 of 1", "19 of 20"]
+    assert pd.isna(faults.loc["port taken", "every build"])
     sentences = chaos.limits(rows)
     assert len(sentences) == 4  # no marker run
-    assert "2,700 events" in sentences[0]
-    assert "+1.2%" in sentences[2]
-    assert sentences[3].endswith("40 of 41")
+    assert "2,700 events" in sentences[0] and "+1.2%" in sentences[2] and sentences[3].endswith("40 of 41")
 
 
 def test_every_kill_is_drawn() -> None:

@@ -57,16 +57,22 @@ def test_the_planted_time_is_one_to_two_per_cent(made):
     assert set(table["label"]) == {"crying", "screaming"}
 
 
-def test_a_sustained_soundscape_holds_one_cry_of_over_half_a_minute():
-    for scape in make(*corpus(), content="sustained", seconds=60.0, n_soundscapes=3):
+def test_what_a_soundscape_holds_is_what_was_asked_for():
+    rows, waveforms = corpus()
+    for scape in make(rows, waveforms, content="sustained", seconds=60.0, n_soundscapes=3):
         (item,) = scape.references
-        assert item.event.label == "crying"
-        assert item.event.offset_seconds - item.event.onset_seconds > 30
-
-
-def test_a_soundscape_of_nothing_has_a_background_and_no_events():
-    made = make(*corpus(), content="nothing", kinds=("speech",), n_soundscapes=2)
-    assert all(scape.references == () and scape.background_clip_ids for scape in made)
+        assert item.event.label == "crying" and item.event.offset_seconds - item.event.onset_seconds > 30
+    empty = make(rows, waveforms, content="nothing", kinds=("speech",), n_soundscapes=2)
+    assert all(scape.references == () and scape.background_clip_ids for scape in empty)
+    kept = np.flatnonzero(rows["label"] != "screaming")
+    assert set(events_of(make(rows.iloc[kept], [waveforms[place] for place in kept]))["label"]) == {"crying"}
+    kept = np.flatnonzero(rows["label"] == "normal")
+    with pytest.raises(ValueError, match="no clip of screaming"):
+        make(rows.iloc[kept], [waveforms[place] for place in kept])
+    with pytest.raises(ValueError, match="background"):
+        make(rows.iloc[:16], waveforms[:16], kinds=("speech",))
+    with pytest.raises(ValueError, match="too short"):
+        make(rows, waveforms, seconds=40.0, content="sustained")
 
 
 def test_no_clip_is_in_the_background_more_often_than_it_may(monkeypatch):
@@ -80,22 +86,6 @@ def test_no_clip_is_in_the_background_more_often_than_it_may(monkeypatch):
     for placed in uses:  # now and then, never over each other
         ends = [clip.start + len(waveforms[clip.row]) for clip in placed]
         assert all(end <= later.start for end, later in zip(ends, placed[1:], strict=False))
-
-
-def test_clips_without_screams_make_soundscapes_of_cries_alone():
-    rows, waveforms = corpus()
-    kept = np.flatnonzero(rows["label"] != "screaming")
-    made = make(rows.iloc[kept], [waveforms[place] for place in kept])
-    assert set(events_of(made)["label"]) == {"crying"}
-
-
-def test_without_events_or_backgrounds_there_is_nothing_to_make():
-    rows, waveforms = corpus()
-    kept = np.flatnonzero(rows["label"] == "normal")
-    with pytest.raises(ValueError, match="no clip of screaming"):
-        make(rows.iloc[kept], [waveforms[place] for place in kept])
-    with pytest.raises(ValueError, match="background"):
-        make(rows.iloc[:16], waveforms[:16], kinds=("speech",))
 
 
 def test_the_seed_decides_everything():
@@ -156,19 +146,11 @@ def test_an_event_stands_at_its_ratio_over_the_bed(monkeypatch, snr_db):
         assert 10 * np.log10(added / floor) == pytest.approx(snr_db, abs=1.5)  # pauses of a bout count in one alone
 
 
-def test_stretches_are_joined_over_two_seconds_and_no_more():
+def test_stretches_are_joined_over_two_seconds_and_no_more_without_silence_at_the_ends():
     on, off = np.ones(100, bool), np.zeros(200, bool)
     assert soundscapes.active_stretches(np.r_[on, off, on]) == [(0.0, 4.0)]
     assert soundscapes.active_stretches(np.r_[off, on, off, [False], on]) == [(2.0, 3.0), (5.01, 6.01)]
     assert soundscapes.active_stretches(off) == []
-
-
-def test_silence_at_the_ends_is_no_part_of_an_event():
     padded = np.concatenate([np.zeros(8000, np.float32), tone(1.0), np.full(8000, 1e-4, np.float32)])
     assert soundscapes.active_stretches(soundscapes.active_frames(padded)) == [(0.5, 1.5)]
     assert not soundscapes.active_frames(np.zeros(1600, np.float32)).any()
-
-
-def test_too_short_a_soundscape_is_refused():
-    with pytest.raises(ValueError, match="too short"):
-        make(*corpus(), seconds=40.0, content="sustained")

@@ -121,6 +121,15 @@ def read(rows, clips, monkeypatch):
     monkeypatch.setattr(windows.manifest, "load_waveforms", lambda frame: [sounds[i] for i in frame["clip_id"]])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_clip_at_another_speed_is_shorter_and_higher_or_longer_and_lower(tone, seed):
+    changed = windows.at_other_speed(tone(400, 2), np.random.default_rng(seed))
+    factor = 2 * 16_000 / len(changed)
+    assert windows.SPEEDS[0] <= factor <= windows.SPEEDS[1] and abs(factor - 1) > 0.001
+    peak_hz = np.argmax(np.abs(np.fft.rfft(changed))) * 16_000 / len(changed)
+    assert peak_hz == pytest.approx(400 * factor, abs=1)
+
+
 def test_examples_are_clips_training_windows_and_judged_windows_of_one_split_each(read, rows):
     table, sounds = windows.examples(n_training=30, n_judged=1000, seed=1)
     assert len(table) == len(sounds) and table["window_id"].is_unique
@@ -128,6 +137,9 @@ def test_examples_are_clips_training_windows_and_judged_windows_of_one_split_eac
         "train": len(rows) // 2, "validation": len(rows) // 2, "test": 1,
     }  # fmt: skip
     assert set(table.loc[table["kind"] == "training window", "split"]) == {"train"}
+    copies = table[table["window_id"].str.endswith("-speed")]
+    assert set(copies["clip_id"]) == set(table[table["kind"].eq("clip") & table["split"].eq("train")]["clip_id"])
+    assert [len(sounds[number]) / 16_000 for number in copies.index] == pytest.approx(copies["seconds"].tolist())
     judged = table[table["kind"] == "window"]
     assert set(judged["seconds"]) == set(windows.JUDGED_SECONDS) and set(judged["split"]) == {"train", "validation"}
     assert (judged[judged["label"] == "screaming"].groupby("clip_id").size() == 3).all()

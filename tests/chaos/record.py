@@ -17,7 +17,7 @@ import soundfile
 from temporalio.client import WorkflowHistory
 
 from lib import config
-from temporal_workflow.sender import StreamSender, submit_file
+from temporal_workflow.sender import submit_file
 from tests.chaos.audit import histories
 from tests.chaos.harness import LABELS, PITCH_HZ, Service, send_eventful, tone
 
@@ -34,19 +34,7 @@ async def record(service: Service) -> dict[str, str]:
     await handle.result()
     found = {f"timers-stream-run-{n}": _text(h) for n, h in enumerate((await histories(client, stream_id))[::-1], 1)}
     found["timers-file-run-1"] = _text((await histories(client, handle.id))[0])
-    return {**found, "timers-busy-run-1": _text((await histories(client, await _busy(service)))[0])}
-
-
-async def _busy(service: Service) -> str:
-    """Send chunks while others are worked on, so that signals and results come in turn; return the stream's id."""
-    stream_id, labels = "stream-busy", LABELS * 2
-    sender = StreamSender(await service.client(), stream_id)
-    for chunk in service.put(stream_id, labels):
-        await sender.send(chunk)
-        await asyncio.sleep(0.1)
-    await sender.finish(len(labels))
-    await sender.result()
-    return stream_id
+    return found
 
 
 def _text(history: WorkflowHistory) -> str:

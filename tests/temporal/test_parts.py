@@ -279,17 +279,6 @@ def test_the_same_sound_is_worked_out_once_for_each_place_on_the_grid_of_frames(
     assert len(loads) == 3
 
 
-def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> ApplicationError:
-    """Run the classify activity on a sound chunk with a classifier that fails; return what Temporal is told."""
-    store = ChunkStore(tmp_path)
-    chunk = put_waveform(store, np.zeros(80_000, np.float32), stream_id="s", sequence=0, start_seconds=0)
-    environment = ActivityEnvironment()
-    environment.info = dataclasses.replace(environment.info, attempt=attempt)
-    with pytest.raises(ApplicationError) as raised:
-        environment.run(worker(Mock(side_effect=error), store).classify, shared.ClassifyInput(chunk))
-    return raised.value
-
-
 @pytest.mark.parametrize(
     ("error", "attempt", "kind", "is_final"),
     [
@@ -301,8 +290,12 @@ def _classify(tmp_path: Path, error: Exception, *, attempt: int = 1) -> Applicat
     ],
 )
 def test_errors_say_whose_fault_it_is(tmp_path: Path, error, attempt, kind, is_final) -> None:
-    told = _classify(tmp_path, error, attempt=attempt)
-    assert (told.type, told.non_retryable) == (kind, is_final)
+    store, environment = ChunkStore(tmp_path), ActivityEnvironment()
+    chunk = put_waveform(store, np.zeros(80_000, np.float32), stream_id="s", sequence=0, start_seconds=0)
+    environment.info = dataclasses.replace(environment.info, attempt=attempt)
+    with pytest.raises(ApplicationError) as told:
+        environment.run(worker(Mock(side_effect=error), store).classify, shared.ClassifyInput(chunk))
+    assert (told.value.type, told.value.non_retryable) == (kind, is_final)
 
 
 def test_real_cluster_by_settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Child processes in which files are decoded, so that a crash, hang or memory bomb ends there; a few wait for work.
 
 One JSON request goes in per file. Out come a JSON message with the head, one for each block of float32 samples, a JSON
-message with the remarks or the refusal, and an empty one; "." in between says that all is well.
+message with the remarks or the refusal, and an empty one; "." in between says that all is well. `multiprocessing` does
+not start the child: it would run the caller's own script in it again.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from lib.config import SAMPLE_RATE_HZ
+from lib.config import SAMPLE_RATE_HZ, write_whole
 from lib.decoding.channels import to_mono
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
@@ -191,16 +190,7 @@ def write_pcm16(path: str | os.PathLike[str], waveform: np.ndarray) -> None:
     waveform : ndarray of float32, shape (n_samples,)
         In [-1, 1].
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            soundfile.write(part, _pcm16(waveform), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
-            Path(part.name).chmod(0o644)  # the temporary file is readable by its owner alone
-            Path(part.name).replace(path)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    write_whole(Path(path), _encoded(waveform, "WAV"))
 
 
 def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
@@ -213,8 +203,12 @@ def read_pcm16(path: str | os.PathLike[str]) -> np.ndarray:
 
 def encode_flac(waveform: np.ndarray) -> bytes:
     """Return a 16 kHz waveform, float32 (n_samples,) in [-1, 1], as the bytes of a mono 16-bit FLAC file."""
+    return _encoded(waveform, "FLAC")
+
+
+def _encoded(waveform: np.ndarray, container: str) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, _pcm16(waveform), SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, _pcm16(waveform), SAMPLE_RATE_HZ, format=container, subtype="PCM_16")
     return buffer.getvalue()
 
 

@@ -1,7 +1,8 @@
 """`python -m temporal_workflow.load`: how many streams this machine holds, and how long a chunk takes.
 
 Starts a service of its own in a temporary folder, sends made-up streams to it at the pace of live sound, and prints one
-JSON object: latency from sending to the stored result, its growth, history bytes and seconds per chunk.
+JSON object: latency from sending to the stored result, its growth, history bytes and seconds per chunk. Its cries are
+generated, which needs requirements.txt: it measures, it is no part of serving.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def test_a_file_is_classified_quickly_in_little_memory_and_silence(python, tmp_p
 
 
 def test_the_service_is_imported(python, tmp_path):
-    names = ("microphone", "listening", "alerts", "dashboard", "client", "serve", "load", "worker")
+    names = ("microphone", "listening", "alerts", "dashboard", "client", "serve", "worker")
     modules = ", ".join(f"temporal_workflow.{name}" for name in names)
     done = run(python, "-c", f"import lib.reporting.timeline, {modules}, paho.mqtt.client", folder=tmp_path)
     assert (done.code, done.err) == (0, "")

@@ -258,16 +258,21 @@ def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkRefe
 
 
 def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReference) -> np.ndarray:
-    """Return the frames (n_frames, 2) that hold some of a chunk's own samples."""
+    """Return the frames (n_frames, 2) that hold some of a chunk's own samples.
+
+    None where the first are not known, as behind a gap, and the others are low: the ensemble is to predict then.
+    """
     import numpy as np
 
     from lib import config
-    from lib.detector import frames_between
+    from lib.detector import frames_between, needs_ensemble
 
     start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
     stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)
     rows = np.array(frames.rows())  # none of a short chunk behind a gap
-    return frames_between(rows, start, stop, first_frame=frames.first_frame)
+    found = frames_between(rows, start, stop, first_frame=frames.first_frame)
+    is_whole = frames.first_frame * config.PATCH_HOP_SAMPLES <= start
+    return found if is_whole or needs_ensemble(found) else found[:0]
 
 
 def _in_class_order(probabilities: Mapping[str, float]) -> list[float]:

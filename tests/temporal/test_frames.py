@@ -186,23 +186,32 @@ def test_probabilities_travel_unchanged() -> None:
     assert shared.FrameProbabilities.pack(rows, first_frame=0, n_final=3).rows() == rows
 
 
-def test_short_chunk_behind_a_gap_has_a_label_without_a_frame_that_is_known(tmp_path: Path) -> None:
-    """A microphone that stops soon after sound was lost: the detector has nothing to look back on."""
+@pytest.mark.parametrize(
+    ("seconds", "crying", "expected"),
+    [
+        (1, 0.0, [0.2, 0.7, 0.1]),
+        (10, 0.1, [0.2, 0.7, 0.1]),  # of the first 4 s no frame is known: low ones say nothing of them
+        (10, 1.0, [0.6, 0.35, 0.05]),
+    ],
+)
+def test_chunk_behind_a_gap_is_predicted_by_the_ensemble_where_no_known_frame_is_high(
+    tmp_path: Path, seconds: int, crying: float, expected: list[float]
+) -> None:
+    """The detector has nothing to look back on; a short chunk comes from a microphone that stops soon."""
     store, seen = ChunkStore(tmp_path), []
 
     def predict_with(own: np.ndarray, frames: np.ndarray) -> SimpleNamespace:
         seen.append(combined_with(frames, np.array([0.2, 0.7, 0.1])))
         return SimpleNamespace(label="screaming", probabilities=dict(zip(config.CLASS_NAMES, seen[0], strict=True)))
 
-    classifier = SimpleNamespace(
-        detector=TableDetector(np.zeros((300, 2)), RATE), versions={}, predict_with=predict_with
-    )
-    tone = np.sin(np.arange(RATE) / 9).astype(np.float32)
+    table = np.tile([crying, 0.0], (300, 1))
+    classifier = SimpleNamespace(detector=TableDetector(table, 0), versions={}, predict_with=predict_with)
+    tone = np.sin(np.arange(seconds * RATE) / 9).astype(np.float32)
     chunk = put_waveform(store, tone, stream_id="s", sequence=3, start_seconds=100.0)
     (found,) = ActivityEnvironment().run(
         InferenceActivities(classifier, store).classify_round, shared.ClassifyRound([chunk])
     )
     assert found.result is not None
     assert found.result.frames is not None
-    assert found.result.frames.rows() == []
-    assert seen[0] == pytest.approx([0.2, 0.7, 0.1])
+    assert len(found.result.frames.rows()) == {1: 0, 10: 14}[seconds]  # stored as they are
+    assert seen[0] == pytest.approx(expected)

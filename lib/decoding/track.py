@@ -99,15 +99,13 @@ class Track:
         FFmpeg counts a short Vorbis a few hundred samples too long or too short, and decodes Opus at 48 kHz alone.
         """
         n_promised, rate_hz = self.head.n_frames or 0, self.head.sample_rate_hz
-        if n_promised > SNDFILE_SECONDS * rate_hz:
-            return False
-        n_wrong = sum(map(len, self.blocks())) - n_promised
-        if self.remarks or abs(n_wrong) > GAP_SECONDS * rate_hz:
-            return False
-        self._sound = sound = soundfile.SoundFile(os.fsencode(self.path))
-        facts = {"sample_rate_hz": sound.samplerate, "channels": sound.channels, "n_frames": sound.frames}
-        self.head = replace(self.head, **facts)
-        return True
+        is_short = n_promised <= SNDFILE_SECONDS * rate_hz
+        is_whole = is_short and abs(sum(map(len, self.blocks())) - n_promised) <= GAP_SECONDS * rate_hz
+        if is_clean := is_whole and not self.remarks:
+            self._sound = sound = soundfile.SoundFile(os.fsencode(self.path))
+            rate_hz, channels = sound.samplerate, sound.channels
+            self.head = replace(self.head, sample_rate_hz=rate_hz, channels=channels, n_frames=sound.frames)
+        return is_clean
 
     def _promised_seconds(self, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
         """Return the length that the file itself states, None where it states none."""

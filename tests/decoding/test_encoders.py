@@ -26,7 +26,7 @@ CASES = [
     *(("aiff", codec) for codec in ("pcm_s8", "pcm_s16be", "pcm_s24be", "pcm_f32be", "pcm_s16le", "adpcm_ima_qt")),
     *(("caf", codec) for codec in ("pcm_s16le", "pcm_s24be", "pcm_f32le", "pcm_alaw", "adpcm_ima_qt")),
     *(("ipod", "aac", rate) for rate in (8_000, 22_050, 44_100, 96_000)),
-    ("ipod", "alac", 96_000),
+    *(("ipod", "alac", 96_000), ("caf", "alac", 48_000)),
     ("ipod", "aac", 16_000, "stereo", {"movflags": "+faststart"}),
     ("mp4", "aac", 16_000, "mono", {"movflags": "frag_keyframe+empty_moov"}),
     ("mp4", "libopus", 48_000),

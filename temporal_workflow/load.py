@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,59 +31,99 @@ from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, leave
 from temporal_workflow.store import ChunkStore
 
-SILENCE_RUN = 10  # chunks of silence come together, as at night
-CHUNKS_APART = 4  # streams that sound at a time, in one loop of sound: no worker still keeps what another stream had
+N_TURNS, SILENCE_RUN = 10, 10  # streams that take turns; chunks of silence come together, as at night
 NOISE_LEVEL, CRY_GAIN = 0.05, 0.6  # the generator's peak is 0.5
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Which streams are silent when, and which chunk of one loop of sound each of the others sends.
+
+    Of ten streams, `n_silent` are silent at any time. Where one or more sound, a chunk comes again, from another stream
+    or the same, after more than `n_kept` others: a worker no longer keeps its embeddings.
+    """
+
+    n_streams: int
+    n_silent: int
+    n_kept: float
+
+    @property
+    def n_sounds(self) -> int:
+        """How many chunks the loop has."""
+        return self._apart * (self.n_streams // N_TURNS * self._n_lanes + min(self.n_streams % N_TURNS, self._n_lanes))
+
+    def place(self, number: int, sequence: int) -> int | None:
+        """Return which chunk of the loop stream `number` sends; None for silence."""
+        if (sequence // SILENCE_RUN + number) % N_TURNS < self.n_silent:
+            return None
+        lane = number // N_TURNS * self._n_lanes + number % self._n_lanes
+        return (self._apart * lane + sequence) % self.n_sounds
+
+    @property
+    def _n_lanes(self) -> int:
+        """How many places in the loop ten streams need: those that share one never sound together."""
+        return next(n for n in (1, 2, 5, N_TURNS) if n >= N_TURNS - self.n_silent)
+
+    @property
+    def _apart(self) -> int:
+        """By how many chunks one place is ahead of the next; a fifth more than needed, as streams are not in step."""
+        at_once = max(1.0, self.n_streams * (1 - self.n_silent / N_TURNS))
+        return math.ceil(1.2 * self.n_kept / at_once)
 
 
 class Sounds:
     """Chunks of noise, cries and digital silence, encoded before the clock starts: microphones are other machines.
 
-    All streams go through one loop of sound, each from a place of its own, so that a chunk starts with the end of the
-    one before it, as a client's. A share `cries` of its chunks holds a generated cry.
+    All streams go through one loop of sound, see `Turns`, so that a chunk starts with the end of the one before it, as
+    a client's. A share `cries` of its chunks holds a generated cry.
     """
 
     def __init__(
-        self, *, chunk_seconds: float, n_streams: int = 1, silence: float = 0.0, cries: float = 0.1, seed: int = 7
+        self,
+        *,
+        chunk_seconds: float,
+        n_streams: int = 1,
+        silence: float = 0.0,
+        cries: float = 0.1,
+        n_workers: int = 1,
+        seed: int = 7,
     ) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._chunk_seconds, self._silence = chunk_seconds, silence
-        self._turns = round(1 / max(1 - silence, 0.1))  # of streams, one of which sounds at a time
-        n_kept = MAX_KEPT * config.PATCH_HOP_SAMPLES / config.SAMPLE_RATE_HZ / chunk_seconds
-        n_sounds = max(CHUNKS_APART * -(-n_streams // self._turns), round(1.2 * n_kept))
-        self._end = self._noise(shared.CONTEXT_SECONDS)
-        self._loop = [self._sound(has_cry=number % 10 < round(10 * cries)) for number in range(n_sounds)]
-        self._silent = audio.encode_flac(np.zeros_like(np.concatenate([self._end, self._noise(chunk_seconds)])))
+        self._chunk_seconds, self._cries, self._seed = chunk_seconds, cries, seed
+        n_kept = n_workers * MAX_KEPT * config.PATCH_HOP_SAMPLES / config.SAMPLE_RATE_HZ / chunk_seconds
+        self._turns = Turns(n_streams, round(N_TURNS * silence), n_kept)
+        self._loop = [self._encoded(number) for number in range(self._turns.n_sounds)]
+        self._silent = audio.encode_flac(np.zeros(_n_samples(shared.CONTEXT_SECONDS + chunk_seconds), np.float32))
 
-    def _noise(self, seconds: float) -> np.ndarray:
-        n_samples = round(seconds * config.SAMPLE_RATE_HZ)
-        return (NOISE_LEVEL * self._rng.standard_normal(n_samples).clip(-4, 4)).astype(np.float32)
+    def _encoded(self, number: int) -> bytes:
+        before = self._sound((number - 1) % self._turns.n_sounds)
+        return audio.encode_flac(np.concatenate([before[-_n_samples(shared.CONTEXT_SECONDS) :], self._sound(number)]))
 
-    def _sound(self, *, has_cry: bool) -> bytes:
-        sound = self._noise(self._chunk_seconds)
-        if has_cry:
-            traits, seconds = synthetic.draw_traits(self._rng), self._chunk_seconds / 2
-            cry = synthetic.generate("cry", traits, self._rng, seconds=seconds)
+    def _sound(self, number: int) -> np.ndarray:
+        """Return a chunk of the loop without its context, the same each time."""
+        rng = np.random.default_rng([self._seed, number])
+        sound = NOISE_LEVEL * rng.standard_normal(_n_samples(self._chunk_seconds)).clip(-4, 4).astype(np.float32)
+        if int((number + 1) * self._cries) > int(number * self._cries):
+            cry = synthetic.generate("cry", synthetic.draw_traits(rng), rng, seconds=self._chunk_seconds / 2)
             sound[: len(cry)] += CRY_GAIN * cry
-        with_context = np.concatenate([self._end, sound])
-        self._end = with_context[-len(self._end) :]
-        return audio.encode_flac(with_context)
+        return sound
 
     def put(self, store: ChunkStore, stream_id: str, sequence: int, *, number: int) -> shared.ChunkReference:
         """Store a chunk of stream `number`, with its context, and return its reference."""
-        silent = (sequence // SILENCE_RUN + number) % 10 < round(10 * self._silence)  # streams take turns
-        place = CHUNKS_APART * (number // self._turns) + sequence
-        content = self._silent if silent else self._loop[place % len(self._loop)]
+        place = self._turns.place(number, sequence)
+        content = self._silent if place is None else self._loop[place]
         sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
-        rate_hz = config.SAMPLE_RATE_HZ
         return shared.ChunkReference(
             sequence=sequence,
             sha256=sha256,
-            n_samples=round(self._chunk_seconds * rate_hz),
+            n_samples=_n_samples(self._chunk_seconds),
             start_seconds=shared.CONTEXT_SECONDS + sequence * self._chunk_seconds,
             sent_seconds=round(time.time(), 3),
-            n_context_samples=round(shared.CONTEXT_SECONDS * rate_hz),
+            n_context_samples=_n_samples(shared.CONTEXT_SECONDS),
         )
+
+
+def _n_samples(seconds: float) -> int:
+    return round(seconds * config.SAMPLE_RATE_HZ)
 
 
 async def _send(
@@ -102,7 +143,11 @@ async def _send(
 async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str, Any]:
     """Send `chosen.streams` streams side by side, evenly spread in time; return what it cost."""
     sounds = Sounds(
-        chunk_seconds=chosen.chunk_seconds, n_streams=chosen.streams, silence=chosen.silence, cries=chosen.cries
+        chunk_seconds=chosen.chunk_seconds,
+        n_streams=chosen.streams,
+        silence=chosen.silence,
+        cries=chosen.cries,
+        n_workers=chosen.workers,
     )
     pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
     started = time.monotonic()
@@ -161,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunks", type=int, default=30, help="per stream (default 30)")
     parser.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0)
     parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
-    parser.add_argument("--silence", type=float, default=0.0, help="share of the chunks that are digital silence")
+    parser.add_argument("--silence", type=float, default=0.0, help="share of digital silence, in tenths")
     parser.add_argument("--cries", type=float, default=0.1, help="share of the other chunks with a cry (default 0.1)")
     parser.add_argument("--workers", type=int, default=1, help="inference workers")
     parser.add_argument("--stand-in", action="store_true", help="classify by pitch: what the service alone costs")

@@ -75,15 +75,17 @@ class Stream(Decoding):
         return filter(len, self._resampled())
 
     def _resampled(self) -> Iterator[np.ndarray]:
-        n_samples, resampler = 0, None
+        n_samples, resampler, ready = 0, None, np.empty(0, np.float32)
         for block in self.blocks():
             rate_hz, to_hz = self.head.sample_rate_hz, self.sample_rate_hz
             resampler = resampler or soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality="HQ")
             n_samples += len(block)
-            yield resampler.resample_chunk(to_mono(block, rate_hz))
+            yield ready
+            ready = resampler.resample_chunk(to_mono(block, rate_hz))
         if resampler is None or n_samples < MIN_SECONDS * rate_hz:
             raise TooShort(f"it lasts {n_samples / rate_hz:.3f} s, the minimum is {MIN_SECONDS} s", self.path)
-        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)  # some ms: no block of its own
+        yield np.concatenate([ready, rest])
 
 
 def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Stream:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
 from lib import audio, config, ensemble, inference
 from lib.detector import ENSEMBLE_FROM, Detector, DetectorSettings
@@ -142,6 +143,15 @@ def test_a_long_recording_has_the_label_of_its_event_and_windows_of_at_most_15_s
     assert all(stop == start for (_, stop), (start, _) in zip(edges[:-1], edges[1:], strict=True))
     assert all(1 < stop - start <= 15 for start, stop in edges)
     assert found.model_versions["ensemble"] == "123"
+
+
+@pytest.mark.parametrize(("rate_hz", "seconds"), [(44_100, 15.005), (48_000, 15.02), (44_100, 25.005)])
+def test_what_a_resampler_keeps_to_the_end_is_no_window_of_its_own(classifier, tmp_path, rate_hz, seconds):
+    path = tmp_path / "a_little_over.wav"
+    soundfile.write(path, np.full(round(seconds * rate_hz), 0.01), rate_hz)
+    windows = classifier.predict_file(path).windows
+    assert windows[-1].stop_seconds == pytest.approx(seconds, abs=0.001)
+    assert all(5 < window.stop_seconds - window.start_seconds <= 15 for window in windows)
 
 
 def test_a_recording_without_events_is_normal(classifier, tmp_path, tone):

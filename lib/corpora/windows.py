@@ -191,8 +191,8 @@ def _draws(
     at_speeds = {name: at_other_speed(clips[name], augment.generator(f"{seed} {name}")) for name in train["clip_id"]}
     yield "training window", "train", *draw(train, at_speeds, per_clip=counts, seed=seed)
     copies = train.assign(window_id=train["clip_id"] + "-speed", corpus_group=splits.corpus_group(train["source"]))
-    seconds = [len(clip) / SAMPLE_RATE_HZ for clip in at_speeds.values()]
-    copies = copies.assign(seconds=seconds, background="", background_corpus_group="")
+    lengths = [len(clip) / SAMPLE_RATE_HZ for clip in at_speeds.values()]
+    copies = copies.assign(seconds=lengths, background="", background_corpus_group="")
     yield "training window", "train", copies, list(at_speeds.values())
     development, rng = rows[rows["split"] != "test"], np.random.default_rng(seed)
     share = n_judged / (len(development) + 2 * (development["label"] == "screaming").sum())

@@ -125,7 +125,7 @@ class Classifier:
     def predict_with(self, waveform: np.ndarray, frames: np.ndarray) -> Prediction:
         """Classify a window of a stream whose frames (n_frames, 2) are known, see `lib.detector.combined_with`.
 
-        The ensemble predicts where the frames leave room for an event; elsewhere `members` is empty.
+        The ensemble predicts where the frames leave room for an event; in all other windows `members` is empty.
         """
         audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
         alone = self.predict_by_ensemble(waveform) if needs_ensemble(frames) else None

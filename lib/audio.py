@@ -18,7 +18,6 @@ import soundfile
 import soxr
 
 from lib.config import SAMPLE_RATE_HZ, write_whole
-from lib.decoding.channels import to_mono
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
 from lib.decoding.errors import InvalidWaveform, MissingAudio, TooShort, printable
@@ -31,6 +30,7 @@ from lib.waveforms import (  # noqa: F401 - what others need of it is found here
     remove_dc,
     resample,
     segment_bounds,
+    to_mono,
     within_full_scale,
 )
 

@@ -35,8 +35,6 @@ LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE = 5.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
-DETECTOR_SHARE = 0.5  # in a window's probabilities, the rest is the ensemble's; chosen on left-out corpora
-ENSEMBLE_FROM = 0.15  # lower frames: no ensemble. No label of the 4,700 left-out windows and clips depends on it
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
@@ -140,7 +138,7 @@ class Detector:
         """
         from safetensors.numpy import load_file
 
-        from lib.onnx_networks import Yamnet
+        from lib.networks.onnx_networks import Yamnet
 
         folder = Path(models_dir) / "detector"
         network = FrameNetwork(load_file(config.require_file(folder / WEIGHTS_FILE)))
@@ -253,28 +251,6 @@ class FrameStream:
         around = [self._patches[place] if 0 <= place < len(self._patches) else None for place in patches]
         self._hidden = [*self._hidden[-KERNEL + 1 :], network.hidden(around)]
         return network.probabilities(self._hidden)
-
-
-def needs_ensemble(frames: np.ndarray) -> bool:
-    """Return whether a window's frames (n_frames, 2) leave room for an event: the ensemble is to predict, too."""
-    return not len(frames) or bool(frames.max() >= ENSEMBLE_FROM)
-
-
-def combined_with(frames: np.ndarray, ensemble: np.ndarray | None) -> np.ndarray:
-    """Return a window's probabilities (3,) in CLASS_NAMES order, from the ensemble's (3,) and the detector's frames.
-
-    The detector's probabilities of crying and of screaming are the largest of the frames (n_frames, 2), that of normal
-    is what the larger of the two leaves; divided by their sum. `DETECTOR_SHARE` is their weight; all of it where
-    `needs_ensemble` is false, so that the ensemble's may be None; none where no frame is known.
-    """
-    if ensemble is not None and not len(frames):
-        return ensemble
-    largest = frames.max(axis=0, initial=0.0)
-    detected = np.append(largest, 1 - largest.max())
-    detected /= detected.sum()
-    if ensemble is None or not needs_ensemble(frames):
-        return detected
-    return (1 - DETECTOR_SHARE) * ensemble + DETECTOR_SHARE * detected
 
 
 def frames_between(

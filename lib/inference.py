@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from lib import audio, config, ensemble
-from lib.detector import Detector, FrameStream, combined_with, frames_between, needs_ensemble
+from lib.detector import Detector, FrameStream, frames_between
 from lib.events import Event
-from lib.onnx_networks import Wav2Vec2, Yamnet
+from lib.networks.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import level_range_db, prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
@@ -94,7 +94,7 @@ class Classifier:
 
         Raises
         ------
-        lib.config.MissingCheckpointError, lib.config.ClassOrderError, lib.onnx_networks.StaleGraphError
+        lib.config.MissingCheckpointError, lib.config.ClassOrderError, lib.networks.onnx_networks.StaleGraphError
             If a network or the rule is not there, lists the classes in another order, or was exported earlier.
         """
         models_dir = Path(models_dir)
@@ -123,13 +123,13 @@ class Classifier:
         return self.predict_with(waveform, self.detector.detect(waveform).frames)
 
     def predict_with(self, waveform: np.ndarray, frames: np.ndarray) -> Prediction:
-        """Classify a window of a stream whose frames (n_frames, 2) are known, see `lib.detector.combined_with`.
+        """Classify a window of a stream whose frames (n_frames, 2) are known, see `lib.ensemble.combined_with`.
 
         The ensemble predicts where the frames leave room for an event; in all other windows `members` is empty.
         """
         audio.check_waveform(waveform, sample_rate_hz=config.SAMPLE_RATE_HZ)
-        alone = self.predict_by_ensemble(waveform) if needs_ensemble(frames) else None
-        row = combined_with(frames, np.array([*alone.probabilities.values()]) if alone else None)
+        alone = self.predict_by_ensemble(waveform) if ensemble.needs_ensemble(frames) else None
+        row = ensemble.combined_with(frames, np.array([*alone.probabilities.values()]) if alone else None)
         return _prediction(row, alone.members if alone else {})
 
     def predict_by_ensemble(self, waveform: np.ndarray) -> Prediction:

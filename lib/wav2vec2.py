@@ -18,7 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lib import config
-from lib.onnx_networks import normalise
+from lib.networks.onnx_networks import normalise
 
 transformers.logging.set_verbosity_error()  # which weights are new is said by load_base, in one line
 transformers.utils.logging.disable_progress_bar()

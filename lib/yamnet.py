@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from lib import config, yamnet_backbone
+from lib import config
 from lib.config import PATCH_SAMPLES
-from lib.frozen_features import CLIPS_PER_BLOCK
-from lib.onnx_networks import cut_patches
-from lib.yamnet_backbone import EMBEDDING_SIZE, N_FEATURES, BaseYamnet, copy, serializable
+from lib.networks import yamnet_backbone
+from lib.networks.frozen_features import CLIPS_PER_BLOCK
+from lib.networks.onnx_networks import cut_patches
+from lib.networks.yamnet_backbone import EMBEDDING_SIZE, N_FEATURES, BaseYamnet, copy, serializable
 
 MAX_PATCHES_PER_BATCH = 64
 POOLINGS = "mean_maximum_logmeanexp"  # of `pool`, in this order; names a folder of frozen_features' cache

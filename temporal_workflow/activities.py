@@ -265,7 +265,8 @@ def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReferen
     import numpy as np
 
     from lib import config
-    from lib.detector import frames_between, needs_ensemble
+    from lib.detector import frames_between
+    from lib.ensemble import needs_ensemble
 
     start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
     stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)

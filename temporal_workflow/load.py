@@ -23,7 +23,7 @@ import numpy as np
 
 from lib import audio, config
 from lib.corpora import synthetic
-from lib.onnx_networks import MAX_KEPT
+from lib.networks.onnx_networks import MAX_KEPT
 from temporal_workflow import shared
 from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib import config, manifest
-from lib.detector import DETECTOR_SHARE, ENSEMBLE_FROM
+from lib.ensemble import DETECTOR_SHARE, ENSEMBLE_FROM, EVENT_WEIGHTS
 from lib.evaluation import format_interval
 from lib.reporting import data_card, results
 from lib.reporting.results import MODEL_TITLES, Results, read_json, render
@@ -69,7 +69,7 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
 def detector_card(report: Results, models_dir: Path) -> str:
     """Return the card of the event detector, from its settings.json."""
     records: list[Mapping] = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
-    rule = {"detector_share": DETECTOR_SHARE, "ensemble_from": ENSEMBLE_FROM}
+    rule = {"detector_share": DETECTOR_SHARE, "ensemble_from": ENSEMBLE_FROM, "scream_weight": EVENT_WEIGHTS[1]}
     return render("DETECTOR.md.j2", **_shared(report, records), detector=_detector(models_dir), **rule)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lib import config, onnx_networks
+from lib import config
+from lib.networks import onnx_networks
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +88,7 @@ def _serialized(graph: onnx.GraphProto, metadata: dict[str, str]) -> bytes:
 
 
 def _log_mel(graph: _Graph, layer: Any, spectra: str) -> str:
-    from lib.yamnet_backbone import LOG_OFFSET
+    from lib.networks.yamnet_backbone import LOG_OFFSET
 
     mel = graph.add("MatMul", spectra, graph.constant(layer.mel_matrix.numpy()))
     return graph.add("Log", graph.add("Add", mel, graph.constant(np.float32(LOG_OFFSET))))
@@ -170,7 +171,7 @@ LAYERS: dict[str, Callable[..., str | list[str]]] = {
 def yamnet_graphs(classifier: keras.Model, *, version: str) -> dict[str, bytes]:
     """Return YAMNet's two graphs by file name.
 
-    The backbone takes `lib.onnx_networks.spectra` (n, 96, 257) and returns features (n, n_features); the head takes the
+    The backbone takes `onnx_networks.spectra` (n, 96, 257) and returns features (n, n_features); the head takes the
     features of one clip's patches and returns probabilities (1, 3).
     """
     network = classifier.get_layer("yamnet")
@@ -187,7 +188,7 @@ def yamnet_graphs(classifier: keras.Model, *, version: str) -> dict[str, bytes]:
 
 
 def wav2vec2_graph(model: ClipClassifier, weights_path: Path, *, version: str) -> bytes:
-    """Return Wav2Vec2's graph: what `lib.onnx_networks.normalise` returns (1, n_samples) to probabilities (1, 3).
+    """Return Wav2Vec2's graph: what `onnx_networks.normalise` returns (1, n_samples) to probabilities (1, 3).
 
     Raises
     ------

@@ -21,7 +21,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import augment, config, ensemble, evaluation, frozen_features, manifest, plots
+from lib import augment, config, ensemble, evaluation, manifest, plots
+from lib.networks import frozen_features
 from lib.studies.folds import group_folds
 from lib.studies.frozen_head import EMBEDDING_C as HEAD_C
 from lib.studies.inputs import SEED, Inputs

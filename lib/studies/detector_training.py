@@ -252,7 +252,7 @@ def leave_one_out(described: Described, audioset: Mapping[str, np.ndarray], **op
 
 def audioset_of(embed: Embed) -> dict[str, np.ndarray]:
     """Return what `train` needs of TF-Hub's YAMNet: its AudioSet head, and the embedding of silence by `embed`."""
-    from lib import yamnet_backbone  # here: TensorFlow takes seconds to import
+    from lib.networks import yamnet_backbone  # here: TensorFlow takes seconds to import
 
     names, kernel, bias = yamnet_backbone.from_hub().all_scores  # type: ignore[misc]  # the hub has them
     silence = embed(np.zeros((1, config.PATCH_SAMPLES), dtype=np.float32))[0]

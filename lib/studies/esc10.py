@@ -18,7 +18,8 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import config, frozen_features, manifest, plots
+from lib import config, manifest, plots
+from lib.networks import frozen_features
 from lib.studies import shares
 from lib.studies.inputs import Inputs
 from lib.studies.result import Result, columns, interval_of

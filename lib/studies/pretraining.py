@@ -24,7 +24,7 @@ from transformers import Wav2Vec2Model, get_cosine_schedule_with_warmup, set_see
 
 from lib import audio, augment, config, manifest, wav2vec2
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
-from lib.frozen_features import CLIPS_PER_BLOCK
+from lib.networks.frozen_features import CLIPS_PER_BLOCK
 from lib.reporting import cards, environment
 from lib.studies import compact_wav2vec2
 from lib.waveforms import within_full_scale
@@ -199,10 +199,11 @@ def load_sound(split: str, *, n_copies: int = 0, seed: int = 7) -> tuple[Sound, 
 
     Raises
     ------
-    lib.yamnet_backbone.HubUnavailableError
+    lib.networks.yamnet_backbone.HubUnavailableError
         If YAMNet's published weights are not available: no other teacher will do.
     """
-    from lib import yamnet, yamnet_backbone  # TensorFlow, for the teacher alone
+    from lib import yamnet  # TensorFlow, for the teacher alone
+    from lib.networks import yamnet_backbone
 
     frame = manifest.read(config.MANIFEST_PATH, splits=(split,))
     clips = manifest.load_waveforms(frame)

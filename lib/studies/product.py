@@ -39,10 +39,10 @@ from lib.detector import (
     DetectorSettings,
     Embed,
     FrameNetwork,
-    combined_with,
 )
+from lib.ensemble import combined_with
 from lib.events import EVENT_LABELS, Event, EventSettings
-from lib.onnx_networks import Yamnet
+from lib.networks.onnx_networks import Yamnet
 from lib.studies import bench, curves, detection, detector_training, listening, operating_point, window_figures
 from lib.studies.bench import Trial
 from lib.studies.detection import overlap

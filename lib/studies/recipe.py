@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import frozen_features, preprocess
+from lib import preprocess
+from lib.networks import frozen_features
 from lib.studies.frozen_head import EMBEDDING_C, SCORES_C, SPLITS, WAV2VEC2_C, compare, predict_left_out
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result

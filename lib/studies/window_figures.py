@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lib.corpora import windows
-from lib.detector import DETECTOR_SHARE, Detector, combined_with, needs_ensemble
+from lib.detector import Detector
+from lib.ensemble import combined_with, mixed, needs_ensemble
 from lib.studies import cross_corpus
 from lib.studies.inputs import Inputs
 
@@ -34,7 +35,7 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
     alone = predictions["ensemble"]
     both = np.stack([combined_with(*pair) for pair in zip(frames, alone, strict=True)])
     is_asked = np.array([needs_ensemble(each) for each in frames])
-    always = (1 - DETECTOR_SHARE) * alone + DETECTOR_SHARE * np.stack([combined_with(each, None) for each in frames])
+    always = np.stack([mixed(*pair) for pair in zip(frames, alone, strict=True)])
     is_changed = always.argmax(axis=1) != both.argmax(axis=1)
     models = {"ensemble": alone, "ensemble and detector": both}
     scores = {

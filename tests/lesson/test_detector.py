@@ -147,14 +147,6 @@ def test_one_window_is_normal_only_where_there_is_no_event(window, events, expec
     assert Detection(np.empty((0, 2)), events).label_with(window) == expected
 
 
-def test_ensemble_and_detector_count_alike_in_a_window():
-    frames = np.array([[0.1, 0.0], [0.6, 0.2], [0.0, 0.8]])
-    detected = np.array([0.6, 0.8, 0.2]) / 1.6
-    combined = detector.combined_with(frames, np.array([0.1, 0.2, 0.7]))
-    np.testing.assert_allclose(combined, (detected + [0.1, 0.2, 0.7]) / 2)
-    np.testing.assert_allclose(detector.combined_with(frames[:0], np.array([0.5, 0.3, 0.2])), [0.5, 0.3, 0.2])
-
-
 def test_the_frames_of_a_window_are_those_that_overlap_it():
     frames, hop = np.arange(20.0).reshape(10, 2), PATCH_HOP_SAMPLES
     assert detector.frames_between(frames, 2 * hop, 4 * hop)[:, 0].tolist() == [4, 6]

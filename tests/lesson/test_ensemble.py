@@ -115,3 +115,25 @@ def test_calibration_quiets_the_network_that_shouts(rng):
         return (answers.argmax(axis=1) == class_ids).mean()
 
     assert accuracy("calibrated") > accuracy("average") + 0.1
+
+
+def test_both_say_whether_there_is_an_event_in_a_window_and_which():
+    frames, row = np.array([[0.1, 0.0], [0.6, 0.2], [0.0, 0.8]]), np.array([0.1, 0.2, 0.7])
+    normal = 0.6 * 0.7 + 0.4 * 0.2 / 1.6
+    crying, screaming = 0.6 * 0.1**2, 0.8 * 0.4**2  # the ensemble's screaming counts double
+    expected = [(1 - normal) * part / (crying + screaming) for part in (crying, screaming)]
+    combined = ensemble.combined_with(frames, row)
+    np.testing.assert_allclose(combined, [*expected, normal], rtol=1e-4)
+    assert combined.sum() == pytest.approx(1)
+    np.testing.assert_allclose(ensemble.combined_with(frames, None), np.array([0.6, 0.8, 0.2]) / 1.6)
+    np.testing.assert_allclose(ensemble.combined_with(frames / 8, row), np.array([0.075, 0.1, 0.9]) / 1.075)
+
+
+def test_where_one_of_both_knows_nothing_the_other_decides():
+    nothing, guess = np.empty((0, 2)), np.full(3, 1 / 3)
+    np.testing.assert_allclose(
+        ensemble.combined_with(nothing, np.array([0.1, 0.2, 0.7])), [0.3 / 17, 4.8 / 17, 0.7], rtol=1e-4
+    )
+    for number, certain in enumerate(np.eye(3)):
+        np.testing.assert_allclose(ensemble.combined_with(nothing, certain), certain, atol=1e-4)
+        assert ensemble.mixed(certain[None, :2], guess).argmax() == number

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
-from lib import config, onnx_networks, wav2vec2
+from lib import config, wav2vec2
+from lib.networks import onnx_networks
 from lib.studies import compact_wav2vec2
 
 # facebook/wav2vec2-base's layout, a thousandth of its size.

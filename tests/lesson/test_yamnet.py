@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from lib import config, onnx_networks, yamnet, yamnet_backbone
+from lib import config, yamnet
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
+from lib.networks import onnx_networks, yamnet_backbone
 
 WHOLE_HOPS = PATCH_SAMPLES + 5 * PATCH_HOP_SAMPLES  # a length that needs no padding in the hub either
 

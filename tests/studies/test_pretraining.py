@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import lib
+import lib.networks
 from lib import config, manifest, wav2vec2
-from lib.onnx_networks import cut_patches
+from lib.networks.onnx_networks import cut_patches
 from lib.studies import compact_wav2vec2, pretraining
 from lib.studies.pretraining import CROP_PATCHES, CROP_SAMPLES, PATCH_HOP_SAMPLES, PATCH_SAMPLES, TEACHER_UNITS, Sound
 
@@ -170,7 +170,7 @@ def test_a_split_and_its_copies_are_tiled_and_the_teacher_is_given_both(monkeypa
 
     teacher = types.SimpleNamespace(with_class_scores=lambda: None, description="some teacher")
     monkeypatch.setattr(lib, "yamnet", types.SimpleNamespace(embeddings=embeddings), raising=False)
-    monkeypatch.setattr(lib, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)
+    monkeypatch.setattr(lib.networks, "yamnet_backbone", types.SimpleNamespace(from_hub=lambda: teacher), raising=False)
     monkeypatch.setattr(manifest, "read", lambda path, *, splits: {("train",): frame}[tuple(splits)])
     monkeypatch.setattr(manifest, "load_waveforms", lambda rows: clips)
     sound, description = pretraining.load_sound("train", n_copies=n_copies, seed=3)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import frozen_features
+from lib.networks import frozen_features
 
 MODEL = {"kernel": np.ones(3)}
 

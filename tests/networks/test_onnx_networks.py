@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from lib import audio, config, ensemble, inference, onnx_networks, wav2vec2, waveforms, yamnet, yamnet_backbone
+from lib import audio, config, ensemble, inference, wav2vec2, waveforms, yamnet
 from lib.detector import Detector
+from lib.networks import onnx_networks, yamnet_backbone
 from lib.reporting import export
 from lib.studies import compact_wav2vec2
 

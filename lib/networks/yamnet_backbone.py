@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from lib import config
 from lib.config import PATCH_SAMPLES
-from lib.frozen_features import weights_sha256
+from lib.networks.frozen_features import weights_sha256
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 HUB_TIMEOUT_SECONDS = 5.0

@@ -34,14 +34,13 @@ EXAMPLE_SAMPLES = 48_000  # for tracing; any length runs
 
 
 class ExportError(ValueError):
-    """A network holds a layer that is not known here, or its graph does not fit its weights."""
+    """A graph does not fit its weights."""
 
 
 class _Graph:
-    """An ONNX graph that grows layer by layer from a Keras network."""
+    """An ONNX graph that grows node by node."""
 
-    def __init__(self, known: dict[int, str]) -> None:
-        self.names = known  # of values, by id of the Keras tensor
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {}
 
@@ -57,19 +56,6 @@ class _Graph:
         name = f"w{len(self.weights)}"
         self.weights[name] = values.astype(np.int64 if values.dtype.kind == "i" else np.float32)
         return name
-
-    def value(self, tensor: Any) -> str:
-        """Return the name of a Keras tensor's value, adding what computes it."""
-        if id(tensor) not in self.names:
-            layer, node_index, _ = tensor._keras_history
-            node = layer._inbound_nodes[node_index]
-            convert = LAYERS.get(type(layer).__name__)
-            if convert is None:
-                raise ExportError(f"{layer.name} is a {type(layer).__name__}: teach lib.reporting.export to write one.")
-            computed = convert(self, layer, *map(self.value, node.input_tensors))
-            names = [computed] if isinstance(computed, str) else computed
-            self.names |= zip(map(id, node.output_tensors), names, strict=True)
-        return self.names[id(tensor)]
 
     def model(self, result: str, *, given: str, shape: tuple, metadata: dict[str, str]) -> bytes:
         """Return the file that computes `result` of one input `given` of a shape."""
@@ -117,42 +103,12 @@ def _batch_norm(graph: _Graph, layer: Any, values: str) -> str:
     return values
 
 
-def _pool(graph: _Graph, _layer: Any, features: str, _clip_index: str) -> str:
-    """Pool the patches of one clip by mean, maximum and log-mean-exp, as `lib.yamnet.PoolByClip`."""
-    mean, maximum = (graph.add(f"Reduce{kind}", features, axes=[0], keepdims=1) for kind in ("Mean", "Max"))
-    below = graph.add("Exp", graph.add("Sub", features, maximum))
-    between = graph.add("Log", graph.add("ReduceMean", below, axes=[0], keepdims=1))
-    return graph.add("Concat", mean, maximum, graph.add("Add", maximum, between), axis=1)
-
-
-def _split(graph: _Graph, _layer: Any, pooled: str) -> list[str]:
-    """Gather the columns that `lib.yamnet.split_features` separates."""
-    from lib.yamnet import N_FEATURES, split_features
-
-    columns = split_features(np.arange(3 * N_FEATURES)[None])
-    return [graph.add("Gather", pooled, graph.constant(part[0]), axis=1) for part in columns]
-
-
 def _dense(graph: _Graph, layer: Any, values: str) -> str:
-    weights = (graph.constant(part.numpy()) for part in (layer.kernel, layer.bias))
-    result, activation = graph.add("Gemm", values, *weights), layer.activation.__name__
-    if activation not in ("linear", "softmax"):
-        raise ExportError(f"{layer.name} has the activation {activation}: teach lib.reporting.export to write it.")
-    return result if activation == "linear" else graph.add("Softmax", result, axis=1)
+    return graph.add("Gemm", values, *(graph.constant(part.numpy()) for part in (layer.kernel, layer.bias)))
 
 
-def _network(graph: _Graph, layer: Any, *given: str) -> list[str]:
-    """Add the layers of a network inside a network; YAMNet's backbone has a graph of its own."""
-    if layer.name == "yamnet":
-        return [FEATURES]
-    graph.names |= zip(map(id, layer.inputs), given, strict=True)
-    return [graph.value(tensor) for tensor in layer.outputs]
-
-
-LAYERS: dict[str, Callable[..., str | list[str]]] = {
-    "InputLayer": lambda _, layer: layer.name,
-    "Functional": _network,
-    "Sequential": _network,
+LAYERS: dict[str, Callable[[_Graph, Any, str], str]] = {  # of the backbone, one after the other
+    "InputLayer": lambda _graph, _layer, values: values,
     "PatchLogMel": _log_mel,
     "Reshape": _patch,
     "Conv2D": _convolution,
@@ -160,29 +116,48 @@ LAYERS: dict[str, Callable[..., str | list[str]]] = {
     "BatchNormalization": _batch_norm,
     "ReLU": lambda graph, _, values: graph.add("Relu", values),
     "GlobalAveragePooling2D": lambda graph, _, values: graph.add("ReduceMean", values, axes=[2, 3], keepdims=0),
-    "Concatenate": lambda graph, _, *values: graph.add("Concat", *values, axis=1),
-    "Average": lambda graph, _, *values: graph.add("Mean", *values),
-    "PoolByClip": _pool,
-    "SplitFeatures": _split,
-    "Dense": _dense,
+    "Dense": lambda graph, layer, values: graph.add("Concat", values, _dense(graph, layer, values), axis=1),  # scores
+    "Concatenate": lambda _graph, _layer, values: values,  # done with the scores
 }
 
 
+def _pooled(graph: _Graph, features: str) -> str:
+    """Pool the patches of one clip by mean, maximum and log-mean-exp, as `lib.yamnet.PoolByClip`."""
+    mean, maximum = (graph.add(f"Reduce{kind}", features, axes=[0], keepdims=1) for kind in ("Mean", "Max"))
+    below = graph.add("Exp", graph.add("Sub", features, maximum))
+    between = graph.add("Log", graph.add("ReduceMean", below, axes=[0], keepdims=1))
+    return graph.add("Concat", mean, maximum, graph.add("Add", maximum, between), axis=1)
+
+
+def _head(graph: _Graph, head: keras.Model) -> str:
+    """Write `lib.yamnet.build_head`: two linear heads, each on its columns, and the mean of their probabilities."""
+    from lib.yamnet import N_FEATURES, split_features
+
+    pooled, columns = _pooled(graph, FEATURES), split_features(np.arange(3 * N_FEATURES)[None])
+    parts = [graph.add("Gather", pooled, graph.constant(part[0]), axis=1) for part in columns]
+    layers = [head.get_layer(name) for name in ("of_embedding", "of_scores")]
+    logits = (_dense(graph, *both) for both in zip(layers, parts, strict=True))
+    return graph.add("Mean", *(graph.add("Softmax", each, axis=1) for each in logits))
+
+
 def yamnet_graphs(classifier: keras.Model, *, version: str) -> dict[str, bytes]:
-    """Return YAMNet's two graphs by file name.
+    """Return the two graphs of a classifier of `lib.yamnet.build_head`, by file name.
 
     The backbone takes `onnx_networks.spectra` (n, 96, 257) and returns features (n, n_features); the head takes the
     features of one clip's patches and returns probabilities (1, 3).
     """
-    network = classifier.get_layer("yamnet")
-    n_features, n_frames = network.output.shape[1], network.get_layer("log_mel").output.shape[1]
-    backbone, head = _Graph({id(network.inputs[0]): SPECTRA}), _Graph({})
-    found = backbone.value(network.outputs[0]), head.value(classifier.outputs[0])
-    shape = (None, n_frames, onnx_networks.FFT_SAMPLES // 2 + 1)
+    network, backbone, head, features = classifier.get_layer("yamnet"), _Graph(), _Graph(), SPECTRA
+    for layer in network.layers:
+        features = LAYERS[type(layer).__name__](backbone, layer, features)
+    shape = (None, network.get_layer("log_mel").output.shape[1], onnx_networks.FFT_SAMPLES // 2 + 1)
+    result = _head(head, classifier.get_layer("head"))
     return {
-        onnx_networks.BACKBONE_FILE: backbone.model(found[0], given=SPECTRA, shape=shape, metadata={}),
+        onnx_networks.BACKBONE_FILE: backbone.model(features, given=SPECTRA, shape=shape, metadata={}),
         onnx_networks.HEAD_FILE: head.model(
-            found[1], given=FEATURES, shape=(None, n_features), metadata={onnx_networks.SOURCE_KEY: version}
+            result,
+            given=FEATURES,
+            shape=(None, network.output.shape[1]),
+            metadata={onnx_networks.SOURCE_KEY: version},
         ),
     }
 

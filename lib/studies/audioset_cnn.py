@@ -1,8 +1,8 @@
-"""Two published AudioSet taggers beside YAMNet: PANNs' CNN14 and EfficientAT's mn04_as, both of 527 classes.
+"""A published AudioSet tagger beside YAMNet: EfficientAT's mn04_as, of 527 classes.
 
-They are given 32 kHz; what is theirs here is the architecture, written down again, and their weights as published.
-CNN14: Kong et al. 2020, PANNs. mn04_as: Schmid et al. 2023, Efficient large-scale audio tagging via
-transformer-to-CNN knowledge distillation; a MobileNetV3 (Howard et al. 2019, table 1) of width 0.4.
+It is given 32 kHz; what is written down again here is the architecture, a MobileNetV3 (Howard et al. 2019, table 1) of
+width 0.4. Its weights are as published: Schmid et al. 2023, Efficient large-scale audio tagging via
+transformer-to-CNN knowledge distillation.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lib import config
 SAMPLE_RATE_HZ = 32_000
 FFT_SAMPLES, HOP_SAMPLES = 1024, 320  # a spectrum every 10 ms
 N_CLASSES = 527
+WIDTH = 0.4  # of all layers, to MobileNetV3-Large
 BATCH_SIZE = 16
 WEIGHTS_VARIABLE = "AUDIOSET_WEIGHTS_DIR"  # a folder that holds the files below; without it they are downloaded
 CACHE_DIR = config.BUILD_DIR / "cache" / "audioset"
@@ -74,80 +75,29 @@ CLASSES = Published(
     "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/class_labels_indices.csv",
     "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429",
 )
-WEIGHTS = {
-    "mn04_as": Published(
-        "mn04_as_mAP_432.pt",
-        "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",
-        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
-    ),
-    "cnn14": Published(
-        "Cnn14_mAP=0.431.pth",
-        "https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
-        "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
-    ),
-}
+WEIGHTS = Published(
+    "mn04_as_mAP_432.pt",
+    "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",
+    "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+)
 
 
 class LogMel(nn.Module):
-    """Waveforms (n, n_samples) at 32 kHz to log-mel (n, 1, n_mels, n_frames); how the power becomes a log differs."""
-
-    def __init__(self, window: torch.Tensor, mels: np.ndarray, *, pre_emphasis: float, log: Callable) -> None:
-        super().__init__()
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("mels", torch.from_numpy(mels.T).float(), persistent=False)
-        self.pre_emphasis, self.log = pre_emphasis, log
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Return the log-mel of each waveform."""
-        if self.pre_emphasis:
-            waveforms = waveforms[:, 1:] - self.pre_emphasis * waveforms[:, :-1]
-        window = {"win_length": len(self.window), "window": self.window}
-        spectrum = torch.stft(waveforms, FFT_SAMPLES, HOP_SAMPLES, return_complex=True, **window)
-        return self.log(self.mels @ spectrum.abs().square())[:, None]
-
-
-def _mel_matrix(n_mels: int, low_hz: float, high_hz: float, **scale: object) -> np.ndarray:
-    return mel_filter_bank(FFT_SAMPLES // 2 + 1, n_mels, low_hz, high_hz, SAMPLE_RATE_HZ, **scale)
-
-
-def cnn14() -> nn.Sequential:
-    """Build CNN14 with random weights: waveforms (n, n_samples) at 32 kHz to logits (n, 527)."""
-    mels = _mel_matrix(64, 50.0, 14_000.0, norm="slaney", mel_scale="slaney")
-    window = torch.hann_window(FFT_SAMPLES)
-    log_mel = LogMel(window, mels, pre_emphasis=0.0, log=lambda power: 10 * power.clamp(min=1e-10).log10())
-    return nn.Sequential(log_mel, Cnn14())
-
-
-class Cnn14(nn.Module):
-    """PANNs' network on log-mel (n, 1, 64, n_frames); its parts have the names of the published weights."""
+    """Waveforms (n, n_samples) at 32 kHz to log-mel (n, 1, 128, n_frames), after a pre-emphasis."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bn0 = nn.BatchNorm2d(64)
-        widths = (1, 64, 128, 256, 512, 1024, 2048)
-        for number in range(1, len(widths)):
-            self.add_module(f"conv_block{number}", _Cnn14Block(widths[number - 1], widths[number]))
-        self.fc1, self.fc_audioset = nn.Linear(2048, 2048), nn.Linear(2048, N_CLASSES)
+        scale = {"mel_scale": "kaldi", "triangularize_in_mel_space": True}
+        mels = mel_filter_bank(FFT_SAMPLES // 2 + 1, 128, 0.0, 15_000.0, SAMPLE_RATE_HZ, **scale)
+        self.register_buffer("window", torch.hann_window(800, periodic=False), persistent=False)
+        self.register_buffer("mels", torch.from_numpy(mels.T).float(), persistent=False)
 
-    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, 527)."""
-        net = self.bn0(log_mel.transpose(1, 2)).permute(0, 2, 3, 1)  # a norm per mel; then (n, 1, n_frames, n_mels)
-        for number in range(1, 7):
-            net = getattr(self, f"conv_block{number}")(net)
-            net = functional.avg_pool2d(net, 2) if number < 6 else net
-        net = net.mean(dim=3)
-        return self.fc_audioset(functional.relu(self.fc1(net.amax(dim=2) + net.mean(dim=2))))
-
-
-class _Cnn14Block(nn.Module):
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out)
-        self.conv2, self.bn2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out)
-
-    def forward(self, net: torch.Tensor) -> torch.Tensor:
-        net = functional.relu(self.bn1(self.conv1(net)))
-        return functional.relu(self.bn2(self.conv2(net)))
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return the log-mel of each waveform."""
+        waveforms = waveforms[:, 1:] - 0.97 * waveforms[:, :-1]
+        window = {"win_length": len(self.window), "window": self.window}
+        spectrum = torch.stft(waveforms, FFT_SAMPLES, HOP_SAMPLES, return_complex=True, **window)
+        return ((self.mels @ spectrum.abs().square() + 1e-5).log() + 4.5)[:, None] / 5
 
 
 # MobileNetV3-Large: (kernel, expanded, out, squeeze and excite, hard swish, stride) at width 1.
@@ -160,22 +110,19 @@ _ROWS = (
 )  # fmt: skip
 
 
-def mn04_as(width: float = 0.4) -> nn.Sequential:
+def mn04_as() -> nn.Sequential:
     """Build mn04_as with random weights: waveforms (n, n_samples) at 32 kHz to logits (n, 527)."""
-    mels = _mel_matrix(128, 0.0, 15_000.0, mel_scale="kaldi", triangularize_in_mel_space=True)
-    window = torch.hann_window(800, periodic=False)
-    log_mel = LogMel(window, mels, pre_emphasis=0.97, log=lambda power: ((power + 1e-5).log() + 4.5) / 5)
-    n_in = _eighth(16 * width)
+    n_in = _eighth(16 * WIDTH)
     blocks: list[nn.Module] = [_convolution(1, n_in, 3, stride=2, activation=nn.Hardswish)]
     for kernel, expanded, out, is_excited, is_swish, stride in _ROWS:
-        sizes = n_in, _eighth(expanded * width), _eighth(out * width)
+        sizes = n_in, _eighth(expanded * WIDTH), _eighth(out * WIDTH)
         blocks.append(_Bottleneck(sizes, kernel, stride=stride, is_excited=is_excited, is_swish=is_swish))
         n_in = sizes[-1]
     blocks.append(_convolution(n_in, 6 * n_in, 1, activation=nn.Hardswish))
-    n_hidden = _eighth(1280 * width)
+    n_hidden = _eighth(1280 * WIDTH)
     head = nn.Linear(6 * n_in, n_hidden), nn.Hardswish(), nn.Dropout(), nn.Linear(n_hidden, N_CLASSES)
     classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
-    return nn.Sequential(log_mel, nn.Sequential(OrderedDict(features=nn.Sequential(*blocks), classifier=classifier)))
+    return nn.Sequential(LogMel(), nn.Sequential(OrderedDict(features=nn.Sequential(*blocks), classifier=classifier)))
 
 
 def _eighth(size: float) -> int:
@@ -222,22 +169,20 @@ class _Excitation(nn.Module):
 
 
 def class_names() -> tuple[str, ...]:
-    """Return the 527 AudioSet names in the networks' order; WeightsUnavailableError where the list is missing."""
+    """Return the 527 AudioSet names in the network's order; WeightsUnavailableError where the list is missing."""
     with CLASSES.path().open(encoding="utf-8", newline="") as file:
         return tuple(row["display_name"] for row in csv.DictReader(file))
 
 
-def load(name: str) -> nn.Module:
-    """Return a network of `WEIGHTS` with its published weights: waveforms at 32 kHz to logits (n, 527).
+def load() -> nn.Module:
+    """Return mn04_as with its published weights: waveforms at 32 kHz to logits (n, 527).
 
     Raises
     ------
     WeightsUnavailableError
     """
-    network = {"mn04_as": mn04_as, "cnn14": cnn14}[name]()
-    kept = torch.load(WEIGHTS[name].path(), map_location="cpu", weights_only=True)
-    own_front_end = ("spectrogram_extractor.", "logmel_extractor.")
-    network[1].load_state_dict({k: v for k, v in kept.get("model", kept).items() if not k.startswith(own_front_end)})
+    network = mn04_as()
+    network[1].load_state_dict(torch.load(WEIGHTS.path(), map_location="cpu", weights_only=True))
     return network.eval()
 
 

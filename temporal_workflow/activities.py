@@ -148,7 +148,7 @@ class InferenceActivities:
         self._classifier = classifier
         self._chunks = chunks
         self._detector = getattr(classifier, "detector", None)
-        self._known: dict[tuple, tuple[int, shared.ClassifyResult]] = {}
+        self._known = functools.lru_cache(MAX_KNOWN)(self._work_out)
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
     def warm_up(self) -> None:
@@ -190,19 +190,17 @@ class InferenceActivities:
         return replace(result, settings=settings.events, settings_version=settings.version)
 
     def _remembered(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
-        """Return the result of a chunk; the same sound (silence, mostly) on the same grid of frames is done once."""
-        first_sample = _first_sample(chunk)
-        n_hops, phase = divmod(first_sample, PATCH_HOP_SAMPLES)
-        place = phase, first_sample == 0  # no frame looks back beyond the stream's start
-        sound = chunk.sha256, chunk.n_samples, chunk.n_context_samples, chunk.sample_rate_hz
-        n_hops_then, result = self._known.get((sound, place)) or (n_hops, self._work_out(chunk, path))
-        self._known[sound, place] = n_hops_then, result
-        for oldest in list(self._known)[:-MAX_KNOWN]:
-            self._known.pop(oldest, None)
+        """Return the result of a chunk; the same sound (silence, mostly) on the same grid of frames is done once.
+
+        It is worked out as if it came at the start of the stream, but behind it: no frame looks back beyond that.
+        """
+        n_hops = max(0, _first_sample(chunk) // PATCH_HOP_SAMPLES - 1)
+        start_samples = _first_sample(chunk) + _n_context(chunk) - n_hops * PATCH_HOP_SAMPLES
+        alike = replace(chunk, sequence=0, sent_seconds=0.0, start_seconds=start_samples / SAMPLE_RATE_HZ)
+        result = self._known(alike, path)
         if result.frames is None:
             return result
-        first_frame = result.frames.first_frame + n_hops - n_hops_then
-        return replace(result, frames=replace(result.frames, first_frame=first_frame))
+        return replace(result, frames=replace(result.frames, first_frame=result.frames.first_frame + n_hops))
 
     def _work_out(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
         waveform = _load(path, chunk)
@@ -227,14 +225,14 @@ class InferenceActivities:
 
     @activity.defn(name="preprocess")
     @observed
-    def preprocess(self, given: shared.PreprocessInput) -> shared.PreprocessResult:
-        """Return the chunk: streams of earlier versions ask for it before `classify`, which does all the work now."""
-        return shared.PreprocessResult(given.chunk)
+    def preprocess(self, given: shared.ClassifyInput) -> shared.ClassifyInput:
+        """Return the chunk: streams of version 0.1 ask for it before `classify`, which does all the work now."""
+        return given
 
     @activity.defn(name="classify")
     @observed
     def classify(self, given: shared.ClassifyInput) -> shared.ClassifyResult:
-        """Classify one chunk, of a stream of a version without rounds."""
+        """Classify one chunk, of a stream of version 0.1."""
         return self._classify(given.chunk, given.settings_version)
 
     @activity.defn(name="cut")

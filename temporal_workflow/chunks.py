@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import queue
 import threading
 import time
@@ -25,7 +24,6 @@ JUMP_SECONDS = 0.1  # live sound that comes later than this is behind a gap
 MAX_OPEN = 4  # recordings
 MAX_WAITING = 1_000  # blocks that wait for the sender; then a device overflows, and a connection is lost
 LAST_SECONDS = 1.0
-EMPTY = np.empty(0, np.float32)
 Block = tuple[float, np.ndarray]  # start in seconds by the clock, 16 kHz waveform (n_samples,)
 
 
@@ -37,28 +35,31 @@ class Part(NamedTuple):
     n_context: int
 
 
-def put_waveform(
-    store: ChunkStore,
-    waveform: np.ndarray,
-    *,
-    stream_id: str,
-    sequence: int,
-    start_seconds: float,
-    n_context_samples: int = 0,
-) -> shared.ChunkReference:
-    """Store a 16 kHz mono waveform (n_samples,) as FLAC; return its reference, stamped with the time of sending.
+class Held:
+    """Sound from sample `start` of a stream on that waits to be cut, behind up to 5 s of the part before it."""
 
-    The first `n_context_samples` are of the time before `start_seconds`.
-    """
-    sha256 = store.put(audio.encode_flac(waveform), stream_id=stream_id, sequence=sequence)
-    return shared.ChunkReference(
-        sequence=sequence,
-        sha256=sha256,
-        n_samples=len(waveform) - n_context_samples,
-        start_seconds=round(start_seconds, 6),
-        sent_seconds=round(time.time(), 3),
-        n_context_samples=n_context_samples,
-    )
+    def __init__(self, start: int = 0) -> None:
+        self._waveform, self.start, self._n_context = np.empty(0, np.float32), start, 0
+
+    def __len__(self) -> int:
+        """Return how many samples wait."""
+        return len(self._waveform) - self._n_context
+
+    def add(self, block: np.ndarray) -> None:
+        """Take the next samples (n_samples,)."""
+        self._waveform = np.concatenate([self._waveform, block])
+
+    def cut(self, n_samples: int) -> Part:
+        """Return the next samples as a part."""
+        stop = self._n_context + n_samples
+        part = Part(self._waveform[:stop], self.start, self._n_context)
+        self.start, self._n_context = self.start + n_samples, min(stop, CONTEXT_SAMPLES)
+        self._waveform = self._waveform[stop - self._n_context :]
+        return part
+
+    def rest(self) -> list[Part]:
+        """Return all that waits as a part, if it is long enough to be judged."""
+        return [self.cut(len(self))] if len(self) >= audio.MIN_SECONDS * RATE else []
 
 
 def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Part]:
@@ -71,15 +72,12 @@ def parts(blocks: Iterable[np.ndarray], *, chunk_seconds: float) -> Iterator[Par
     ValueError
         If `chunk_seconds` is not between 5 and 15.
     """
-    n_chunk = _chunk_samples(chunk_seconds)
-    held, start, n_context = EMPTY, 0, 0
+    n_chunk, held = _chunk_samples(chunk_seconds), Held()
     for block in itertools.chain(blocks, [None]):
-        held = held if block is None else np.concatenate([held, block])
-        while n_new := _next_length(len(held) - n_context, n_chunk, is_last=block is None, is_first=not start):
-            yield Part(held[: n_context + n_new], start, n_context)
-            start += n_new
-            n_before, n_context = n_context + n_new, min(start, CONTEXT_SAMPLES)
-            held = held[n_before - n_context :]
+        if block is not None:
+            held.add(block)
+        while n_new := _next_length(len(held), n_chunk, is_last=block is None, is_first=not held.start):
+            yield held.cut(n_new)
 
 
 def live_parts(blocks: Iterable[Block], *, chunk_seconds: float) -> Iterator[Part]:
@@ -88,30 +86,19 @@ def live_parts(blocks: Iterable[Block], *, chunk_seconds: float) -> Iterator[Par
     Where the clock jumps, and at the end, the chunk is as long as what came; the next one starts at its true time,
     without context. ValueError as for `parts`; an error of the source is raised once the sound in hand was given.
     """
-    n_chunk = _chunk_samples(chunk_seconds)
-    held, start, n_context = EMPTY, 0, 0
-    faults: list[Exception] = []
-    for seconds, block in _to_the_end(blocks, faults):
-        if seconds - (start + len(held) - n_context) / RATE > JUMP_SECONDS:
-            if len(held) - n_context >= audio.MIN_SECONDS * RATE:
-                yield Part(held, start, n_context)
-            held, start, n_context = EMPTY, 0 if math.isinf(seconds) else round(seconds * RATE), 0
-        held = np.concatenate([held, block])
-        while len(held) - n_context >= n_chunk:
-            stop = n_context + n_chunk
-            yield Part(held[:stop], start, n_context)
-            start, n_context = start + n_chunk, min(stop, CONTEXT_SAMPLES)
-            held = held[stop - n_context :]
-    if faults:
-        raise faults[0]
-
-
-def _to_the_end(blocks: Iterable[Block], faults: list[Exception]) -> Iterator[Block]:
+    n_chunk, held = _chunk_samples(chunk_seconds), Held()
     try:
-        yield from blocks
-    except (OSError, ValueError) as error:
-        faults.append(error)
-    yield math.inf, EMPTY
+        for seconds, block in blocks:
+            if seconds - (held.start + len(held)) / RATE > JUMP_SECONDS:
+                yield from held.rest()
+                held = Held(round(seconds * RATE))
+            held.add(block)
+            while len(held) >= n_chunk:
+                yield held.cut(n_chunk)
+    except (OSError, ValueError):
+        yield from held.rest()
+        raise
+    yield from held.rest()
 
 
 def _from_thread(blocks: Iterable[Block], stop: threading.Event) -> Iterator[Block]:
@@ -122,27 +109,41 @@ def _from_thread(blocks: Iterable[Block], stop: threading.Event) -> Iterator[Blo
     waiting: queue.Queue[Block | Exception | None] = queue.Queue(MAX_WAITING)
 
     def read() -> None:
-        last: Exception | None = None
         try:
             for block in blocks:
                 waiting.put(block)
         except Exception as error:
-            last = error
-        waiting.put(last)
+            waiting.put(error)
+        waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
+    found: Block | Exception | None = None
     while True:
         try:
-            block = waiting.get(timeout=LAST_SECONDS)
+            found = waiting.get(timeout=LAST_SECONDS)
         except queue.Empty:
             if stop.is_set():
                 return
             continue
-        if isinstance(block, Exception):
-            raise block
-        if block is None:
+        if isinstance(found, Exception):
+            raise found
+        if found is None:
             return
-        yield block
+        yield found
+
+
+async def _put_all(
+    store: ChunkStore, found: Iterator[Part], *, stream_id: str, started: float | None = None
+) -> AsyncIterator[shared.ChunkReference]:
+    """Yield parts as chunks, each when it would have been recorded where `started` (monotonic clock) is given."""
+    for sequence in itertools.count():
+        part = await asyncio.to_thread(next, found, None)
+        if part is None:
+            return
+        if started is not None:
+            stop_seconds = (part.start - part.n_context + len(part.waveform)) / RATE
+            await asyncio.sleep(max(0.0, started + stop_seconds - time.monotonic()))
+        yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
 
 
 async def send_live(
@@ -159,11 +160,8 @@ async def send_live(
     """
     found = live_parts(_from_thread(blocks, stop), chunk_seconds=chunk_seconds)
     try:
-        for sequence in itertools.count():
-            part = await asyncio.to_thread(next, found, None)
-            if part is None:
-                break
-            yield await asyncio.to_thread(put_part, store, part, stream_id=stream_id, sequence=sequence)
+        async for chunk in _put_all(store, found, stream_id=stream_id):
+            yield chunk
     finally:
         stop.set()
     await asyncio.to_thread(list, found)  # until a device is closed
@@ -186,15 +184,23 @@ def _next_length(n_waiting: int, n_chunk: int, *, is_first: bool, is_last: bool)
 
 
 def put_part(store: ChunkStore, part: Part, *, stream_id: str, sequence: int) -> shared.ChunkReference:
-    """Store one part of a stream as a chunk."""
-    return put_waveform(
-        store,
-        part.waveform,
-        stream_id=stream_id,
+    """Store one part of a stream as FLAC; return its reference, stamped with the time of sending."""
+    sha256 = store.put(audio.encode_flac(part.waveform), stream_id=stream_id, sequence=sequence)
+    return shared.ChunkReference(
         sequence=sequence,
-        start_seconds=part.start / RATE,
+        sha256=sha256,
+        n_samples=len(part.waveform) - part.n_context,
+        start_seconds=round(part.start / RATE, 6),
+        sent_seconds=round(time.time(), 3),
         n_context_samples=part.n_context,
     )
+
+
+def put_waveform(
+    store: ChunkStore, waveform: np.ndarray, *, stream_id: str, sequence: int, start_seconds: float
+) -> shared.ChunkReference:
+    """Store a 16 kHz mono waveform (n_samples,) as `put_part` does, without context."""
+    return put_part(store, Part(waveform, round(start_seconds * RATE), 0), stream_id=stream_id, sequence=sequence)
 
 
 async def cut_live(
@@ -207,17 +213,10 @@ async def cut_live(
     on_remark: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[shared.ChunkReference]:
     """Yield the chunks of a recording, each when it would have been recorded if `realtime`, else at once."""
-    stream = audio.stream(path)
+    stream, started = audio.stream(path), time.monotonic() if realtime else None
     found = parts(stream, chunk_seconds=chunk_seconds)
-    started = time.monotonic()
-    for sequence in itertools.count():
-        part = await asyncio.to_thread(next, found, None)
-        if part is None:
-            break
-        if realtime:
-            stop_seconds = (part.start - part.n_context + len(part.waveform)) / RATE
-            await asyncio.sleep(max(0.0, started + stop_seconds - time.monotonic()))
-        yield put_part(store, part, stream_id=stream_id, sequence=sequence)
+    async for chunk in _put_all(store, found, stream_id=stream_id, started=started):
+        yield chunk
     for remark in stream.remarks:
         on_remark(remark)
 

@@ -12,10 +12,10 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy.exc
 from temporalio.client import Client, WorkflowFailureError
@@ -34,6 +34,9 @@ from temporal_workflow.sender import (
 )
 from temporal_workflow.settings import Settings, check, chunk_seconds, connect, leave
 from temporal_workflow.store import ChunkStore
+
+if TYPE_CHECKING:
+    from temporal_workflow.chunks import Block
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
 
@@ -84,23 +87,25 @@ async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
-    from temporal_workflow.microphone import Recorder, open_microphone
+    from temporal_workflow.microphone import open_microphone, recorded
 
-    return await _send_live(chosen, settings, lambda stop: Recorder(open_microphone(chosen.device), stop))
+    return await _send_live(chosen, settings, lambda stop: recorded(open_microphone(chosen.device), stop))
 
 
 async def _listen(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow.listening import Source
 
-    return await _send_live(chosen, settings, lambda stop: Source(chosen.url, stop, _print))
+    return await _send_live(chosen, settings, lambda stop: Source(chosen.url, stop, _print).blocks())
 
 
-async def _send_live(chosen: argparse.Namespace, settings: Settings, source: Callable[[threading.Event], Any]) -> int:
+async def _send_live(
+    chosen: argparse.Namespace, settings: Settings, source: Callable[[threading.Event], Iterator[Block]]
+) -> int:
     """Send what a source gives in blocks until Ctrl+C."""
     from temporal_workflow.chunks import send_live
 
     stop = _stop_on_interrupt()
-    return await _send(chosen, settings, functools.partial(send_live, blocks=source(stop).blocks(), stop=stop))
+    return await _send(chosen, settings, functools.partial(send_live, blocks=source(stop), stop=stop))
 
 
 def _stop_on_interrupt() -> threading.Event:
@@ -307,7 +312,7 @@ def _add_readers(commands: Any) -> None:
     board = commands.add_parser("dashboard", help="a page on this machine: streams, health, events, players")
     board.add_argument("--port", type=int, default=8234)
     board.set_defaults(run=_dashboard)
-    exporting = commands.add_parser("export", help="write results to a file, CSV or Parquet by its ending")
+    exporting = commands.add_parser("export", help="write results to a CSV file")
     exporting.add_argument("path", type=Path)
     exporting.add_argument("--stream", help="only this stream or file")
     exporting.add_argument("--what", choices=("chunks", "events"), default="chunks")

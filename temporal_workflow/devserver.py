@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -83,15 +84,7 @@ def start(database_path: Path, *, port: int, ui_port: int | None, log_path: Path
     command += ["--db-filename", str(database_path), "--log-level", "warn"]
     command += ["--sqlite-pragma", "journal_mode=WAL"]  # a fifth of the fsyncs, and as durable
     command += ["--ui-port", str(ui_port), "--ui-ip", "127.0.0.1"] if ui_port else ["--headless"]
-    with log_path.open("ab") as log:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
+    server = launch(command, log_path=log_path)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         if is_listening(port):
@@ -101,7 +94,21 @@ def start(database_path: Path, *, port: int, ui_port: int | None, log_path: Path
     raise ServerError(f"the Temporal server did not answer on port {port} in {START_SECONDS:.0f} s: see {log_path}.")
 
 
-def end_with_parent() -> None:
+def launch(command: Sequence[str], *, log_path: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Start a child process that writes to a log and does not outlive this process."""
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+
+
+def _end_with_parent() -> None:
     """Have the kernel send this process SIGTERM when its parent dies, however it dies (Linux only).
 
     Runs between fork and exec, where nothing but a system call is safe.

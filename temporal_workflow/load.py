@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 
 from lib import audio, config
 from lib.corpora import synthetic
-from lib.networks.onnx_networks import MAX_KEPT
 from temporal_workflow import shared
 from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
@@ -31,99 +29,52 @@ from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, leave
 from temporal_workflow.store import ChunkStore
 
+RATE, HOP = config.SAMPLE_RATE_HZ, config.PATCH_HOP_SAMPLES
 N_TURNS, SILENCE_RUN = 10, 10  # streams that take turns; chunks of silence come together, as at night
+LOOP_HOPS, APART_HOPS = 1_250, 40  # 10 minutes of sound; from where one stream starts in it to where the next does
+CRY_SHARE = 0.1  # of the chunks
 NOISE_LEVEL, CRY_GAIN = 0.05, 0.6  # the generator's peak is 0.5
 
 
-@dataclass(frozen=True)
-class Turns:
-    """Which streams are silent when, and which chunk of one loop of sound each of the others sends.
-
-    Of ten streams, `n_silent` are silent at any time. Where one or more sound, a chunk comes again, from another stream
-    or the same, after more than `n_kept` others: a worker no longer keeps its embeddings.
-    """
-
-    n_streams: int
-    n_silent: int
-    n_kept: float
-
-    @property
-    def n_sounds(self) -> int:
-        """How many chunks the loop has."""
-        return self._apart * (self.n_streams // N_TURNS * self._n_lanes + min(self.n_streams % N_TURNS, self._n_lanes))
-
-    def place(self, number: int, sequence: int) -> int | None:
-        """Return which chunk of the loop stream `number` sends; None for silence."""
-        if (sequence // SILENCE_RUN + number) % N_TURNS < self.n_silent:
-            return None
-        lane = number // N_TURNS * self._n_lanes + number % self._n_lanes
-        return (self._apart * lane + sequence) % self.n_sounds
-
-    @property
-    def _n_lanes(self) -> int:
-        """How many places in the loop ten streams need: those that share one never sound together."""
-        return next(n for n in (1, 2, 5, N_TURNS) if n >= N_TURNS - self.n_silent)
-
-    @property
-    def _apart(self) -> int:
-        """By how many chunks one place is ahead of the next; a fifth more than needed, as streams are not in step."""
-        at_once = max(1.0, self.n_streams * (1 - self.n_silent / N_TURNS))
-        return math.ceil(1.2 * self.n_kept / at_once)
-
-
 class Sounds:
-    """Chunks of noise, cries and digital silence, encoded before the clock starts: microphones are other machines.
+    """Chunks of noise, cries and digital silence for `n_streams` streams, a share `silence` of which is silent.
 
-    All streams go through one loop of sound, see `Turns`, so that a chunk starts with the end of the one before it, as
-    a client's. A share `cries` of its chunks holds a generated cry.
+    All streams go through one loop of sound, so that a chunk starts with the end of the one before it, as a client's.
+    No two of them, and no two rounds of one, see it on the same grid of hops: no patch comes twice, so a worker has
+    kept no embeddings of what it is sent.
     """
 
-    def __init__(
-        self,
-        *,
-        chunk_seconds: float,
-        n_streams: int = 1,
-        silence: float = 0.0,
-        cries: float = 0.1,
-        n_workers: int = 1,
-        seed: int = 7,
-    ) -> None:
-        self._chunk_seconds, self._cries, self._seed = chunk_seconds, cries, seed
-        n_kept = n_workers * MAX_KEPT * config.PATCH_HOP_SAMPLES / config.SAMPLE_RATE_HZ / chunk_seconds
-        self._turns = Turns(n_streams, round(N_TURNS * silence), n_kept)
-        self._loop = [self._encoded(number) for number in range(self._turns.n_sounds)]
-        self._silent = audio.encode_flac(np.zeros(_n_samples(shared.CONTEXT_SECONDS + chunk_seconds), np.float32))
+    def __init__(self, *, chunk_seconds: float, n_streams: int = 1, silence: float = 0.0, seed: int = 7) -> None:
+        rng = np.random.default_rng(seed)
+        self._n_samples, self._n_context = round(chunk_seconds * RATE), round(shared.CONTEXT_SECONDS * RATE)
+        self._n_silent = round(N_TURNS * silence)
+        self.n_loop = LOOP_HOPS * HOP + n_streams
+        loop = NOISE_LEVEL * rng.standard_normal(self.n_loop, np.float32).clip(-4, 4)
+        cry = CRY_GAIN * synthetic.generate("cry", synthetic.draw_traits(rng), rng, seconds=chunk_seconds / 2)
+        for start in range(0, self.n_loop - len(cry), round(1.5 * self._n_samples / CRY_SHARE)):  # 1.5 chunks hold one
+            loop[start : start + len(cry)] += cry
+        self._loop = np.concatenate([loop, loop[: self._n_context + self._n_samples]])
+        self._silent = audio.encode_flac(np.zeros(self._n_context + self._n_samples, np.float32))
 
-    def _encoded(self, number: int) -> bytes:
-        before = self._sound((number - 1) % self._turns.n_sounds)
-        return audio.encode_flac(np.concatenate([before[-_n_samples(shared.CONTEXT_SECONDS) :], self._sound(number)]))
-
-    def _sound(self, number: int) -> np.ndarray:
-        """Return a chunk of the loop without its context, the same each time."""
-        rng = np.random.default_rng([self._seed, number])
-        sound = NOISE_LEVEL * rng.standard_normal(_n_samples(self._chunk_seconds)).clip(-4, 4).astype(np.float32)
-        if int((number + 1) * self._cries) > int(number * self._cries):
-            cry = synthetic.generate("cry", synthetic.draw_traits(rng), rng, seconds=self._chunk_seconds / 2)
-            sound[: len(cry)] += CRY_GAIN * cry
-        return sound
+    def start(self, number: int, sequence: int) -> int | None:
+        """Return where in the loop a chunk of stream `number` starts, with its context; None for silence."""
+        if (sequence // SILENCE_RUN + number) % N_TURNS < self._n_silent:
+            return None
+        return (number * (APART_HOPS * HOP + 1) + sequence * self._n_samples) % self.n_loop
 
     def put(self, store: ChunkStore, stream_id: str, sequence: int, *, number: int) -> shared.ChunkReference:
         """Store a chunk of stream `number`, with its context, and return its reference."""
-        place = self._turns.place(number, sequence)
-        content = self._silent if place is None else self._loop[place]
+        start, n_samples = self.start(number, sequence), self._n_context + self._n_samples
+        content = self._silent if start is None else audio.encode_flac(self._loop[start : start + n_samples])
         sha256 = store.put(content, stream_id=stream_id, sequence=sequence)
         return shared.ChunkReference(
             sequence=sequence,
             sha256=sha256,
-            n_samples=_n_samples(self._chunk_seconds),
-            start_seconds=shared.CONTEXT_SECONDS + sequence * self._chunk_seconds,
+            n_samples=self._n_samples,
+            start_seconds=shared.CONTEXT_SECONDS + sequence * self._n_samples / RATE,
             sent_seconds=round(time.time(), 3),
-            n_context_samples=_n_samples(shared.CONTEXT_SECONDS),
+            n_context_samples=self._n_context,
         )
-
-
-def _n_samples(seconds: float) -> int:
-    return round(seconds * config.SAMPLE_RATE_HZ)
 
 
 async def _send(
@@ -142,13 +93,7 @@ async def _send(
 
 async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str, Any]:
     """Send `chosen.streams` streams side by side, evenly spread in time; return what it cost."""
-    sounds = Sounds(
-        chunk_seconds=chosen.chunk_seconds,
-        n_streams=chosen.streams,
-        silence=chosen.silence,
-        cries=chosen.cries,
-        n_workers=chosen.workers,
-    )
+    sounds = Sounds(chunk_seconds=chosen.chunk_seconds, n_streams=chosen.streams, silence=chosen.silence)
     pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
     started = time.monotonic()
     streams = [
@@ -207,14 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0)
     parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
     parser.add_argument("--silence", type=float, default=0.0, help="share of digital silence, in tenths")
-    parser.add_argument("--cries", type=float, default=0.1, help="share of the other chunks with a cry (default 0.1)")
-    parser.add_argument("--workers", type=int, default=1, help="inference workers")
     parser.add_argument("--stand-in", action="store_true", help="classify by pitch: what the service alone costs")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder:
         settings = Settings.below(Path(folder))
         settings = replace(settings, classifier=PITCH_CLASSIFIER if chosen.stand_in else REAL_CLASSIFIER)
-        with LocalService(settings, n_workers=chosen.workers) as service:
+        with LocalService(settings) as service:
             found = asyncio.run(measure(service, chosen))
     sys.stdout.write(json.dumps(found) + "\n")
     return 0

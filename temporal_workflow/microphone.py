@@ -55,42 +55,40 @@ def open_microphone(device: str | None = None) -> Any:
         raise NoMicrophone(f"no microphone can be opened ({error}): `python -m sounddevice` lists devices.") from None
 
 
-class Recorder:
-    """Reads a microphone, a context manager with `read(n_samples)` -> (samples (n, 1), whether some were dropped)."""
+def recorded(microphone: Any, stop: threading.Event) -> Iterator[Block]:
+    """Yield 16 kHz blocks until `stop` is set; NoMicrophone if the device fails.
 
-    def __init__(self, microphone: Any, stop: threading.Event) -> None:
-        self._microphone, self._stop = microphone, stop
-        self._rate_hz = getattr(microphone, "samplerate", RATE)
+    `microphone`: a context manager with `read(n_samples)` -> (samples (n, 1), whether some were dropped).
+    """
+    try:
+        with microphone:
+            yield from _at_16_khz(microphone, stop)
+    except Exception as error:  # PortAudioError, of a package that need not be there
+        raise NoMicrophone(f"the microphone is gone ({error}): plug it in and start again.") from None
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield 16 kHz blocks until `stop` is set; NoMicrophone if the device fails."""
-        try:
-            with self._microphone:
-                yield from self._at_16_khz()
-        except Exception as error:  # PortAudioError, of a package that need not be there
-            raise NoMicrophone(f"the microphone is gone ({error}): plug it in and start again.") from None
 
-    def _at_16_khz(self) -> Iterator[Block]:
-        """Resample what was read without a gap as one piece."""
-        resampler, start, n_done = None, 0.0, 0
-        for seconds, samples in self._read():
-            if resampler is None or seconds is not None:
-                resampler, start, n_done = soxr.ResampleStream(self._rate_hz, RATE, 1), seconds or 0.0, 0
-            block = samples if self._rate_hz == RATE else resampler.resample_chunk(samples)
-            yield start + n_done / RATE, np.clip(block, -1, 1)
-            n_done += len(block)
+def _at_16_khz(microphone: Any, stop: threading.Event) -> Iterator[Block]:
+    """Resample what was read without a gap as one piece."""
+    resampler, start, n_done, rate_hz = None, 0.0, 0, microphone.samplerate
+    for seconds, samples in _read(microphone, stop):
+        if resampler is None or seconds is not None:
+            resampler, start, n_done = soxr.ResampleStream(rate_hz, RATE, 1), seconds or 0.0, 0
+        block = samples if rate_hz == RATE else resampler.resample_chunk(samples)
+        yield start + n_done / RATE, np.clip(block, -1, 1)
+        n_done += len(block)
 
-    def _read(self) -> Iterator[tuple[float | None, np.ndarray]]:
-        """Yield blocks as the device gives them, the first one after a gap with its start by the clock."""
-        n_block = round(BLOCK_SECONDS * self._rate_hz)
-        began, read_seconds, usual = time.monotonic(), 0.0, None
-        while not self._stop.is_set():
-            samples, overflowed = self._microphone.read(n_block)
-            waiting = getattr(self._microphone, "read_available", 0) / self._rate_hz
-            late = time.monotonic() - began - read_seconds - len(samples) / self._rate_hz - waiting
-            usual = late if usual is None else usual  # what the device needs to start
-            jump = late - usual if late - usual > (OVERFLOW_SECONDS if overflowed else LATE_SECONDS) else 0.0
-            usual += 0 if jump else 0.05 * (late - usual)  # two clocks never run alike
-            read_seconds += jump
-            yield (read_seconds if jump else None), np.nan_to_num(samples[:, 0]).astype(np.float32)
-            read_seconds += len(samples) / self._rate_hz
+
+def _read(microphone: Any, stop: threading.Event) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Yield blocks as the device gives them, the first one after a gap with its start by the clock."""
+    rate_hz = microphone.samplerate
+    began, read_seconds, usual = time.monotonic(), 0.0, None
+    while not stop.is_set():
+        samples, overflowed = microphone.read(round(BLOCK_SECONDS * rate_hz))
+        waiting = getattr(microphone, "read_available", 0) / rate_hz
+        late = time.monotonic() - began - read_seconds - len(samples) / rate_hz - waiting
+        usual = late if usual is None else usual  # what the device needs to start
+        jump = late - usual if late - usual > (OVERFLOW_SECONDS if overflowed else LATE_SECONDS) else 0.0
+        usual += 0 if jump else 0.05 * (late - usual)  # two clocks never run alike
+        read_seconds += jump
+        yield (read_seconds if jump else None), np.nan_to_num(samples[:, 0]).astype(np.float32)
+        read_seconds += len(samples) / rate_hz

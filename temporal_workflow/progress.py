@@ -62,7 +62,7 @@ class StreamProgress:
 
     def can_start(self) -> bool:
         """Return whether a chunk waits and a slot is free."""
-        return bool(self.state.pending) and len(self.in_flight) < self.settings.window
+        return bool(self.state.pending) and len(self.in_flight) < shared.WINDOW
 
     def start_next(self) -> shared.ChunkReference:
         """Return the earliest pending chunk and count it as in flight."""
@@ -104,21 +104,11 @@ class StreamProgress:
         """Note that the sender fell silent or came back: an event of its own."""
         state = self.state
         state.silent = is_silent
-        state.tracker.n_changes += 1
         if is_silent:
             state.tracker.n_events += 1
             state.silent_number = state.tracker.n_events
-        change = EventChange(
-            number=state.silent_number,
-            change=state.tracker.n_changes,
-            kind="SILENT" if is_silent else "RESUMED",
-            label=shared.SENDER_SILENT,
-            onset_seconds=state.seconds,
-            offset_seconds=state.seconds,
-            peak_probability=0.0,
-            sustained=False,
-        )
-        state.outbox.append(change)
+        kind, at = "SILENT" if is_silent else "RESUMED", state.seconds
+        self._tell(EventChange(state.silent_number, 0, kind, shared.SENDER_SILENT, at, at, 0.0, False))
 
     def end_events(self) -> None:
         """End the stream: its last frames, then the events and the problems that are open."""
@@ -278,7 +268,7 @@ class StreamProgress:
         state.still = [low, high, seconds + until - since] if shared.NO_SIGNAL in problems else []
         state.level_db = health.high_db
         still_seconds = state.still[2] if state.still else 0.0
-        is_still = still_seconds >= self.settings.still_seconds - shared.SAME_SECONDS
+        is_still = still_seconds >= shared.STILL_SECONDS - shared.SAME_SECONDS
         self._set_problem(shared.NO_SIGNAL, is_on=is_still, since=until - still_seconds, until=until)
         self._set_problem(shared.CLIPPING, is_on=shared.CLIPPING in problems, since=since, until=until)
 
@@ -315,7 +305,7 @@ class StreamProgress:
         self.state.outbox.append(replace(change, change=self.state.tracker.n_changes, offset_seconds=offset_seconds))
 
     def _event_settings(self) -> EventSettings:
-        return self.settings.events or self.state.event_settings or shared.CHUNK_EVENTS
+        return self.state.event_settings or shared.CHUNK_EVENTS
 
     def _is_missing(self, sequence: int) -> bool:
         return any(first <= sequence <= last for first, last in self.state.missing)

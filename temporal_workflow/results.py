@@ -240,27 +240,12 @@ def follow(results: ResultsTable, stream_id: str) -> Iterator[tuple[str, dict[st
 
 
 def export(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as CSV or Parquet, by the ending of `path`; members and frames as JSON text.
-
-    Raises
-    ------
-    ValueError
-        If the ending is neither .csv nor .parquet, or pandas, which writes the latter, is not installed.
-    """
+    """Write rows as CSV; members and frames as JSON text."""
     plain = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
-    if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, dict.fromkeys(name for row in plain for name in row), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(plain)
-    elif path.suffix == ".parquet":
-        try:
-            import pandas as pd  # here: serving does without
-        except ImportError:
-            raise ValueError(f"{path.name}: Parquet needs pandas and pyarrow; .csv needs nothing.") from None
-        pd.DataFrame(plain).to_parquet(path, index=False)
-    else:
-        raise ValueError(f"{path.name}: export writes .csv or .parquet.")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, plain[0] if plain else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
 
 
 def with_zone(moment: datetime) -> datetime:

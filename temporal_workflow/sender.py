@@ -110,8 +110,7 @@ class StreamSender:
     async def finish(self, n_chunks: int, *, interrupted: str = "") -> None:
         """Wait until every chunk was accepted, then say that the stream has ended, and why if before its time."""
         await self.delivered()
-        given = [n_chunks, interrupted] if interrupted else [n_chunks]  # older workers take one
-        await _patiently(lambda: self._handle.signal("finish", args=given))
+        await _patiently(lambda: self._handle.signal("finish", args=[n_chunks, interrupted]))
 
     async def delivered(self) -> None:
         """Wait until the workflow has accepted everything that was sent."""

@@ -224,15 +224,8 @@ class LocalService:
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         threads = str(config.n_threads(SLOTS * self.n_workers))
-        with self._log_path(name).open("ab") as log:
-            return subprocess.Popen(
-                command,
-                env={**os.environ, **self.settings.environment(), "PYTHONPATH": path, config.THREADS_VARIABLE: threads},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=devserver.end_with_parent,
-            )
+        chosen = {**self.settings.environment(), "PYTHONPATH": path, config.THREADS_VARIABLE: threads}
+        return devserver.launch(command, log_path=self._log_path(name), env={**os.environ, **chosen})
 
 
 def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: Callable[[], object]) -> int:
@@ -261,8 +254,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service on this machine until SIGTERM or SIGINT; return the exit code."""
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if chosen.classifier:
-        os.environ["AUDIO_CLASSIFIER"] = PITCH_CLASSIFIER if chosen.classifier == "pitch" else chosen.classifier
     try:
         service = LocalService(
             Settings.from_environment(),
@@ -304,7 +295,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ui-port", type=int, default=8233)
     parser.add_argument("--headless", action="store_true", help="no Web UI")
     parser.add_argument("--metrics-port", type=int, default=9464, help="first Prometheus port; 0: none")
-    parser.add_argument("--classifier", help="`pitch` (a stand-in), or module:factory (default: the released models)")
     return parser
 
 

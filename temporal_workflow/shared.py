@@ -29,6 +29,7 @@ SENDER_SILENT = "sender silent"  # no chunk for longer than expected; of kind SI
 PROBLEMS = (NO_SIGNAL, CLIPPING, SOUND_LOST, UNCLASSIFIED, SENDER_SILENT)
 ALERT_KINDS = ("START", "SUSTAINED", "END", "SILENT", "HEALTH", "RESUMED")  # what someone may be told about
 SAME_SECONDS = 0.01  # times that are no further apart are the same
+STILL_SECONDS = 20.0  # a level that does not move for so long is no signal
 CLIPPED_SHARE = 0.001  # of a chunk's samples at full scale
 WHOLE_RECORDING = -1  # sequence under which a file stands in the chunk store
 
@@ -102,13 +103,6 @@ class RecordingReference:
 
 
 @dataclass(frozen=True)
-class PreprocessInput:
-    """One chunk, of a stream of a version without rounds."""
-
-    chunk: ChunkReference
-
-
-@dataclass(frozen=True)
 class ChunkHealth:
     """What a chunk's samples tell about the microphone or line that they came through."""
 
@@ -121,13 +115,6 @@ class ChunkHealth:
         is_still = self.high_db - self.low_db <= STILL_DB if seconds >= 1 else self.high_db <= LEVEL_FLOOR_DB
         is_clipped = self.clipped_share > CLIPPED_SHARE
         return [NO_SIGNAL] * is_still + [CLIPPING] * is_clipped
-
-
-@dataclass(frozen=True)
-class PreprocessResult:
-    """What earlier versions told about one chunk before it was classified."""
-
-    chunk: ChunkReference
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ class FrameProbabilities:
 
 @dataclass(frozen=True)
 class ClassifyInput:
-    """One chunk, of a stream of a version without rounds, and the event settings that the workflow has already."""
+    """One chunk, of a stream of version 0.1, and the event settings that the workflow has already."""
 
     chunk: ChunkReference
     settings_version: str = ""
@@ -359,14 +346,11 @@ class StreamSettings:
 
     name: str = ""  # free text of the owner, shown in results; encrypted in messages when the codec is on
     keep_audio: bool = False
-    events: EventSettings | None = None  # default: the detector's
     gap_seconds: float = 30.0
     silent_seconds: float = 60.0
-    still_seconds: float = 20.0  # a level that does not move for so long is no signal
     unclassified_seconds: float = 30.0
     abandon_seconds: float = 86_400.0
     chunks_per_run: int = CHUNKS_PER_RUN
-    window: int = WINDOW
 
 
 @dataclass(frozen=True)

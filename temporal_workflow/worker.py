@@ -90,20 +90,20 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
     """Load what the queue needs, then poll until SIGTERM or SIGINT; finish the chunks in progress before returning."""
     stop = _stop_on_signals()
     chunks = ChunkStore(settings.chunks_dir)
-    inference = None
-    if queue != "orchestration":
+    if queue == "inference":
         inference = await asyncio.to_thread(lambda: InferenceActivities(settings.load_classifier(), chunks))
         await asyncio.to_thread(inference.warm_up)
     client = await connect(settings, runtime=_serve_metrics(metrics_port))
     await check_access(client, settings)
+    if queue == "inference":
+        workers = [inference_worker(client, inference, slots=slots)]
+    else:
+        results = ResultsTable(settings.results_url)
+        workers = [orchestration_worker(client, results, chunks), *await alert_workers(client, results)]
+        threading.Thread(target=_sweep_for_ever, args=(chunks, results), daemon=True).start()
     async with AsyncExitStack() as running:
-        if queue != "inference":
-            results = ResultsTable(settings.results_url)
-            for worker in [orchestration_worker(client, results, chunks), *await alert_workers(client, results)]:
-                await running.enter_async_context(worker)
-            threading.Thread(target=_sweep_for_ever, args=(chunks, results), daemon=True).start()
-        if inference is not None:
-            await running.enter_async_context(inference_worker(client, inference, slots=slots))
+        for worker in workers:
+            await running.enter_async_context(worker)
         LOG.info("ready", extra={"fields": {"queue": queue, "pid": os.getpid()}})
         await stop.wait()
         LOG.info("stopping", extra={"fields": {"queue": queue}})
@@ -151,7 +151,7 @@ def _sweep_for_ever(chunks: ChunkStore, results: ResultsTable) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one worker and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.worker", description=__doc__)
-    parser.add_argument("--queue", choices=("both", "orchestration", "inference"), default="both")
+    parser.add_argument("--queue", choices=("orchestration", "inference"), required=True)
     parser.add_argument("--slots", type=count, default=SLOTS, help=f"chunks classified at a time (default {SLOTS})")
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus port; the SDK's is the next (0: none)")
     chosen = parser.parse_args(arguments)

@@ -239,7 +239,7 @@ class ClassifyFileWorkflow:
             if self._pipeline.replays_old:
                 await self._classify_as_before()
             else:
-                n_lanes = max(1, file.settings.window // shared.CHUNKS_PER_ROUND)
+                n_lanes = max(1, shared.WINDOW // shared.CHUNKS_PER_ROUND)
                 await asyncio.gather(*(self._pipeline.run_lane() for _ in range(n_lanes)))
             while progress.state.outbox:
                 await self._pipeline.flush()
@@ -266,7 +266,7 @@ class ClassifyFileWorkflow:
             recording=file.recording,
             chunk_seconds=file.chunk_seconds,
             first_sequence=self._progress.state.next_sequence,
-            n_chunks=min(2 * file.settings.window, shared.MAX_PENDING),
+            n_chunks=min(2 * shared.WINDOW, shared.MAX_PENDING),
         )
         try:
             cut = await _infer("cut", given, shared.CutResult, timeout=shared.CUT_TIMEOUT)
@@ -355,24 +355,22 @@ class ChunkPipeline:
             for each in sorted(classified, key=lambda each: each.sequence)
         ]
 
-    def _classified(
-        self, chunk: shared.ChunkReference, result: shared.ClassifyResult, *other_audio: str
-    ) -> shared.StoreInput:
-        """Return what is stored about a chunk; `other_audio` (SHA-256) is done with, too."""
+    def _classified(self, chunk: shared.ChunkReference, result: shared.ClassifyResult) -> shared.StoreInput:
+        """Return what is stored about a chunk."""
         if result.settings is not None:
             self.progress.use_settings(result.settings, result.settings_version)
         found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-        return self._stored(chunk, shared.CLASSIFIED, *other_audio, **found)
+        return self._stored(chunk, shared.CLASSIFIED, **found)
 
     def _rejected(self, chunk: shared.ChunkReference, reason: str, *, keep_audio: bool = False) -> shared.StoreInput:
         """Return what is stored about a bad chunk; what failed because of our code is kept for a corrected one."""
         stored = self._stored(chunk, shared.REJECTED, reason=reason)
         return replace(stored, keep_audio=keep_audio or stored.keep_audio)
 
-    def _stored(self, chunk: shared.ChunkReference, status: str, *other_audio: str, **found: Any) -> shared.StoreInput:
+    def _stored(self, chunk: shared.ChunkReference, status: str, **found: Any) -> shared.StoreInput:
         outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=self.progress.is_late(chunk), **found)
-        audio, keep_audio = sorted({chunk.sha256, *other_audio}), self._settings.keep_audio
-        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=audio, keep_audio=keep_audio)
+        keep_audio = self._settings.keep_audio
+        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=[chunk.sha256], keep_audio=keep_audio)
 
     def start(self) -> None:
         """Start the earliest pending chunk, as versions without rounds did."""
@@ -386,7 +384,8 @@ class ChunkPipeline:
         Changes alone may follow from a timer. A workflow task that is lost after a local activity may be done again
         with a chunk that came before the timer then, so they are stored once Temporal knows what was decided.
         """
-        is_local = not self.replays_old and (summary is not None or not workflow.patched("changes alone"))
+        if not self.replays_old and summary is None:
+            workflow.deprecate_patch("changes alone")  # running histories hold its mark
         await self._store(
             shared.StoreInput(
                 workflow.info().workflow_id,
@@ -395,7 +394,7 @@ class ChunkPipeline:
                 audio=list(audio),
                 keep_audio=self._settings.keep_audio,
             ),
-            is_local=is_local,
+            is_local=summary is not None and not self.replays_old,
         )
 
     async def _store(self, stored: shared.StoreInput | list[shared.StoreInput], *, is_local: bool) -> None:
@@ -448,16 +447,15 @@ class ChunkPipeline:
 
     async def _classify(self, chunk: shared.ChunkReference) -> shared.StoreInput:
         try:
-            prepared = await _infer(
-                "preprocess", shared.PreprocessInput(chunk), shared.PreprocessResult, timeout=shared.PREPROCESS_TIMEOUT
-            )
-            given = shared.ClassifyInput(prepared.chunk, self.progress.state.settings_version)
+            given = shared.ClassifyInput(chunk)
+            given = await _infer("preprocess", given, shared.ClassifyInput, timeout=shared.PREPROCESS_TIMEOUT)
+            given = replace(given, settings_version=self.progress.state.settings_version)
             result = await _infer("classify", given, shared.ClassifyResult, timeout=shared.CLASSIFY_TIMEOUT)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
             return self._rejected(chunk, _reason(error), keep_audio=not _is_bad_audio(error))
-        return self._classified(chunk, result, prepared.chunk.sha256)
+        return self._classified(chunk, result)
 
 
 async def _infer(

@@ -176,7 +176,7 @@ def port_taken(folder: Path, n_times: int) -> Row:
     port = devserver.free_port()
     other = devserver.start(folder / "t.sqlite", port=port, ui_port=None, log_path=folder / "t.log")
     for _ in range(n_times):
-        code = serve.main(["--port", str(port), "--headless", "--classifier", "pitch", "--metrics-port", "0"])
+        code = serve.main(["--port", str(port), "--headless", "--metrics-port", "0"])
         held += code == serve.EX_UNAVAILABLE and devserver.is_listening(port)
     devserver.stop(other)
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}

@@ -33,7 +33,7 @@ NOT_IMPORTED = {  # listed, and what needs it
     "jupyterlab": "program",
     "mypy": "program",
     "psycopg": "SQLAlchemy loads it by the database's URL",
-    "pyarrow": "pandas writes Parquet with it",
+    "pyarrow": "pandas keeps text in it",
     "pytest-timeout": "plugin",
     "ruff": "program",
     "setuptools": "tensorflow-hub imports its pkg_resources",

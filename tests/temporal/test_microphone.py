@@ -14,7 +14,7 @@ import pytest
 from lib import audio
 from temporal_workflow import microphone
 from temporal_workflow.chunks import send_live
-from temporal_workflow.microphone import NoMicrophone, Recorder, open_microphone
+from temporal_workflow.microphone import NoMicrophone, open_microphone
 from temporal_workflow.store import ChunkStore
 
 
@@ -61,7 +61,7 @@ def recorded(device: Device, folder: Path, monkeypatch, *, stop=None) -> list[tu
         ends = stop or threading.Event()
         given = {"stream_id": "s", "chunk_seconds": 5.0}
         try:
-            async for chunk in send_live(store, Recorder(device, ends).blocks(), ends, **given):
+            async for chunk in send_live(store, microphone.recorded(device, ends), ends, **given):
                 waveform = audio.load(store.path(chunk.sha256))
                 assert abs(waveform).max() <= 1
                 assert abs(np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform) - 500) < 1

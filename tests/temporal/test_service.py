@@ -132,11 +132,9 @@ def test_command_line(client, tmp_path) -> None:
     followed = client("follow", stream_id)[1].splitlines()
     assert [line.split()[1] for line in followed] == ["0", "1", "2", "START", *["UPDATE"] * 3, "SUSTAINED", "END"]
     for what, n_rows in (("chunks", 3), ("events", 1)):
-        path_of = {ending: tmp_path / f"{what}.{ending}" for ending in ("csv", "parquet")}
-        for exported in path_of.values():
-            assert client("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
-        assert len(pd.read_csv(path_of["csv"])) == len(pd.read_parquet(path_of["parquet"])) == n_rows
-    assert client("export", str(tmp_path / "chunks.xlsx"))[0] == 2
+        exported = tmp_path / f"{what}.csv"
+        assert client("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
+        assert len(pd.read_csv(exported)) == n_rows
     code, _, err = client("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err, len(err.splitlines())) == (2, True, 1)
     code, out, err = client("submit", str(broken), str(path))

@@ -198,8 +198,7 @@ def run_studies() -> None:
     """
     from lib.studies.registry import STUDIES
 
-    plan = steps.studies_plan()
-    due = [study.name for study in STUDIES if not study.on_request and not steps.is_current(plan, study)]
+    due = [s.name for s in STUDIES if not s.on_request and not steps.is_current(steps.STUDIES_PLAN, s)]
     say(f"[studies] {'':<15}{', '.join(due) or 'unchanged, skipped'}")
     if due and subprocess.run([sys.executable, "-m", "lib.studies", *due], cwd=config.PROJECT_DIR).returncode:
         raise BuildError(f"The studies stopped. Next: `./run_all.sh studies {' '.join(due)}`.")

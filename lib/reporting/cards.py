@@ -75,7 +75,7 @@ def detector_card(report: Results, models_dir: Path) -> str:
 
 def pretrained_card(record: Mapping) -> str:
     """Return the card of the pretrained compact Wav2Vec2, from training.json as lib.studies.pretraining writes it."""
-    return render("PRETRAINED.md.j2", record=record, copies=record.get("n_versions") or record.get("n_copies"))
+    return render("PRETRAINED.md.j2", record=record, copies=record.get("n_versions"))
 
 
 def readme(text: str, report: Results) -> str:
@@ -153,7 +153,7 @@ def _shared(report: Results, records: list[Mapping]) -> dict:
 
 def _training(record: Mapping) -> dict:
     rows = {"base weights": record.get("base_weights", "unknown"), "audio": record.get("data_tier", "unknown")}
-    return rows | ({"stage kept": record["stage"]} if "stage" in record else {}) | record.get("parameters", {})
+    return rows | record.get("parameters", {})
 
 
 def _detector(models_dir: Path) -> dict:

@@ -37,16 +37,16 @@ def files_of_code(source: str) -> list[Path]:
         If the code cannot be parsed.
     """
     code = "\n".join("pass" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines())
-    return _closure(_imported(ast.parse(code)))
+    return _closure(_files_named(ast.parse(code), beside=config.PROJECT_DIR / "notebooks"))
 
 
 def files_of_module(name: str) -> list[Path]:
     """Return a module's own file and those that it imports, directly or through others."""
-    return _closure([name])
+    return _closure(_source_files(name))
 
 
-def _closure(names: list[str]) -> list[Path]:
-    pending, seen = [file for name in names for file in _source_files(name)], set()
+def _closure(pending: list[Path]) -> list[Path]:
+    seen = set()
     while pending:
         path = pending.pop()
         if path not in seen:
@@ -56,43 +56,35 @@ def _closure(names: list[str]) -> list[Path]:
 
 
 @cache
-def _neighbours(path: Path, _: int) -> tuple[Path, ...]:
+def _neighbours(path: Path, _: int) -> list[Path]:
     """Return the files that a file asks for; the time of its last change is part of the cache's key."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    data = (path.parent / text for text in _strings(tree) if _BESIDE.fullmatch(text))
-    modules = (file for name in _imported(tree) for file in _source_files(name))
-    return (*modules, *(file for file in data if file.is_file()))
+    return _files_named(ast.parse(path.read_text(encoding="utf-8")), beside=path.parent)
 
 
-def _source_files(name: str) -> list[Path]:
-    """Return the file of a dotted name and of the packages that hold it; an attribute's name ends at its module."""
-    parts = name.split(".")
-    if parts[0] not in PACKAGES:
-        return []
-    paths = [config.PROJECT_DIR.joinpath(*parts[: n + 1]) for n in range(len(parts))]
-    candidates = [file for path in paths for file in (path / "__init__.py", path.with_suffix(".py"))]
-    return [file for file in candidates if file.is_file()]
-
-
-def _imported(tree: ast.AST) -> list[str]:
-    names = [text for text in _strings(tree) if _DOTTED.fullmatch(text)]
+def _files_named(tree: ast.AST, *, beside: Path) -> list[Path]:
+    names, data = [], []
     for node in _run_time_nodes(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names += [node.value] if _DOTTED.fullmatch(node.value) else []
+            data += [beside / node.value] if _BESIDE.fullmatch(node.value) else []
+    return [file for name in names for file in _source_files(name)] + [file for file in data if file.is_file()]
 
 
-def _strings(tree: ast.AST) -> list[str]:
-    constants = (node.value for node in _run_time_nodes(tree) if isinstance(node, ast.Constant))
-    return [value for value in constants if isinstance(value, str)]
+def _source_files(name: str) -> list[Path]:
+    """Return the file of a dotted name and of the packages that hold it; an attribute's name ends at its module."""
+    parts = name.split(".")
+    paths = [config.PROJECT_DIR.joinpath(*parts[: n + 1]) for n in range(len(parts)) if parts[0] in PACKAGES]
+    candidates = [file for path in paths for file in (path / "__init__.py", path.with_suffix(".py"))]
+    return [file for file in candidates if file.is_file()]
 
 
 def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """Walk a tree without what stands under ``if TYPE_CHECKING``."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield from _run_time_nodes(child)
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield from _run_time_nodes(child)

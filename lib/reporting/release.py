@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from lib import config
 from lib.reporting import cards, results
-from lib.reporting.steps import BuildError, command
+from lib.reporting.steps import FULL, BuildError, command
 
 LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
 DETECTOR = "detector"  # folder of the detector, in the build's models and in models/
@@ -88,12 +86,9 @@ def _check(name: str, folder: Path) -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 1 if the build cannot be released."""
-    parser = argparse.ArgumentParser(prog="python -m lib.reporting.release", description=__doc__)
-    parser.add_argument("--profile", default="full", help="build to release (default: full)")
-    profile = parser.parse_args(arguments).profile
-    return command(lambda: release(config.build_dir(profile) / "models", config.report_dir(profile)))
+def main() -> int:
+    """Release the full build; return 0, or 1 if that cannot be."""
+    return command(lambda: release(config.build_dir(FULL) / "models", config.report_dir(FULL)))
 
 
 if __name__ == "__main__":

@@ -141,9 +141,7 @@ class Plan:
         return [Path(template.format(**places)) for template in templates]
 
 
-def studies_plan() -> Plan:
-    """Return the plan of all studies: they write to build/studies, whatever the profile."""
-    return Plan("studies")
+STUDIES_PLAN = Plan("studies")  # of all studies: they write to build/studies, whatever the profile
 
 
 def read_notebook(path: Path) -> dict:

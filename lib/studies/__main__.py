@@ -53,7 +53,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     LOG.setLevel(logging.INFO)  # not that of the fonts in PDFs
     LOG.info("%s", environment.tier_banner())
-    plan, inputs = steps.studies_plan(), Inputs(steps.FULL)
+    plan, inputs = steps.STUDIES_PLAN, Inputs(steps.FULL)
     for step, name in zip(STUDIES, known, strict=True):
         if wanted and name not in wanted:
             continue

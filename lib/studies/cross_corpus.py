@@ -27,7 +27,6 @@ from lib.studies.result import Result, interval_of, measure_rows
 
 ALL = "all"  # in column source: the whole corpus group; in column corpus_group too: every clip of the table
 COLUMNS = ("model", "corpus_group", "source", "measure", "label", "value", "low", "high", "n_clips", "n_groups")
-PROBABILITIES = list(config.CLASS_NAMES)
 CHOSEN = "ensemble"
 
 
@@ -40,7 +39,7 @@ def run(inputs: Inputs) -> Result:
     """
     rows, predictions = inputs.left_out("clip")
     windows, of_windows = inputs.left_out("window")
-    table = matrix(long_table(rows, predictions))
+    table = matrix(rows, predictions)
     found = {"clip": scores(rows, predictions)} | {
         f"{seconds:g}": scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
         for seconds, place in windows.groupby("seconds").indices.items()
@@ -50,11 +49,10 @@ def run(inputs: Inputs) -> Result:
     return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(found)})
 
 
-def matrix(predictions: pd.DataFrame) -> pd.DataFrame:
+def matrix(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Score every model on every corpus group left out, on each source within it, and on all of them together.
 
-    Predictions have one row per clip and model: group_id, source, label, scheme (``without_<corpus group>``), the three
-    probabilities and model.
+    Rows have group_id, source, label and scheme (``without_<corpus group>``); predictions (n_rows, 3) are by model.
 
     Returns
     -------
@@ -69,15 +67,17 @@ def matrix(predictions: pd.DataFrame) -> pd.DataFrame:
     ValueError
         If a scheme leaves out another corpus group than the one that a clip's source belongs to.
     """
-    wrong = predictions["scheme"] != splits.LEFT_OUT + splits.corpus_group(predictions["source"])
+    wrong = rows["scheme"] != splits.LEFT_OUT + splits.corpus_group(rows["source"])
     if wrong.any():
-        row = predictions[wrong].iloc[0]
+        row = rows[wrong].iloc[0]
         raise ValueError(f"source {row['source']!r} was trained on: its scheme is {row['scheme']!r}.")
-    rows = []
-    for (model, corpus_group, source), part in _parts(predictions):
-        place = {"model": model, "corpus_group": corpus_group, "source": source}
-        rows += [place | figure for figure in _figures(part)]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"low": float, "high": float})
+    table = [
+        {"model": model, "corpus_group": corpus_group, "source": source} | figure
+        for model, values in predictions.items()
+        for (corpus_group, source), places in _parts(rows)
+        for figure in _figures(rows.iloc[places], values[places])
+    ]
+    return pd.DataFrame(table, columns=list(COLUMNS)).astype({"low": float, "high": float})
 
 
 def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
@@ -144,25 +144,16 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     return {"cross_corpus": figure}
 
 
-def long_table(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return predictions (n_rows, 3) by model as the table that `matrix` takes."""
-    facts = rows[["clip_id", "group_id", "source", "label", "scheme"]]
-    named = {name: dict(zip(PROBABILITIES, values.T, strict=True)) for name, values in predictions.items()}
-    return pd.concat([facts.assign(model=name, **values) for name, values in named.items()], ignore_index=True)
+def _parts(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """Yield (corpus group, source) and the places of its rows: all, then each corpus group followed by its sources."""
+    yield (ALL, ALL), np.arange(len(rows))
+    for corpus_group, places in rows.groupby(splits.corpus_group(rows["source"]).to_numpy()).indices.items():
+        yield (corpus_group, ALL), places
+        for source, inside in rows.iloc[places].groupby("source").indices.items():
+            yield (corpus_group, source), places[inside]
 
 
-def _parts(predictions: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
-    """Yield (model, corpus group, source) and its rows: everything, then each corpus group followed by its sources."""
-    for model, of_model in predictions.groupby("model", sort=False):
-        yield (model, ALL, ALL), of_model
-        for corpus_group, of_group in of_model.groupby(splits.corpus_group(of_model["source"])):
-            yield (model, corpus_group, ALL), of_group
-            for source, of_source in of_group.groupby("source"):
-                yield (model, corpus_group, source), of_source
-
-
-def _figures(part: pd.DataFrame) -> Iterator[dict]:
-    probabilities = part[PROBABILITIES].to_numpy(float)
+def _figures(part: pd.DataFrame, probabilities: np.ndarray) -> Iterator[dict]:
     class_ids, groups = manifest.class_ids(part), part["group_id"].to_numpy()
     result = evaluation.score(probabilities, class_ids, groups, seed=SEED)
     yield {"measure": "macro F1", "label": ALL, **result["macro_f1"], **_n(groups)}

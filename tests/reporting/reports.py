@@ -10,7 +10,7 @@ import pandas as pd
 from lib import config, manifest
 from lib.reporting import results
 
-RECORD = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "stage": "B", "parameters": {"seed": 7}}
+RECORD = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
 SIZE = {"n_clips": 1234, "n_groups": 56}
 
 

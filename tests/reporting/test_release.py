@@ -79,6 +79,7 @@ def test_what_may_not_be_released_is_refused_and_nothing_is_copied(build, tmp_pa
     assert not list(build["models"].iterdir())
 
 
-def test_the_command_fails_in_one_line(capsys):
-    assert release.main(["--profile", "nothing"]) == 1
+def test_the_command_fails_in_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "REPORTS_DIR", tmp_path)
+    assert release.main() == 1
     assert capsys.readouterr().err.count("\n") == 1

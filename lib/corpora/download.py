@@ -15,10 +15,10 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
@@ -152,57 +152,41 @@ def fetch(items: Sequence[Item], base: str | Path, *, folder: Path, progress: Pr
         return [failure for failure in (progress or iter)(results) if failure]
 
 
-def extract(archive: Path, folder: Path, *, suffixes: Collection[str]) -> None:
-    """Unpack a zip or tar file into a new folder, which appears whole or not at all.
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack the plain files of a zip or tar file into a new folder, which appears whole or not at all.
 
-    Parameters
-    ----------
-    archive, folder : Path
-        The folder must not exist yet, or be empty.
-    suffixes : collection of str
-        Files with other suffixes are left out.
+    Not extractall: tarfile's data filter came with Python 3.11.4, and Debian 12 has 3.11.2.
 
     Raises
     ------
     ArchiveError
-        If the archive is damaged, a name leaves the folder, or nothing is wanted. Links and devices are left out.
+        If the archive is damaged, holds no file, or a name leaves the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         staged = Path(temporary) / "files"
-        staged.mkdir()
         try:
             for name, content in _files_in(archive):
                 if not is_safe_path(name):
                     raise ArchiveError(f"{archive.name}: an entry does not stay inside the folder: {name!r}.")
-                if PurePosixPath(name).suffix.lower() in suffixes:
-                    _unpack(content, staged / name)
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                with content, (staged / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
         except (EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
             raise ArchiveError(f"{archive.name}: damaged or no archive ({error}).") from error
-        if not any(staged.iterdir()):
-            raise ArchiveError(f"{archive.name}: no file of {', '.join(suffixes)} in it.")
+        if not staged.is_dir():
+            raise ArchiveError(f"{archive.name}: no file in it.")
         staged.rename(folder)
 
 
 def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of each plain file of a zip or tar file.
-
-    Not extractall: tarfile's data filter came with Python 3.11.4, and Debian 12 has 3.11.2.
-    """
+    """Yield name and content of each plain file of a zip or tar file."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             yield from ((entry.filename, packed.open(entry)) for entry in packed.infolist() if not entry.is_dir())
     else:
         with tarfile.open(archive) as packed:
-            for member in packed:
-                if member.isreg() and (content := packed.extractfile(member)):
-                    yield member.name, content
-
-
-def _unpack(content: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)
+            yield from ((m.name, content) for m in packed if m.isreg() and (content := packed.extractfile(m)))
 
 
 class _Retry(Retry):

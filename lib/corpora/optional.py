@@ -18,7 +18,6 @@ from lib.corpora.rules import Labelled
 
 TABLE_PATH = config.PROJECT_DIR / "lib" / "corpora" / "sources.csv"
 ARCHIVES_DIR = ".archives"  # beside the sources: a file put there by hand is not downloaded
-SUFFIXES = (*audio.AUDIO_SUFFIXES, ".csv", ".tsv", "")  # no suffix: Kaldi's tables
 
 
 class CorpusError(ValueError):
@@ -82,7 +81,7 @@ def bring(rows: Iterable[pd.Series], *, offline: bool = False) -> tuple[pd.DataF
         folder = config.RAW_DIR / row["source"]
         try:
             if not folder.is_dir():
-                download.extract(_archive(row, offline=offline), folder, suffixes=SUFFIXES)
+                download.extract(_archive(row, offline=offline), folder)
             labelled = rules.RULES[row["source"]](folder)
         except (OSError, ValueError) as error:
             failures.append(Failure(row["source"], "*", str(error)))

@@ -31,6 +31,9 @@ RATE_HZ = config.SAMPLE_RATE_HZ
 FILE_NAME = "benchmark.json"
 MEGABYTE = 1e6
 SOUND_LEVEL = 0.05
+STREAMS, SILENT_STREAMS = (60, 120), (150, 300)  # numbers that are tried
+N_CHUNKS = 10_000  # of one long stream
+HOURS = 1.0  # of the recording that stands for 24
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,6 @@ class Sizes:
 
     n_runs: int = 5
     minutes: float = 10.0  # of streams in real time
-    streams: tuple[int, ...] = (60, 120)
-    silent_streams: tuple[int, ...] = (150, 300)
-    n_chunks: int = 10_000  # of one stream
-    hours: float = 1.0  # of the recording that stands for 24
     folder: Path = field(default_factory=Path)
 
 
@@ -112,11 +111,6 @@ def run_process(*arguments: object) -> tuple[str, float]:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}.")
     return done.stdout, seconds
-
-
-def _child(what: str, module: str, n_runs: int) -> dict[str, Any]:
-    """Measure inside a fresh process, see `measure_inside`."""
-    return json.loads(run_process("lib.studies.benchmark", "--inside", what, module, n_runs)[0])
 
 
 def measure_inside(module: str, n_runs: int) -> dict[str, Any]:
@@ -166,7 +160,8 @@ def start_to_first_answer(sizes: Sizes) -> Iterator[Row]:
 def warm_chunks(sizes: Sizes) -> Iterator[Row]:
     """Time warm chunks in one process each, and its peak memory."""
     n_runs = 10 * sizes.n_runs
-    slow, fast = (_child("chunks", module, n_runs) for module in (FRAMEWORKS, PRODUCT))
+    inside = (run_process("lib.studies.benchmark", "--inside", module, n_runs)[0] for module in (FRAMEWORKS, PRODUCT))
+    slow, fast = map(json.loads, inside)
     memory = _medians([slow["memory_mb"]], [fast["memory_mb"]])
     yield Row("Peak memory of a process that classifies", "MB", **memory, limit=450)
     figure = "One 10 s chunk, warm, both networks and detector"
@@ -192,7 +187,7 @@ def _load(*arguments: object) -> dict[str, Any]:
 
 def streams_held(sizes: Sizes) -> Iterator[Row]:
     """Find how many streams of 10 s chunks are held in real time: every chunk classified, lag short and not growing."""
-    for silence, counts, goal in ((0.0, sizes.streams, 120), (0.9, sizes.silent_streams, 300)):
+    for silence, counts, goal in ((0.0, STREAMS, 120), (0.9, SILENT_STREAMS, 300)):
         held, lag = 0, 0.0
         for n_streams in counts:
             n_chunks = max(2, round(sizes.minutes * 6))
@@ -208,32 +203,25 @@ def streams_held(sizes: Sizes) -> Iterator[Row]:
         yield Row(figure, "streams", None, held, limit=goal, higher=True, note=note)
 
 
-def flat_cost(sizes: Sizes) -> Iterator[Row]:
+def flat_cost(_: Sizes) -> Iterator[Row]:
     """Compare the cost per chunk late in a long stream with that early in it; a stand-in classifies."""
-    load = _load("--chunks", sizes.n_chunks, "--chunk-seconds", 5, "--pace", 0, "--stand-in")
+    load = _load("--chunks", N_CHUNKS, "--chunk-seconds", 5, "--pace", 0, "--stand-in")
     tenths = load["chunk_seconds_by_tenth"]
-    figure = f"Cost per chunk, last tenth of {sizes.n_chunks:,} chunks of one stream to second tenth"
-    yield Row(
-        figure,
-        "times",
-        None,
-        tenths[-1] / tenths[1],
-        limit=1.1,
-        note=f"{1000 * tenths[1]:.1f} ms early; a stand-in classifies",
-    )
+    figure = f"Cost per chunk, last tenth of {N_CHUNKS:,} chunks of one stream to second tenth"
+    note = f"{1000 * tenths[1]:.1f} ms early; a stand-in classifies"
+    yield Row(figure, "times", None, tenths[-1] / tenths[1], limit=1.1, note=note)
 
 
 def whole_day(sizes: Sizes) -> Iterator[Row]:
     """Time one recording to events with one command, scaled to 24 hours."""
     for silence, limit in ((0.0, 8.0), (0.9, 2.0)):
-        short = _write(sizes.folder, "short.wav", sound(600 * sizes.hours, silence=silence))
-        path = _write(sizes.folder, "hours.wav", sound(3600 * sizes.hours, silence=silence))
+        short = _write(sizes.folder, "short.wav", sound(600 * HOURS, silence=silence))
+        path = _write(sizes.folder, "hours.wav", sound(3600 * HOURS, silence=silence))
         slow = run_process(FRAMEWORKS, short)[1] * 6
         ours = run_process(*TO_EVENTS, sizes.folder / "tables", path)[1]
-        to_minutes = 24 / 60 / sizes.hours
+        to_minutes = 24 / 60 / HOURS
         figure = f"A recording of 24 hours to events, {'90 % silence' if silence else 'all sound'}"
-        command, *_ = TO_EVENTS
-        note = f"{command}, scaled from {sizes.hours:g} h (baseline: lib.inference's work, a sixth of that)"
+        note = f"{TO_EVENTS[0]}, scaled from {HOURS:g} h (baseline: lib.inference's work, a sixth of that)"
         yield Row(figure, "minutes", slow * to_minutes, ours * to_minutes, least_ratio=3, limit=limit, note=note)
 
 
@@ -303,20 +291,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=FIGURES, nargs="+", default=list(FIGURES), help="default: all")
     parser.add_argument("--runs", type=int, default=Sizes.n_runs, help="repetitions (default 5)")
     parser.add_argument("--minutes", type=float, default=Sizes.minutes, help="of streams in real time (default 10)")
-    parser.add_argument("--streams", type=int, nargs="+", default=Sizes.streams, help="numbers of streams to try")
-    parser.add_argument("--silent-streams", type=int, nargs="+", default=Sizes.silent_streams)
-    parser.add_argument("--chunks", type=int, default=Sizes.n_chunks, help="of one long stream (default 10,000)")
-    parser.add_argument("--hours", type=float, default=Sizes.hours, help="of the recording scaled to 24 (default 1)")
     parser.add_argument("--out", type=Path, default=config.STUDIES_DIR / FILE_NAME)
-    parser.add_argument("--inside", nargs=3, metavar=("WHAT", "MODULE", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--inside", nargs=2, metavar=("MODULE", "N"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.inside:
-        sys.stdout.write(json.dumps(measure_inside(chosen.inside[1], int(chosen.inside[2]))) + "\n")
+        sys.stdout.write(json.dumps(measure_inside(chosen.inside[0], int(chosen.inside[1]))) + "\n")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        lengths = (tuple(chosen.streams), tuple(chosen.silent_streams), chosen.chunks, chosen.hours)
-        sizes = Sizes(chosen.runs, chosen.minutes, *lengths, Path(folder))
+        sizes = Sizes(chosen.runs, chosen.minutes, Path(folder))
         for name in chosen.only:
             for row in FIGURES[name](sizes):
                 write(chosen.out, [row])

@@ -186,13 +186,6 @@ def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket, monkeyp
     assert result.failures["reason"].tolist() == ["offline mode (AUDIO_OFFLINE)"]
 
 
-def test_without_offline_mode_the_same_run_does_ask_the_network(small, sockets):
-    """Else the test above would prove nothing."""
-    with pytest.raises(acquisition.NoRealAudioError):
-        acquisition.acquire("real")
-    assert len(sockets) > 0
-
-
 def test_validate_names_missing_changed_and_extra(small, tmp_path):
     acquisition.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
     paths = [item.target for item in acquisition.items(acquisition.clips())]
@@ -219,25 +212,6 @@ def test_data_may_be_a_link_to_another_disk(small, tmp_path):
     generated = acquisition.acquire("synthetic", n_synthetic_groups=3)
     for path in [*mirrored.manifest["path"], *generated.manifest["path"]]:
         assert (tmp_path / "drive" / path).is_file()
-
-
-@pytest.mark.real_audio
-def test_real_recordings_come_through_a_network_with_faults(mirror_dir, waits, monkeypatch):
-    """Each class's first recordings, by HTTP from the mirror, one in four with a fault on the way."""
-    index = acquisition.clips().groupby("label").head(60).reset_index(drop=True)
-    monkeypatch.setattr(acquisition, "clips", index.copy)
-
-    def read(path):
-        return (mirror_dir / path).read_bytes() if (mirror_dir / path).is_file() else None
-
-    faults = (["500"], ["cut"], ["429 1", "500"], ["cut", "500", "cut"])
-    with serving(read) as server:
-        for n, item in enumerate(acquisition.items(index)[::4]):
-            server.faults[item.remote] = list(faults[n % len(faults)])
-        result = acquisition.acquire("real", base_url=server.url)
-        assert len(server.requests) >= len(index) + 60
-    assert (result.tier, len(result.manifest), len(result.failures)) == ("network", len(index), 0)
-    assert acquisition.validate().empty
 
 
 @pytest.mark.real_audio

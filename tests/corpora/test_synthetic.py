@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pytest
 import soundfile
-from scipy import signal
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
 
@@ -19,20 +18,6 @@ def corpus(tmp_path_factory):
     frame = synthetic.write_corpus(directory)
     waveforms = [soundfile.read(directory / path, dtype="float32")[0] for path in frame["path"]]
     return frame, waveforms, directory
-
-
-def f0_hz(waveform, low_hz, high_hz):
-    """Median over the louder frames of the highest autocorrelation peak's frequency."""
-    n_frame, found = 1024, []
-    frames = waveform[: len(waveform) // n_frame * n_frame].reshape(-1, n_frame)
-    powers = np.square(frames).mean(axis=1)
-    lags = np.arange(int(16000 / high_hz), int(16000 / low_hz) + 1)
-    for frame in frames[powers > np.median(powers)]:
-        correlation = signal.correlate(frame, frame)[n_frame - 1 :]
-        values = correlation[lags]
-        # The shortest lag about as good as the best: longer ones are its multiples.
-        found.append(16000 / lags[np.flatnonzero(values >= 0.9 * values.max())[0]])
-    return float(np.median(found))
 
 
 def test_corpus_follows_the_raw_manifests_schema(corpus):
@@ -103,24 +88,3 @@ def test_level_duration_and_bandwidth_do_not_predict_the_class(corpus):
     folds = GroupKFold(6)
     accuracy = cross_val_score(tree, features, frame["label"], groups=frame["group_id"], cv=folds).mean()
     assert accuracy < 1 / 3 + 0.12  # three standard errors of 144 guesses
-
-
-@pytest.mark.parametrize(
-    ("subtype", "low_hz", "high_hz"), [("cry", 350, 550), ("scream", 800, 2000), ("shriek", 800, 2000)]
-)
-def test_pitch_is_in_the_range_of_its_kind(rng, subtype, low_hz, high_hz):
-    for _ in range(4):
-        waveform = synthetic.generate(subtype, synthetic.draw_traits(rng), rng, seconds=6)
-        assert low_hz <= f0_hz(waveform, 150, 2200) <= high_hz
-
-
-def test_screams_are_rougher_than_cries(rng):
-    def roughness(subtype):
-        waveform = synthetic.generate(subtype, synthetic.draw_traits(rng), rng, seconds=8)
-        envelope = signal.decimate(np.abs(signal.hilbert(waveform)), 20)  # 800 Hz
-        frequencies_hz, power = signal.welch(envelope, 800, nperseg=800)
-        return power[(frequencies_hz >= 30) & (frequencies_hz <= 150)].sum() / power[frequencies_hz > 1].sum()
-
-    screams = [roughness("scream") for _ in range(4)]
-    cries = [roughness("cry") for _ in range(4)]
-    assert min(screams) > max(cries)

@@ -77,19 +77,6 @@ def test_a_histogram_counts_by_class_and_a_value_on_an_edge_falls_below_it(facts
     assert lone["normal"].tolist() == [0, 0]
 
 
-def test_attrition_goes_from_listed_to_clips(facts):
-    rows = {row[0]: row[1:] for row in data_card.attrition(facts)}
-    assert rows["all"] == [8, 8, 7, 7, 9, 8] and rows["esc10"] == [2, 2, 1, 1, 3, 2]
-    fewer = data_card.Facts(facts.sources, facts.listed, facts.clips, facts.attrition[1:], facts.checks)
-    assert data_card.attrition(fewer)[1] == ["crying", 3, 2, 2, 2, 2, 2]
-
-
-def test_how_well_the_source_predicts_the_class_is_that_counted_by_hand(facts):
-    found = data_card.leaks(facts.clips)
-    assert found["n_one_class_sources"] == 3 and found["n_sources"] == 4
-    assert found["accuracy_by_source"] == pytest.approx((1 + 1 + 2 / 3) / 3)  # crying 1, screaming 1, normal 2 of 3
-
-
 def test_the_model_card_and_the_networks_cards(tmp_path):
     report, models = reports.write(tmp_path / "report"), reports.write_models(tmp_path / "models")
     written = cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs")

@@ -34,12 +34,6 @@ def frame(class_ids, groups):
     return pd.DataFrame({"label": [config.CLASS_NAMES[i] for i in class_ids], "group_id": groups})
 
 
-def test_labels_drawn_from_the_probabilities_leave_no_error_and_sharpened_ones_do(rng):
-    probabilities, class_ids = drawn(20_000, rng)
-    assert ece(probabilities, class_ids) < 0.02
-    assert ece(ensemble.apply_temperature(probabilities, 1 / 3), class_ids) > 0.1
-
-
 def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
     probabilities, class_ids = drawn(5000, rng)
     sharp = ensemble.apply_temperature(probabilities, 0.5)

@@ -1,7 +1,5 @@
 """Events in long recordings, scored as the published tools score them; how settings are chosen; what is written."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -168,20 +166,6 @@ def test_events_of_one_label_are_those_of_the_tracker(seed):
     found = operating_point.events_of(frames, "screaming", **given)
     assert found == tracked
     assert len(found) > 5
-
-
-def test_recall_falls_and_false_alarms_fade_as_the_threshold_rises():
-    rng = np.random.default_rng(3)
-    scored = scenes(
-        lambda times: np.minimum(1, frames_of(times) * rng.random((1250, 1)) + rng.random((1250, 2)) ** 4 * 0.6),
-        n_scenes=3,
-    )
-    for _, rows in detection.curve(scored, PLAIN).groupby("label"):
-        assert rows["threshold"].is_monotonic_increasing
-        assert rows["recall"].iloc[0] == 1 > rows["recall"].iloc[-1]
-        assert rows["false_alarms_per_hour"].iloc[0] > rows["false_alarms_per_hour"].iloc[-1]
-    faint, strict = scenes(lambda times: frames_of(times) * 0.6), replace(PLAIN, on=dict.fromkeys(EVENT_LABELS, 0.7))
-    assert all(scape.events for scape in faint) and not any(scape.events for scape in detection.at(faint, strict))
 
 
 def test_recall_by_ratio_and_background_counts_what_was_found():

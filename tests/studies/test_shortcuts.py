@@ -98,11 +98,6 @@ def test_measures_that_do_not_fit_are_refused(rows, blind, spoil):
         shortcuts.audit(rows, {"before": blind, "after": spoil(blind)}, **FEW)
 
 
-def test_balanced_accuracy_is_the_mean_recall_of_the_classes_present():
-    counts = np.array([[[6, 2, 0], [0, 4, 0], [1, 0, 1]], [[1, 1, 0], [0, 0, 0], [0, 0, 2]]])
-    assert shortcuts._balanced_accuracy(counts) == pytest.approx([(6 / 8 + 1 + 1 / 2) / 3, (1 / 2 + 1) / 2])
-
-
 def test_the_measures_of_a_known_tone(tone):
     waveform = tone(1010.0, 2.0)
     facts = shortcuts.measure(waveform)

@@ -14,6 +14,7 @@ from lib import config, plots
 from lib.detector import HOP_SECONDS
 from lib.events import EVENT_LABELS
 from lib.reporting import results
+from lib.waveforms import log_mel
 
 PAGES = {"listening.html": "listen", "thresholds.html": "thresholds"}  # file: its place in the bar of pages
 SET_TITLES = {"left_out": "unseen corpora", "test": "test groups"}
@@ -99,10 +100,6 @@ def _path(values: Sequence[float]) -> str:
 
 def _mel_ticks() -> list[tuple[str, float]]:
     """Return frequencies and how far from the top of a log-mel they are, 0 to 1."""
-    import librosa
-
-    from lib.waveforms import N_MELS
-
-    centres = librosa.mel_frequencies(n_mels=N_MELS, fmax=config.SAMPLE_RATE_HZ / 2)
-    places = np.interp([4000, 1000], centres, np.arange(N_MELS))
-    return [(text, 1 - (float(at) + 0.5) / N_MELS) for text, at in zip(("4 kHz", "1 kHz"), places, strict=True)]
+    centres = log_mel(np.zeros(config.SAMPLE_RATE_HZ, np.float32)).frequencies_hz
+    places = (np.interp([4000, 1000], centres, np.arange(len(centres))) + 0.5) / len(centres)
+    return [(text, 1 - float(place)) for text, place in zip(("4 kHz", "1 kHz"), places, strict=True)]

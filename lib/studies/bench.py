@@ -110,31 +110,33 @@ def in_a_room(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial
         sound = soundscapes.at_level(clips[row], rng.uniform(*WINDOW_DB))
         sound = waveforms.fade(sound, seconds=soundscapes.FADE_SECONDS)
         around = round(AROUND_SECONDS * SAMPLE_RATE_HZ)
-        mixed = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
-        mixed[around : around + len(sound)] += sound
-        onset = AROUND_SECONDS, AROUND_SECONDS + len(sound) / SAMPLE_RATE_HZ
-        yield Trial(row, *onset, waveforms.within_full_scale(mixed))
+        room = soundscapes.room_noise(len(sound) + 2 * around, rng, rng.uniform(*WINDOW_ROOM_DB))
+        yield _trial(row, sound, room, around)
 
 
 def screams(rows: pd.DataFrame, clips: Sequence[np.ndarray], seconds: float) -> Iterator[Trial]:
     """Yield windows of room noise with the loudest second of each scream somewhere in them."""
     for row, rng in _of_label(rows, "screaming", round(seconds)):
         sound = waveforms.fade(loudest(clips[row], BRIEF_SECONDS), seconds=0.01)
-        mixed = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
-        start = int(rng.integers(0, len(mixed) - len(sound) + 1))
-        mixed[start : start + len(sound)] += soundscapes.at_level(sound, rng.uniform(*WINDOW_DB))
-        times = start / SAMPLE_RATE_HZ, (start + len(sound)) / SAMPLE_RATE_HZ
-        yield Trial(row, *times, waveforms.within_full_scale(mixed))
+        room = soundscapes.room_noise(round(seconds * SAMPLE_RATE_HZ), rng, rng.uniform(*WINDOW_ROOM_DB))
+        start = int(rng.integers(0, len(room) - len(sound) + 1))
+        yield _trial(row, soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)), room, start)
 
 
 def gated(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Iterator[Trial]:
     """Yield digital silence with the loudest second of each cry in its middle, as a noise gate leaves it."""
     for row, rng in _of_label(rows, "crying"):
         sound = waveforms.fade(loudest(clips[row], BRIEF_SECONDS), seconds=0.01)
-        sound = waveforms.within_full_scale(soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)))
-        around = np.zeros(round(GATED_SECONDS * SAMPLE_RATE_HZ), dtype=np.float32)
-        times = GATED_SECONDS, GATED_SECONDS + len(sound) / SAMPLE_RATE_HZ
-        yield Trial(row, *times, np.concatenate([around, sound, around]))
+        around = round(GATED_SECONDS * SAMPLE_RATE_HZ)
+        silence = np.zeros(len(sound) + 2 * around, dtype=np.float32)
+        yield _trial(row, soundscapes.at_level(sound, rng.uniform(*WINDOW_DB)), silence, around)
+
+
+def _trial(row: int, sound: np.ndarray, room: np.ndarray, start: int) -> Trial:
+    """Put a sound into a room, from a sample on."""
+    stop = start + len(sound)
+    room[start:stop] += sound
+    return Trial(row, start / SAMPLE_RATE_HZ, stop / SAMPLE_RATE_HZ, waveforms.within_full_scale(room))
 
 
 def _of_label(rows: pd.DataFrame, label: str, *numbers: int) -> Iterator[tuple[int, np.random.Generator]]:

@@ -118,12 +118,10 @@ def coverage_risk(probabilities: np.ndarray, class_ids: np.ndarray) -> pd.DataFr
         of errors among them). Clips of equal confidence are kept together.
     """
     confidence, correct = top_class(probabilities, class_ids)
-    order = np.argsort(-confidence, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))  # of ties
-    so_far = np.arange(1, len(order) + 1)
-    risk = np.cumsum(~correct[order]) / so_far
-    found = {"threshold": confidence[order], "coverage": so_far / len(order), "risk": risk}
-    return pd.DataFrame(found).iloc[ends].reset_index(drop=True)
+    clips = pd.DataFrame({"threshold": confidence, "n": 1, "n_wrong": ~correct})
+    kept = clips.groupby("threshold", as_index=False).sum().sort_values("threshold", ascending=False, ignore_index=True)
+    so_far = kept[["n", "n_wrong"]].cumsum()
+    return kept[["threshold"]].assign(coverage=so_far["n"] / len(clips), risk=so_far["n_wrong"] / so_far["n"])
 
 
 def abstain_threshold(probabilities: np.ndarray, class_ids: np.ndarray, *, risk: float) -> float:

@@ -13,7 +13,10 @@ from lib import plots
 from lib.events import EVENT_LABELS
 from lib.plots import COLOURS, LINE_STYLES
 
-MARKERS = {"crying": "o", "screaming": "s"}
+LOOKS = {
+    label: {"color": COLOURS[label], "linestyle": LINE_STYLES[label], "marker": marker}
+    for label, marker in zip(EVENT_LABELS, "os", strict=True)
+}
 SMALL = {"ha": "center", "fontsize": 7, "annotation_clip": False}
 FEWEST_PER_HOUR = 0.05  # no false alarm at all is drawn here: a logarithmic axis has no 0
 
@@ -34,11 +37,8 @@ def draw_false_alarms(ax: Axes, table: pd.DataFrame) -> None:
     """Draw recall over false alarms per hour, one point per threshold, of table "detector_curve_test"."""
     for label in EVENT_LABELS:
         rows = table[table["label"] == label].sort_values("threshold")
-        ax.plot(
-            rows["false_alarms_per_hour"].clip(lower=FEWEST_PER_HOUR), rows["recall"], color=COLOURS[label],
-            linestyle=LINE_STYLES[label], marker=MARKERS[label], markersize=3,
-            label=f"{label} (n = {rows['n_events'].iloc[0]:,} events)",
-        )  # fmt: skip
+        alarms, text = rows["false_alarms_per_hour"].clip(lower=FEWEST_PER_HOUR), f"{rows['n_events'].iloc[0]:,} events"
+        ax.plot(alarms, rows["recall"], markersize=3, label=f"{label} (n = {text})", **LOOKS[label])
     hours = table["hours"].iloc[0]
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -52,10 +52,8 @@ def draw_recall_by_snr(ax: Axes, table: pd.DataFrame) -> None:
     for label, shift in zip(EVENT_LABELS, (-0.25, 0.25), strict=True):
         rows = table[table["label"] == label].sort_values("snr_db")
         places = rows["snr_db"] + shift  # side by side, so that neither interval hides the other
-        ax.plot(
-            places, rows["value"], color=COLOURS[label], linestyle=LINE_STYLES[label], marker=MARKERS[label],
-            markersize=4, label=f"{label} (n = {int(rows['n_events'].sum()):,} events)",
-        )  # fmt: skip
+        text = f"{label} (n = {int(rows['n_events'].sum()):,} events)"
+        ax.plot(places, rows["value"], markersize=4, label=text, **LOOKS[label])
         ax.vlines(places, rows["low"], rows["high"], color=COLOURS[label], linewidth=1.1)
     ax.set(ylim=(-0.02, 1.03), xlabel="Signal-to-noise ratio (dB)", ylabel="Recall of events (line: 95 % interval)")
     ax.set_xticks(sorted(table["snr_db"].unique()))
@@ -84,10 +82,8 @@ def draw_timeline(ax: Axes, table: pd.DataFrame) -> None:
     frames = table[table["kind"] == "frame"]
     for label in EVENT_LABELS:
         rows = frames[frames["label"] == label]
-        ax.step(
-            rows["onset_seconds"], rows["probability"], where="post", color=COLOURS[label],
-            linestyle=LINE_STYLES[label], linewidth=1.0, label=label,
-        )  # fmt: skip
+        look = LOOKS[label] | {"marker": None, "linewidth": 1.0}
+        ax.step(rows["onset_seconds"], rows["probability"], where="post", label=label, **look)
     start, stop = frames["onset_seconds"].min(), frames["offset_seconds"].max()
     for height, kind in ((1.3, "reference"), (1.12, "found")):
         for row in table[table["kind"] == kind].itertuples():

@@ -9,7 +9,7 @@ reported as just that.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,24 +227,19 @@ def early_stopping_pair(rows: pd.DataFrame, features: np.ndarray, *, n_repeats: 
 def _at_best_epochs(
     features: np.ndarray, class_ids: np.ndarray, test: np.ndarray, *, validation: np.ndarray, seed: int
 ) -> list[np.ndarray]:
-    """Return the test rows' predictions of the epoch best on them, and of that best on the validation rows."""
-    fitted = np.setdiff1d(np.arange(len(class_ids)), np.union1d(test, validation))
-    given, scores = [], []
-    for predict in _epochs(features[fitted], class_ids[fitted], seed=seed):
-        given.append(predict(features[test]))
-        both = (given[-1], test), (predict(features[validation]), validation)
-        scores.append([evaluation.macro_f1(evaluation.confusion(p, class_ids[rows])[None])[0] for p, rows in both])
-    return [given[epoch] for epoch in np.argmax(scores, axis=0)]
+    """Return the test rows' predictions of the epoch best on them, and of that best on the validation rows.
 
-
-def _epochs(features: np.ndarray, class_ids: np.ndarray, *, seed: int) -> Iterator[Predict]:
-    """Train a linear head by stochastic gradient descent; after each epoch, yield features to probabilities."""
-    scale = StandardScaler().fit(features)
+    A linear head is trained by stochastic gradient descent.
+    """
+    fitted, given, scores = np.setdiff1d(np.arange(len(class_ids)), np.union1d(test, validation)), [], []
+    scaled = StandardScaler().fit(features[fitted]).transform(features)
     head = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=LEARNING_RATE, random_state=seed)
-    scaled = scale.transform(features)
     for _ in range(N_EPOCHS):
-        head.partial_fit(scaled, class_ids, classes=range(len(config.CLASS_NAMES)))
-        yield lambda rows: head.predict_proba(scale.transform(rows))
+        head.partial_fit(scaled[fitted], class_ids[fitted], classes=range(len(config.CLASS_NAMES)))
+        both = [(head.predict_proba(scaled[rows]), class_ids[rows]) for rows in (test, validation)]
+        given.append(both[0][0])
+        scores.append([evaluation.macro_f1(evaluation.confusion(*each)[None])[0] for each in both])
+    return [given[epoch] for epoch in np.argmax(scores, axis=0)]
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:

@@ -25,6 +25,7 @@ from temporalio.exceptions import ApplicationError
 from lib.config import CLASS_NAMES, MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
+from temporal_workflow.settings import SettingsError
 from temporal_workflow.store import ChunkStore, MissingChunk, StoreError
 
 if TYPE_CHECKING:
@@ -140,14 +141,14 @@ class InferenceActivities:
     Parameters
     ----------
     classifier : lib.inference.Classifier or alike
-        Offers `predict(waveform)` and `versions`, and may offer `detector`; loaded once, before the worker polls.
+        With its detector; loaded once, before the worker polls. SettingsError without one.
     chunks : ChunkStore
     """
 
     def __init__(self, classifier: Any, chunks: ChunkStore) -> None:
-        self._classifier = classifier
-        self._chunks = chunks
-        self._detector = getattr(classifier, "detector", None)
+        if classifier.detector is None:
+            raise SettingsError("no detector is in models/detector or AUDIO_MODELS_DIR: no events can be found.")
+        self._classifier, self._detector, self._chunks = classifier, classifier.detector, chunks
         self._known = functools.lru_cache(MAX_KNOWN)(self._work_out)
         self._version = ", ".join(f"{name} {version}" for name, version in sorted(classifier.versions.items()))
 
@@ -183,10 +184,9 @@ class InferenceActivities:
         return classified
 
     def _classify(self, chunk: shared.ChunkReference, known_version: str) -> shared.ClassifyResult:
-        result = self._remembered(chunk, self._chunks.path(chunk.sha256))
-        if self._detector is None or self._detector.settings.version == known_version:
+        result, settings = self._remembered(chunk, self._chunks.path(chunk.sha256)), self._detector.settings
+        if settings.version == known_version:
             return result
-        settings = self._detector.settings
         return replace(result, settings=settings.events, settings_version=settings.version)
 
     def _remembered(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
@@ -197,31 +197,26 @@ class InferenceActivities:
         n_hops = max(0, _first_sample(chunk) // PATCH_HOP_SAMPLES - 1)
         start_samples = _first_sample(chunk) + _n_context(chunk) - n_hops * PATCH_HOP_SAMPLES
         alike = replace(chunk, sequence=0, sent_seconds=0.0, start_seconds=start_samples / SAMPLE_RATE_HZ)
-        result = self._known(alike, path)
-        if result.frames is None:
-            return result
-        return replace(result, frames=replace(result.frames, first_frame=result.frames.first_frame + n_hops))
+        result, frames = self._known(alike, path)
+        return replace(result, frames=replace(frames, first_frame=frames.first_frame + n_hops))
 
-    def _work_out(self, chunk: shared.ChunkReference, path: Path) -> shared.ClassifyResult:
-        waveform = _load(path, chunk)
-        own = waveform[_n_context(chunk) :]
-        if self._detector is None:
-            return self._result(self._classifier.predict(own), own)
-        frames = frames_of_chunk(self._detector, waveform, chunk)
-        prediction = self._classifier.predict_with(own, _frames_within(frames, chunk))
-        return replace(self._result(prediction, own), frames=frames)
-
-    def _result(self, prediction: Any, own: np.ndarray) -> shared.ClassifyResult:
-        """Return what is known of a chunk without the detector; `own` (n_samples,) is its sound without context."""
+    def _work_out(
+        self, chunk: shared.ChunkReference, path: Path
+    ) -> tuple[shared.ClassifyResult, shared.FrameProbabilities]:
         from lib.waveforms import clipped_share, level_range_db
 
-        return shared.ClassifyResult(
+        waveform = _load(path, chunk)
+        own = waveform[_n_context(chunk) :]
+        frames = frames_of_chunk(self._detector, waveform, chunk)
+        prediction = self._classifier.predict_with(own, _frames_within(frames, chunk))
+        result = shared.ClassifyResult(
             prediction.label,
             _in_class_order(prediction.probabilities),
             self._version,
-            members={name: _in_class_order(rows) for name, rows in getattr(prediction, "members", {}).items()},
+            members={name: _in_class_order(rows) for name, rows in prediction.members.items()},
             health=shared.ChunkHealth(*level_range_db(own), clipped_share(own)),
         )
+        return result, frames
 
     @activity.defn(name="preprocess")
     @observed

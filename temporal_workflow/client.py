@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +79,8 @@ async def _connect(settings: Settings) -> Client:
 async def _stream(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow.chunks import cut_live
 
-    return await _send(
-        chosen,
-        settings,
-        functools.partial(cut_live, path=chosen.path, realtime=chosen.realtime, on_remark=_print_remark),
-    )
+    given = {"path": chosen.path, "realtime": chosen.realtime, "on_remark": lambda text: _print(f"remark: {text}")}
+    return await _send(chosen, settings, functools.partial(cut_live, **given))
 
 
 async def _microphone(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -161,7 +158,7 @@ async def _rows(chosen: argparse.Namespace, settings: Settings) -> int:
     if chosen.json:
         _print_json(rows)
     else:
-        _print_lines(rows, _event_line if chosen.command == "events" else _chunk_line)
+        _print(*map(_event_line if chosen.command == "events" else _chunk_line, rows))
     return EX_OK
 
 
@@ -184,17 +181,17 @@ async def _export(chosen: argparse.Namespace, settings: Settings) -> int:
 async def _dashboard(chosen: argparse.Namespace, settings: Settings) -> int:
     from temporal_workflow import dashboard
 
-    await dashboard.serve(settings, port=chosen.port, on_ready=lambda address: _print(f"{address}   Stop: Ctrl+C"))
+    server = dashboard.Server(dashboard.Dashboard(settings), chosen.port)
+    _print(f"{server.address}   Stop: Ctrl+C")
+    await asyncio.Event().wait()
     return EX_OK
 
 
 def _print_summary(stream_id: str, summary: shared.StreamSummary, settings: Settings) -> int:
     """Print what came out; return the exit code."""
     results = ResultsTable(settings.results_url)
-    _print_lines(results.chunks(stream_id), _chunk_line)
-    _print_lines(results.events(stream_id), _event_line)
-    for remark in summary.remarks:
-        _print_remark(remark)
+    lines = [*map(_chunk_line, results.chunks(stream_id)), *map(_event_line, results.events(stream_id))]
+    _print(*lines, *(f"remark: {remark}" for remark in summary.remarks))
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.n_by_label.items()))
     counts = f"{summary.n_chunks} chunks ({labels}), {summary.n_rejected} rejected"
     fault = summary.fault()
@@ -235,22 +232,13 @@ def _found(chosen: argparse.Namespace, settings: Settings, what: str) -> list[di
     return rows
 
 
-def _print_lines(rows: list[dict[str, Any]], line: Callable[[dict[str, Any]], str]) -> None:
-    for row in rows:
-        _print(line(row))
-
-
 def _print_json(value: Any) -> None:
     _print(json.dumps(value, indent=2, default=datetime.isoformat))
 
 
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
+def _print(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
-
-
-def _print_remark(remark: str) -> None:
-    _print(f"remark: {remark}")
 
 
 def _complain(line: str) -> None:
@@ -265,31 +253,34 @@ def _cause(error: BaseException, path: Path) -> str:
     return what if str(path) in what else f"{path}: {what}"
 
 
+Run = Callable[[argparse.Namespace, Settings], Coroutine[Any, Any, int]]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.client", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_senders(commands)
-    _add_readers(commands)
+
+    def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run, stream=None)
+        return command
+
+    _add_senders(add)
+    _add_readers(add)
     return parser
 
 
-def _add_senders(commands: Any) -> None:
-    submit = commands.add_parser("submit", help="classify files or folders")
+def _add_senders(add: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    submit = add("submit", _submit, "classify files or folders")
     submit.add_argument("paths", type=Path, nargs="+")
-    submit.set_defaults(run=_submit)
-    stream = commands.add_parser("stream", help="send a file as a live stream")
+    stream = add("stream", _stream, "send a file as a live stream")
     stream.add_argument("path", type=Path)
     stream.add_argument("--realtime", action="store_true", help="send each chunk when it would have been recorded")
     stream.add_argument("--stream", help="id of the stream (default: a new random one); give it again to resume")
-    stream.set_defaults(run=_stream)
-    microphone = commands.add_parser("microphone", help="send what the microphone records, until Ctrl+C")
+    microphone = add("microphone", _microphone, "send what the microphone records, until Ctrl+C")
     microphone.add_argument("--device", help="name or number of the input device (default: the system's)")
-    microphone.set_defaults(run=_microphone)
-    listen = commands.add_parser("listen", help="send what an RTSP camera or HTTP stream sends, until Ctrl+C")
+    listen = add("listen", _listen, "send what an RTSP camera or HTTP stream sends, until Ctrl+C")
     listen.add_argument("url", help="anything that FFmpeg opens; user and password in it are never shown")
-    listen.set_defaults(run=_listen)
-    for command in (microphone, listen):
-        command.set_defaults(stream=None)
     for command in (stream, microphone, listen):
         command.add_argument("--name", default="", help="free text kept with the results")
     for command in (submit, stream, microphone, listen):
@@ -297,26 +288,21 @@ def _add_senders(commands: Any) -> None:
         command.add_argument("--keep-audio", action="store_true", help="do not delete audio once its result is stored")
 
 
-def _add_readers(commands: Any) -> None:
-    status = commands.add_parser("status", help="query a running stream")
-    status.add_argument("stream")
-    status.set_defaults(run=_status)
-    for name, text in (("results", "stored chunks"), ("events", "events with onset and offset")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--stream", help="only this stream or file")
-        command.add_argument("--json", action="store_true")
-        command.set_defaults(run=_rows)
-    following = commands.add_parser("follow", help="show chunks and events of a stream as they are stored (tail -f)")
+def _add_readers(add: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    add("status", _status, "query a running stream").add_argument("stream")
+    following = add("follow", _follow, "show chunks and events of a stream as they are stored (tail -f)")
     following.add_argument("stream")
-    following.set_defaults(run=_follow)
-    board = commands.add_parser("dashboard", help="a page on this machine: streams, health, events, players")
+    results = add("results", _rows, "stored chunks")
+    events = add("events", _rows, "events with onset and offset")
+    export = add("export", _export, "write results to a CSV file")
+    for command in (results, events):
+        command.add_argument("--json", action="store_true")
+    for command in (results, events, export):
+        command.add_argument("--stream", help="only this stream or file")
+    export.add_argument("path", type=Path)
+    export.add_argument("--what", choices=("chunks", "events"), default="chunks")
+    board = add("dashboard", _dashboard, "a page on this machine: streams, health, events, players")
     board.add_argument("--port", type=int, default=8234)
-    board.set_defaults(run=_dashboard)
-    exporting = commands.add_parser("export", help="write results to a CSV file")
-    exporting.add_argument("path", type=Path)
-    exporting.add_argument("--stream", help="only this stream or file")
-    exporting.add_argument("--what", choices=("chunks", "events"), default="chunks")
-    exporting.set_defaults(run=_export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

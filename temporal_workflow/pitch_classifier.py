@@ -5,7 +5,7 @@ Deterministic, milliseconds per chunk, no model files. Whoever uses it must say 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ class PitchPrediction:
 
     label: str
     probabilities: dict[str, float]
+    members: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class PitchDetector:

@@ -23,7 +23,7 @@ from temporal_workflow import shared
 SCHEMA_VERSION = 3
 FIRST_VERSION = 1  # of version 0.1, whose chunks lack:
 NEW_COLUMNS = {"members": "JSON", "frames": "JSON", "level_db": "FLOAT", "problems": "TEXT"}
-RUNNING = "running"  # state of a file that is not finished
+RUNNING = "running"  # state of what is not finished
 POLL_SECONDS = 0.5
 LOOK_BACK = 256  # sequences: chunks in flight may be stored out of order, late ones much later
 
@@ -103,13 +103,12 @@ class ResultsTable:
     def store(self, stored: shared.StoreInput, *, kind: str = "stream") -> None:
         """Write one message of the workflow in one transaction; repeating it changes nothing. `kind`: stream or file.
 
-        A file stands among the streams from its first event on, so that nobody is alerted to a recording.
+        The first one makes the row of a stream or file; nobody is alerted to the events of a file.
         """
         now = datetime.now(UTC)
+        values = {"stream_id": stored.stream_id, "kind": kind, "name": stored.name, "state": RUNNING, "summary": {}}
         with self.engine.begin() as connection:
-            if kind == "file" and stored.changes:
-                values = {"stream_id": stored.stream_id, "kind": kind, "name": "", "state": RUNNING, "summary": {}}
-                connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
+            connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
             for change in stored.changes:
                 connection.execute(
                     self._insert(EVENTS)
@@ -128,8 +127,7 @@ class ResultsTable:
 
     def knows(self, stream_id: str) -> bool:
         """Return whether anything is stored of a stream or file."""
-        tables = (CHUNKS, EVENTS, STREAMS)
-        return bool(self.rows(sa.union(*(sa.select(t.c.stream_id).where(t.c.stream_id == stream_id) for t in tables))))
+        return bool(self.rows(sa.select(STREAMS.c.state).where(STREAMS.c.stream_id == stream_id)))
 
     def has_ended(self, stream_id: str) -> bool:
         """Return whether a stream or file is finished."""
@@ -173,7 +171,7 @@ class ResultsTable:
         """Return finished streams and files, oldest first."""
         return self.rows(sa.select(STREAMS).where(STREAMS.c.state != RUNNING).order_by(STREAMS.c.stored_at))
 
-    def rows(self, query: sa.Select | sa.CompoundSelect) -> list[dict[str, Any]]:
+    def rows(self, query: sa.Select) -> list[dict[str, Any]]:
         """Return what a query of these tables finds."""
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

@@ -32,7 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lib import config
 from temporal_workflow.codec import data_converter, read_key
-from temporal_workflow.shared import INFERENCE_QUEUE, ORCHESTRATION_QUEUE, check_chunk_seconds
+from temporal_workflow.shared import ORCHESTRATION_QUEUE, check_chunk_seconds
 from temporal_workflow.store import ChunkStore
 
 DEFAULT_ADDRESS = "127.0.0.1:7233"
@@ -45,6 +45,7 @@ NO_TLS = (
     "the Temporal server at {} does not speak TLS, which TEMPORAL_API_KEY and TEMPORAL_TLS_ variables switch on: "
     "unset them, or set TEMPORAL_ADDRESS."
 )
+NO_NAMESPACE = "the Temporal server at {} has no namespace {!r}: set TEMPORAL_NAMESPACE."
 OTHER_KEY = (
     "the workers encrypt with another key than this process, or one of both does not encrypt: set AUDIO_CODEC_KEY_FILE "
     "(or AUDIO_CODEC_KEY) alike for both."
@@ -150,28 +151,28 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None) -> Clie
 
 
 async def check_access(client: Client, settings: Settings) -> list[str]:
-    """Return the names of the workers that are connected.
+    """Return the names of the orchestration workers that are connected.
 
     Raises
     ------
     SettingsError
         If the server refuses this process or does not know the namespace; the message names the setting.
     """
-    names: list[str] = []
-    for queue in (ORCHESTRATION_QUEUE, INFERENCE_QUEUE):
-        request = DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        )
-        try:
-            found = await client.workflow_service.describe_task_queue(request)
-        except RPCError as error:
-            _tell_setting(error, client.namespace, settings.address)
-            raise
-        newest = time.time() - POLL_SECONDS
-        names += [poller.identity for poller in found.pollers if poller.last_access_time.ToSeconds() >= newest]
-    return names
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=ORCHESTRATION_QUEUE),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    try:
+        found = await client.workflow_service.describe_task_queue(request)
+    except RPCError as error:
+        if error.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+            raise SettingsError(REFUSED.format(settings.address)) from None
+        if error.status == RPCStatusCode.NOT_FOUND and "amespace" in error.message:
+            raise SettingsError(NO_NAMESPACE.format(settings.address, client.namespace)) from None
+        raise
+    newest = time.time() - POLL_SECONDS
+    return [poller.identity for poller in found.pollers if poller.last_access_time.ToSeconds() >= newest]
 
 
 async def check(client: Client, settings: Settings) -> bool:
@@ -188,15 +189,6 @@ async def check(client: Client, settings: Settings) -> bool:
         if mine not in theirs:
             raise SettingsError(fault)
     return bool(names)
-
-
-def _tell_setting(error: RPCError, namespace: str, address: str) -> None:
-    if error.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
-        raise SettingsError(REFUSED.format(address)) from None
-    if error.status == RPCStatusCode.NOT_FOUND and "amespace" in error.message:
-        raise SettingsError(
-            f"the Temporal server at {address} has no namespace {namespace!r}: set TEMPORAL_NAMESPACE."
-        ) from None
 
 
 def count(text: str) -> int:

@@ -259,6 +259,7 @@ class StoreInput:
     summary: StreamSummary | None = None
     audio: list[str] = field(default_factory=list)  # sha256 of the audio that is done with once the row stands
     keep_audio: bool = False  # else it is deleted
+    name: str = ""  # the beginning of the stream's: a round repeats it
 
 
 @dataclass(frozen=True)

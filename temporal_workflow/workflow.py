@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
 UNBOUNDED = RetryPolicy(initial_interval=shared.RETRY_FIRST, maximum_interval=shared.RETRY_LONGEST)
 BOUNDED = replace(UNBOUNDED, maximum_attempts=shared.MAX_CRASHES)
 ONCE = RetryPolicy(maximum_attempts=1)
+MAX_NAME = 80  # of a stream, in each message that is stored
 Result = TypeVar("Result")
 
 
@@ -369,8 +370,13 @@ class ChunkPipeline:
 
     def _stored(self, chunk: shared.ChunkReference, status: str, **found: Any) -> shared.StoreInput:
         outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=self.progress.is_late(chunk), **found)
-        keep_audio = self._settings.keep_audio
-        return shared.StoreInput(workflow.info().workflow_id, outcome, audio=[chunk.sha256], keep_audio=keep_audio)
+        return self._message(outcome=outcome, audio=[chunk.sha256])
+
+    def _message(self, **found: Any) -> shared.StoreInput:
+        settings = self._settings
+        return shared.StoreInput(
+            workflow.info().workflow_id, **found, keep_audio=settings.keep_audio, name=settings.name[:MAX_NAME]
+        )
 
     def start(self) -> None:
         """Start the earliest pending chunk, as versions without rounds did."""
@@ -386,16 +392,8 @@ class ChunkPipeline:
         """
         if not self.replays_old and summary is None:
             workflow.deprecate_patch("changes alone")  # running histories hold its mark
-        await self._store(
-            shared.StoreInput(
-                workflow.info().workflow_id,
-                changes=self.progress.take_changes(),
-                summary=summary,
-                audio=list(audio),
-                keep_audio=self._settings.keep_audio,
-            ),
-            is_local=summary is not None and not self.replays_old,
-        )
+        stored = self._message(changes=self.progress.take_changes(), summary=summary, audio=list(audio))
+        await self._store(stored, is_local=summary is not None and not self.replays_old)
 
     async def _store(self, stored: shared.StoreInput | list[shared.StoreInput], *, is_local: bool) -> None:
         """Write to the results table; this never gives up, so nothing that was classified is lost.

@@ -223,7 +223,8 @@ def test_results_that_cannot_be_used_are_one_line(tmp_path: Path, monkeypatch, c
 
 def worker(predict: Callable[[np.ndarray], Any], store: ChunkStore) -> InferenceActivities:
     """Return a worker whose classifier predicts by a function."""
-    return InferenceActivities(SimpleNamespace(versions={"made": "1"}, predict=predict), store)
+    found = {"versions": {"made": "1"}, "detector": PitchDetector(), "predict_with": lambda own, _: predict(own)}
+    return InferenceActivities(SimpleNamespace(**found), store)
 
 
 @pytest.fixture
@@ -244,9 +245,9 @@ def test_a_chunk_is_decoded_once_and_classified_without_its_context(
     chunk = shared.ChunkReference(0, sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
     seen: list[np.ndarray] = []
 
-    def predict(waveform: np.ndarray) -> SimpleNamespace:
+    def predict(waveform: np.ndarray) -> pitch_classifier.PitchPrediction:
         seen.append(waveform)
-        return SimpleNamespace(label="normal", probabilities=dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+        return pitch_classifier.PitchPrediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3))
 
     given = shared.ClassifyRound([chunk, dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)])
     good, bad = ActivityEnvironment().run(worker(predict, store).classify_round, given)

@@ -43,7 +43,7 @@ CONVERTER = codec.data_converter(None).payload_converter
 GAP_SECONDS, SILENT_SECONDS = 7.0, 60.0
 ACTIVITY, LOCAL = "schedule_activity", "schedule_local_activity"
 ENDS = CARRIED_ON, COMPLETED = "continue_as_new_workflow_execution", "complete_workflow_execution"
-SETTINGS = shared.StreamSettings(gap_seconds=GAP_SECONDS)
+SETTINGS = shared.StreamSettings(gap_seconds=GAP_SECONDS, name="nursery" * 20)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -244,7 +244,7 @@ def test_a_chunk_that_comes_after_the_timer_and_before_the_round_ends_closes_the
     assert [chunk.sequence for chunk in run.rounds()[0]] == [1]
     run.do(run.classified())
     (stored,) = run.stored()
-    assert not stored.outcome.late
+    assert (stored.outcome.late, stored.name) == (False, SETTINGS.name[:80])
     assert shared.SOUND_LOST not in [change.label for change in stored.changes]
 
 

@@ -50,8 +50,7 @@ class Child:
     process: subprocess.Popen | None = None
     log_start: int = 0  # where its present run begins in the log
     pause: float = RESTART_SECONDS
-    due_at: float | None = None  # when it is to be started again; on the monotonic clock
-    n_restarts: int = 0
+    due_at: float = 0.0  # when it is to be started where it does not run; on the monotonic clock
 
     def last_message(self) -> str:
         """Return the message of the last line that the process logged."""
@@ -61,11 +60,6 @@ class Child:
         except (ValueError, KeyError, TypeError):
             return lines[-1]
 
-    def launch(self) -> None:
-        """Start the process."""
-        self.log_start = self.log_path.stat().st_size if self.log_path.is_file() else 0
-        self.process = self.start()
-
     def was_ready(self) -> bool:
         """Return whether the process got as far as taking work in its present or last run."""
         if not self.log_path.is_file():
@@ -74,21 +68,19 @@ class Child:
             log.seek(self.log_start)  # a long run leaves a long log
             return self.ready in log.read()
 
-    def restart_if_ended(self) -> None:
-        """Start the process again if it has ended: soon if it had worked, after growing pauses if it cannot start.
+    def keep_running(self) -> None:
+        """Start the process; again if it has ended: soon if it had worked, after growing pauses if it cannot start.
 
         Never waits itself, so that one child that cannot start keeps no other from being started.
         """
-        if self.process is None or self.process.poll() is None:
-            return
-        if self.due_at is None:
+        if self.process is None and time.monotonic() >= self.due_at:
+            self.log_start = self.log_path.stat().st_size if self.log_path.is_file() else 0
+            self.process = self.start()
+        elif self.process is not None and self.process.poll() is not None:
             self.pause = RESTART_SECONDS if self.was_ready() else min(2 * self.pause, LONGEST_PAUSE)
             self.due_at = time.monotonic() + self.pause
             LOG.warning("%s ended with code %s; starting it again", self.name, self.process.returncode)
-        elif time.monotonic() >= self.due_at:
-            self.due_at = None
-            self.n_restarts += 1
-            self.launch()
+            self.process = None
 
 
 class LocalService:
@@ -235,14 +227,14 @@ def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: 
     """
     try:
         for child in children:
-            child.launch()
+            child.keep_running()
         on_launched()
         while not stop.wait(WATCH_SECONDS):
             for child in children:
                 if child.process is not None and child.process.poll() == EX_CONFIG:
                     LOG.error("%s cannot run: %s", child.name, child.last_message())
                     return EX_CONFIG
-                child.restart_if_ended()
+                child.keep_running()
         return EX_OK
     finally:
         for child in reversed(children):

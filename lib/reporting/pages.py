@@ -108,7 +108,7 @@ def _image_to_text(soup: BeautifulSoup, image: Tag) -> None:
 
 def title_and_question(path: Path) -> tuple[str, str]:
     """Return a notebook's title and the question of its first cell."""
-    lines = nbformat.read(path, as_version=4).cells[0].source.splitlines()
+    lines = _first_cell(path).splitlines()
     title = next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), path.stem)
     question = next((line for line in lines if "**Question" in line), "")
     return title, re.sub(r"^[-*\s]*\*\*Question:?\*\*:?\s*", "", question).strip()
@@ -116,7 +116,9 @@ def title_and_question(path: Path) -> tuple[str, str]:
 
 def colab_address(path: Path) -> str:
     """Return where a notebook opens in Colab, as its own badge says; empty without one."""
-    found = re.search(
-        r"https://colab\.research\.google\.com/github/[^)\s]+", nbformat.read(path, as_version=4).cells[0].source
-    )
+    found = re.search(r"https://colab\.research\.google\.com/github/[^)\s]+", _first_cell(path))
     return found[0] if found else ""
+
+
+def _first_cell(path: Path) -> str:
+    return nbformat.read(path, as_version=4).cells[0].source

@@ -14,8 +14,9 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from lib.detector import HOP_SECONDS, Detection
 from lib.events import EVENT_LABELS, Event
 from lib.reporting.players import address, encode_mp3
 from lib.studies.detection import COLLAR_SECONDS, Scored, overlap
+from lib.studies.soundscapes import Reference
 
 FILE_NAME = "listening.json"
 KINDS = ("missed", "false_alarm", "found", "left_alone")
@@ -44,18 +46,10 @@ _BARRED = re.compile(r"\bNC\b|\bND\b|not stated|none stated|unknown|belongs|term
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A clip or soundscape, what is in it and what the detector makes of it."""
+class Recording(Scored):
+    """A soundscape, or a clip by itself (its background: the subtype), and which of `PLACES` it comes from."""
 
     place: str
-    name: str
-    background: str  # of a soundscape, else the clip's subtype
-    seconds: float
-    frames: np.ndarray
-    events: Sequence[Event]
-    references: Sequence[Event]
-    sounding: Sequence[tuple[str, float, float]]  # clip, from second, to second
-    waveform: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,17 +66,15 @@ class Candidate:
 
 def of_clip(place: str, row: Mapping[str, Any], waveform: np.ndarray, found: Detection) -> Recording:
     """Return a clip by itself as a recording; a cry or a scream is taken to fill it."""
-    seconds = len(waveform) / SAMPLE_RATE_HZ
-    references = [Event(0.0, seconds, row["label"])] if row["label"] in EVENT_LABELS else []
-    what = (found.frames, found.events, references, [(row["clip_id"], 0.0, seconds)])
-    return Recording(place, row["clip_id"], row["subtype"], seconds, *what, lambda: waveform)
+    name, seconds = row["clip_id"], len(waveform) / SAMPLE_RATE_HZ
+    reference = Reference(Event(0.0, seconds, row["label"]), math.inf, row["group_id"], (name,))
+    what = (reference,) if row["label"] in EVENT_LABELS else (), (), ((name, 0.0, seconds),), lambda: waveform
+    return Recording(name, row["subtype"], seconds, *what, found.frames, tuple(found.events), place)
 
 
 def of_soundscape(place: str, scored: Scored) -> Recording:
     """Return a soundscape as a recording."""
-    references = [item.event for item in scored.references]
-    what = (scored.frames, scored.events, references, scored.sounding)
-    return Recording(place, scored.name, scored.background, scored.seconds, *what, scored.waveform)
+    return Recording(**vars(scored), place=place)
 
 
 def may_be_passed_on(row: Mapping[str, Any]) -> bool:
@@ -98,8 +90,7 @@ def may_be_passed_on(row: Mapping[str, Any]) -> bool:
 def candidates(recording: Recording) -> Iterator[Candidate]:
     """Yield what can be shown of a recording."""
     for label in EVENT_LABELS:
-        events = [event for event in recording.events if event.label == label]
-        references = [event for event in recording.references if event.label == label]
+        events, references = recording.found(label), recording.reference_events(label)
         for event in references:
             is_found = any(overlap(event, other) for other in events)
             yield _candidate("found" if is_found else "missed", event, recording)
@@ -149,6 +140,7 @@ def choose(
 def item(candidate: Candidate, rows: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of a candidate, with its sound and drawings; `rows` are indexed by clip."""
     first, frames = candidate.first_frame, candidate.recording.frames
+    references = [reference.event for reference in candidate.recording.references]
     start = first * PATCH_HOP_SAMPLES
     sound = candidate.recording.waveform()[start : start + N_FRAMES * PATCH_HOP_SAMPLES]
     shown, gain_db = _loud(sound)
@@ -164,10 +156,10 @@ def item(candidate: Candidate, rows: pd.DataFrame) -> dict[str, Any]:
             name: [
                 [round(max(event.onset_seconds - first * HOP_SECONDS, 0), 2),
                  round(min(event.offset_seconds - first * HOP_SECONDS, seconds), 2), event.label]
-                for event in getattr(candidate.recording, name)
+                for event in listed
                 if overlap(event, Event(first * HOP_SECONDS, first * HOP_SECONDS + seconds, ""))
             ]
-            for name in ("references", "events")
+            for name, listed in (("references", references), ("events", candidate.recording.events))
         },
     }  # fmt: skip
 

@@ -20,13 +20,13 @@ import pandas as pd
 from lib import augment, splits, waveforms
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS
-from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, FADE_SECONDS, frame_power, mean_power, room_noise
+from lib.studies.soundscapes import ACTIVE_FRAME_SAMPLES, FADE_SECONDS, frame_power, mean_power, room_noise, runs
 
 N_PATCHES = 32
 N_SAMPLES = (N_PATCHES - 1) * PATCH_HOP_SAMPLES + PATCH_SAMPLES
 FRAME_STEPS = PATCH_HOP_SAMPLES // ACTIVE_FRAME_SAMPLES  # 48 steps of 10 ms
 ACTIVE_DB = -25.0  # below the level that 5 % of a clip's 10 ms exceed
-JOIN_STEPS, BOUT_STEPS = 40, 200  # pauses up to 0.4 s count as sound, up to 2 s for nothing
+JOIN_STEPS, BOUT_STEPS = 39, 199  # pauses shorter than 0.4 s count as sound, than 2 s for nothing
 BACKGROUNDS = {"noise": 0.22, "silence": 0.08, "one group": 0.45, "all": 0.25}
 N_EVENTS = {"clips": (0.3, 0.5, 0.2), "none": (0.05, 0.65, 0.3)}  # chance of 0, 1, 2 events, with clips behind or not
 SNR_DB = (-5.0, 25.0)
@@ -116,11 +116,10 @@ def mixture(material: Material, rng: np.random.Generator) -> Mixture:
 
 def frame_labels(active: np.ndarray, n_frames: int) -> np.ndarray:
     """Return the label of each frame, -1, 0 or 1: int8 (n_frames,), from activity each 10 ms."""
-    joined, bout = _without_pauses(active, JOIN_STEPS), _without_pauses(active, BOUT_STEPS)
-    padded = np.pad(bout, (0, max(0, n_frames * FRAME_STEPS - len(bout))))[: n_frames * FRAME_STEPS]
-    labels = np.asarray(-padded.reshape(n_frames, FRAME_STEPS).any(axis=1).astype(np.int8))
-    steps = np.diff(np.concatenate([[False], joined, [False]]).astype(int))
-    for first, stop in zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True):
+    labels = np.zeros(n_frames, dtype=np.int8)
+    for first, stop in runs(active, BOUT_STEPS):
+        labels[first // FRAME_STEPS : (stop - 1) // FRAME_STEPS + 1] = -1
+    for first, stop in runs(active, JOIN_STEPS):
         for frame in range(first // FRAME_STEPS, min((stop - 1) // FRAME_STEPS + 1, n_frames)):
             shared = min(stop, (frame + 1) * FRAME_STEPS) - max(first, frame * FRAME_STEPS)
             if shared >= min(FRAME_STEPS // 2, (stop - first) / 2):
@@ -237,12 +236,3 @@ def _active_level(clip: np.ndarray, steps: np.ndarray) -> float:
     mask = np.repeat(steps, ACTIVE_FRAME_SAMPLES)[: len(clip)]
     power = mean_power(clip[: len(mask)][mask]) if mask.any() else mean_power(clip)
     return float(np.sqrt(max(power, 1e-12)))
-
-
-def _without_pauses(active: np.ndarray, longest: int) -> np.ndarray:
-    """Fill pauses of at most `longest` steps."""
-    joined, places = active.copy(), np.flatnonzero(active)
-    gaps = np.diff(places)
-    for gap in np.flatnonzero((gaps > 1) & (gaps <= longest)):
-        joined[places[gap] : places[gap + 1]] = True
-    return joined

@@ -177,13 +177,17 @@ def frame_power(waveform: np.ndarray) -> np.ndarray:
 
 def active_stretches(active: np.ndarray) -> list[tuple[float, float]]:
     """Return onset and offset in seconds of the active stretches, those at most `MERGE_SECONDS` apart joined."""
-    steps = np.diff(np.concatenate([[False], active, [False]]).astype(int))
-    onsets, offsets = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    longest_gap = round(MERGE_SECONDS * SAMPLE_RATE_HZ / ACTIVE_FRAME_SAMPLES)
-    parted = onsets[1:] - offsets[:-1] > longest_gap
     step_seconds = ACTIVE_FRAME_SAMPLES / SAMPLE_RATE_HZ
-    first, last = onsets[np.r_[True, parted][: len(onsets)]], offsets[np.r_[parted, True][: len(offsets)]]
-    return [(float(a * step_seconds), float(b * step_seconds)) for a, b in zip(first, last, strict=True)]
+    stretches = runs(active, round(MERGE_SECONDS / step_seconds))
+    return [(first * step_seconds, stop * step_seconds) for first, stop in stretches]
+
+
+def runs(active: np.ndarray, longest_pause: int) -> list[tuple[int, int]]:
+    """Return first and stop of each run of true values (n_steps,), those at most `longest_pause` apart joined."""
+    edges = np.flatnonzero(np.diff(active, prepend=False, append=False)).reshape(-1, 2)
+    is_apart = edges[1:, 0] - edges[:-1, 1] > longest_pause
+    ends = edges[np.r_[True, is_apart][: len(edges)], 0], edges[np.r_[is_apart, True][: len(edges)], 1]
+    return list(zip(*(places.tolist() for places in ends), strict=True))
 
 
 def _sounding(waveform: np.ndarray) -> slice:

@@ -5,7 +5,7 @@ They are made from curves.json and listening.json, which the study `product` wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -89,13 +89,12 @@ def _title(item: Mapping[str, Any]) -> str:
 
 def _steps(item: Mapping[str, Any]) -> dict[str, str]:
     """Return an SVG path by label: a step for each frame, in a box as wide as the seconds and 100 high."""
-    return {label: _path([row[column] for row in item["frames"]]) for column, label in enumerate(EVENT_LABELS)}
-
-
-def _path(values: Sequence[float]) -> str:
-    heights = [f"{97 - 94 * value:.1f}" for value in values]
-    steps = (f"V{height}H{(place + 1) * HOP_SECONDS:.2f}" for place, height in enumerate(heights))
-    return f"M0 {heights[0]}" + "".join(steps)
+    paths = {}
+    for label, values in zip(EVENT_LABELS, zip(*item["frames"], strict=True), strict=True):
+        heights = [f"{97 - 94 * value:.1f}" for value in values]
+        steps = (f"V{height}H{(place + 1) * HOP_SECONDS:.2f}" for place, height in enumerate(heights))
+        paths[label] = f"M0 {heights[0]}" + "".join(steps)
+    return paths
 
 
 def _mel_ticks() -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
@@ -90,20 +90,15 @@ def localise(html: str, *, names: set[str]) -> BeautifulSoup:
         node.decompose()
     for image in soup.find_all("img"):
         if not str(image.get("src", "")).startswith("data:"):
-            _image_to_text(soup, image)
+            if image.parent is not None and image.parent.name == "a":  # a link's only content: a small button
+                image.parent["class"] = "badge"
+            image.replace_with(soup.new_string(str(image.get("alt") or "image")))
     for link in soup.find_all("a", href=True):
         href = str(link["href"])
         name = Path(href.partition("#")[0]).name
         if name.endswith(".ipynb") and name.removesuffix(".ipynb") in names and "://" not in href:
             link["href"] = name.replace(".ipynb", ".html")
     return soup
-
-
-def _image_to_text(soup: BeautifulSoup, image: Tag) -> None:
-    """Replace a remote image by its alternative text, shown as a small button where it is a link's only content."""
-    if image.parent is not None and image.parent.name == "a":
-        image.parent["class"] = "badge"
-    image.replace_with(soup.new_string(str(image.get("alt") or "image")))
 
 
 def title_and_question(path: Path) -> tuple[str, str]:

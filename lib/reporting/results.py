@@ -87,16 +87,11 @@ def complete_product(report: Results, rule: str) -> dict[str, Any]:
         sizes = {name: trimmed[name] for name in ("n_clips", "n_groups")}
         product["trimmed_clips"] = {"macro_f1": trimmed["macro_f1"] | sizes}
     if product:
-        product["versions"] = product.get("versions", {}) | released_versions()
+        files = config.CHECKPOINT_FILES.items()
+        paths = {name: config.MODELS_DIR / config.RELEASED_DIRS[name] / file for name, file in files}
+        versions = {name: config.version_of(path) for name, path in paths.items() if path.is_file()}
+        product["versions"] = product.get("versions", {}) | versions
     return product
-
-
-def released_versions() -> dict[str, str]:
-    """Return a short hash of the weights of each released network."""
-    paths = {
-        name: config.MODELS_DIR / config.RELEASED_DIRS[name] / file for name, file in config.CHECKPOINT_FILES.items()
-    }
-    return {name: config.version_of(path) for name, path in paths.items() if path.is_file()}
 
 
 def headline(results: Results) -> list[Row]:

@@ -13,6 +13,7 @@ from lib.reporting import environment, steps
 from lib.reporting.steps import Plan
 
 MODEL_NAMES = ("yamnet", "wav2vec2")
+STEP_FACTS = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
 
 
 def _git(*arguments: str) -> str | None:
@@ -66,28 +67,19 @@ def ensemble_rule(profile: str) -> str | None:
     return environment.read_json(config.build_dir(profile) / "models" / config.RULE_FILE).get("rule")
 
 
-def step_facts(plan: Plan) -> dict[str, dict]:
-    """Return seconds, energy, commit and time of each step that has succeeded."""
-    kept = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
-    stamps = {step.name: steps.read_stamp(plan, step) for step in plan.steps}
-    return {name: {key: stamp.get(key) for key in kept} for name, stamp in stamps.items() if stamp}
-
-
 def _energy(facts: dict[str, dict]) -> dict:
     """Sum the energy of the steps; say how it was measured, or why it was not."""
     measured = [step["energy_kwh"] for step in facts.values() if step["energy_kwh"] is not None]
-    methods, reasons = ({step[f"energy_{kind}"] for step in facts.values()} - {""} for kind in ("method", "reason"))
-    return {
-        "kwh": round(sum(measured), 6) if measured else None,
-        "n_steps_measured": len(measured),
-        "method": "; ".join(sorted(methods)),
-        "not_measured_because": "; ".join(sorted(reasons)),
-    }
+    said = ({step[f"energy_{kind}"] for step in facts.values()} - {""} for kind in ("method", "reason"))
+    method, reason = ("; ".join(sorted(texts)) for texts in said)
+    kwh = round(sum(measured), 6) if measured else None
+    return {"kwh": kwh, "n_steps_measured": len(measured), "method": method, "not_measured_because": reason}
 
 
 def collect(plan: Plan) -> dict:
     """Return everything that reports/<profile>/run_info.json holds."""
-    facts = step_facts(plan)
+    stamps = {step.name: steps.read_stamp(plan, step) for step in plan.steps}
+    facts: dict[str, dict] = {n: {key: stamp.get(key) for key in STEP_FACTS} for n, stamp in stamps.items() if stamp}
     return {
         "profile": plan.profile,
         **commit(),

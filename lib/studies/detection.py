@@ -120,7 +120,9 @@ def references(scored: Sequence[Scored]) -> pd.DataFrame:
                 "snr_db": item.snr_db, "group_id": item.group_id, "clip_ids": " ".join(item.clip_ids),
                 "is_found": bool(overlapping),
                 "is_whole": any(_share(item.event, event) >= WHOLE_SHARE for event in found),
-                "delay_seconds": _delay(item.event, overlapping),
+                # To the end of the first overlapping event's first frame, at least 0.
+                "delay_seconds": max(0.0, min(overlapping).onset_seconds + HOP_SECONDS - item.event.onset_seconds)
+                if overlapping else math.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -265,13 +267,6 @@ def description(scored: Sequence[Scored]) -> Mapping[str, object]:
 def n_background_clips(scored: Sequence[Scored]) -> int:
     """Return how many clips are in the backgrounds."""
     return len({name for scape in scored for name in scape.background_clip_ids})
-
-
-def _delay(reference: Event, overlapping: Sequence[Event]) -> float:
-    """Return the time from a reference's onset to the end of the first overlapping event's first frame, at least 0."""
-    if not overlapping:
-        return math.nan
-    return max(0.0, min(overlapping).onset_seconds + HOP_SECONDS - reference.onset_seconds)
 
 
 def _alarms(events: Sequence[Event]) -> list[Event]:

@@ -291,17 +291,14 @@ def _soundscape(
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
         return waveforms.within_full_scale(mixed)
 
-    references, sounding = [], [_sounding_at(held, clip) for clip in background]
+    ids, references = held.rows["clip_id"], list[Reference]()
+    sounding = [(ids[clip.row], *_seconds(clip.start, held.waveforms[clip.row])) for clip in background]
     for start, bout in placed:
         sounding += [(name, *_seconds(start, bout.waveform)) for name in bout.clip_ids]
         at, facts = start / SAMPLE_RATE_HZ, (bout.snr_db, bout.group_id, bout.clip_ids)
         references += [Reference(Event(at + a, at + b, bout.label), *facts) for a, b in active_stretches(bout.wanted)]
-    clip_ids = tuple(sorted({held.rows["clip_id"][clip.row] for clip in background}))
+    clip_ids = tuple(sorted({ids[clip.row] for clip in background}))
     return Soundscape(name, kind, seconds, tuple(references), clip_ids, tuple(sounding), waveform)
-
-
-def _sounding_at(held: _Clips, clip: _Placed) -> tuple[str, float, float]:
-    return held.rows["clip_id"][clip.row], *_seconds(clip.start, held.waveforms[clip.row])
 
 
 def _seconds(start: int, waveform: np.ndarray) -> tuple[float, float]:

@@ -10,8 +10,18 @@ import pandas as pd
 from lib import config, manifest
 from lib.reporting import results
 
+PLACES = {
+    "DATA_DIR": "data", "ACQUISITION_PATH": "data/acquisition.json", "BUILD_DIR": "build",
+    "STUDIES_DIR": "build/studies", "REPORTS_DIR": "reports",
+}  # fmt: skip
 RECORD = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
 SIZE = {"n_clips": 1234, "n_groups": 56}
+
+
+def move(patch, root: Path) -> None:
+    """Let everything that a build writes lie under a throwaway folder."""
+    for name, place in PLACES.items():
+        patch.setattr(config, name, root / place)
 
 
 def figure(value: float | None, **more: object) -> dict:

@@ -50,10 +50,7 @@ def folder(tmp_path_factory):
     """A full report's folder made from curves.json and listening.json alone."""
     root = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        places = {"DATA_DIR": "data", "BUILD_DIR": "build", "STUDIES_DIR": "build/studies", "REPORTS_DIR": "reports"}
-        for name, place in places.items():
-            patch.setattr(config, name, root / place)
-        patch.setattr(config, "ACQUISITION_PATH", root / "data" / "acquisition.json")
+        reports.move(patch, root)
         reports.write(config.report_dir("full"), studies=False)
         sets = {"test": [soundscape(0)], "left_out": [soundscape(1), soundscape(2, background="quiet")]}
         curves.write(config.STUDIES_DIR / curves.FILE_NAME, sets, SETTINGS)
@@ -144,8 +141,7 @@ def test_the_pdf_has_the_table(folder, tmp_path):
 
 
 def test_what_is_missing_is_said_and_a_committed_page_stays(tmp_path, monkeypatch):
-    for name in ("STUDIES_DIR", "REPORTS_DIR", "BUILD_DIR"):
-        monkeypatch.setattr(config, name, tmp_path / name)
+    reports.move(monkeypatch, tmp_path)
     assert interactive.bodies() == {} and interactive.chapter() == ""
     reports.write(config.report_dir("full"), studies=False)
     assert report.index_body(steps.Plan("full"), reports.INFO).count("not in this build") == 2

@@ -25,11 +25,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQG
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """A plan over throwaway folders, whose notebooks are those of the project."""
-    monkeypatch.setattr(config, "DATA_DIR", tmp_path / "data")
-    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
-    monkeypatch.setattr(config, "STUDIES_DIR", tmp_path / "build" / "studies")
-    monkeypatch.setattr(config, "REPORTS_DIR", tmp_path / "reports")
-    monkeypatch.setattr(config, "ACQUISITION_PATH", tmp_path / "data" / "acquisition.json")
+    reports.move(monkeypatch, tmp_path)
     return steps.Plan("quick")
 
 
@@ -84,14 +80,6 @@ def test_the_index_page(plan, product):
 def test_the_page_of_the_product():
     golden.check(GOLDEN_DIR / "product.html", results.render("product.html.j2", product=reports.PRODUCT))
     assert "<h3>" not in results.render("product.html.j2", product={"trimmed_clips": {}})
-
-
-def test_figures_without_product_come_from_the_metrics_and_the_worst_kinds_of_sound_come_first(tmp_path):
-    rows = results.headline(reports.write(tmp_path / "r", product=False, studies=False))
-    assert [row.figure for row in rows] == ["0.800 [0.700, 0.850]", "0.600 [0.500, 0.650]"]
-    assert results.headline(results.Results(tmp_path)) == []
-    (sentence,) = results.limits(reports.write(tmp_path / "p", studies=False))
-    assert sentence.index("baby laugh (2 of 11") < sentence.index("cat (8 of 90")
 
 
 def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(plan, monkeypatch, tmp_path):

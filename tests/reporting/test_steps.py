@@ -11,6 +11,7 @@ import pytest
 
 from lib import config
 from lib.reporting import build, closure, steps
+from tests.reporting import reports
 
 STEP = steps.Step("02_preprocessing", ("{data}/in.csv",), ("{data}/out.csv",), ("TEST_VARIABLE",))
 STUDY = steps.Step("plots", ("{data}/in.csv",), ("{build}/tables/plots.csv",), module="lib.studies.plots_of_x")
@@ -19,9 +20,7 @@ STUDY = steps.Step("plots", ("{data}/in.csv",), ("{build}/tables/plots.csv",), m
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """A plan over throwaway folders, with one notebook."""
-    monkeypatch.setattr(config, "DATA_DIR", tmp_path / "data")
-    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
-    monkeypatch.setattr(config, "REPORTS_DIR", tmp_path / "reports")
+    reports.move(monkeypatch, tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in.csv").write_text("a\n", encoding="utf-8")
     made = steps.Plan("quick", {STEP.name: {"seed": 7}}, tmp_path / "notebooks")

@@ -20,8 +20,7 @@ import soxr
 from lib.config import SAMPLE_RATE_HZ, write_whole
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
-from lib.decoding.errors import InvalidWaveform, MissingAudio, TooShort, printable
-from lib.decoding.head import Head
+from lib.decoding.errors import Head, InvalidWaveform, MissingAudio, TooShort, printable
 from lib.waveforms import (  # noqa: F401 - what others need of it is found here
     MIN_SECONDS,
     bandwidth_hz,

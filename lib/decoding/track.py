@@ -1,13 +1,12 @@
 """Decode the sound track of a file with PyAV, as players do, an OGG without a fault with libsndfile.
 
-This is the program of the child process of `lib.decoding.process`, which says what goes in and what comes out.
+This is the program of the child process of `lib.decoding.decode`, which says what goes in and what comes out.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +20,7 @@ import numpy as np
 import soundfile
 from av.logging import ERROR
 
-from lib.decoding.errors import AudioError, DamagedAudio, EmptyAudio, NotAudio, UnsupportedFormat
-from lib.decoding.head import Head
+from lib.decoding.errors import AudioError, DamagedAudio, EmptyAudio, Head, NotAudio, UnsupportedFormat
 
 FORMATS = (  # never playlists or others that open further files
     "wav,w64,aiff,caf,au,flac,ogg,mp3,aac,loas,mov,matroska,amr,asf,avi,mpegts,mpeg,flv,wv,tta,ape,ac3,eac3,mpc,mpc8"
@@ -43,7 +41,6 @@ LATE_SECONDS = 0.5  # encoders delay by less
 MAX_FAILED = 5_000  # packets that do not decode before one does: the file is given up
 SENSELESS_SECONDS = 1e9
 SOUND = 1e-4  # amplitude from which a track is not silent
-MEMORY_BYTES = 2**31
 KNOWN = (b"RIFF", b"RF64", b"FORM", b"caff", b"OggS", b"\x1a\x45\xdf\xa3", b"fLaC", b"#!AMR", b".snd", b"riff")
 HINTS = {b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`", b"<": "a web page, or XML of a download"}
 
@@ -60,52 +57,56 @@ class Track:
         logs.clear()
         self.path, self._logs, self._alive = path, logs, alive
         self.remarks: list[str] = []
-        self.n_filled = self._n_frames = self._n_packets = self._n_failed = self._n_jumps_back = 0
+        self.n_filled = self._n_frames = self._n_packets = self._n_failed = 0
         self._faults: list[str] = []
         self._gaps: list[float] = []  # where they begin, in seconds
         self._converters: dict[tuple, av.AudioResampler] = {}
-        self._sound: soundfile.SoundFile | None = None
         container = _container(path)
         self._format, stream = container.format.name, container.streams.audio[index]
         if stream.codec_context is None:
-            raise UnsupportedFormat("the codec of its sound track is not known", path)
+            raise UnsupportedFormat("the codec of its sound track is not known")
         self._start = (container.start_time or 0) / 1e6 if self._format in OWN_CLOCK else 0.0
-        self._promise = self._promised_seconds(container, stream)
+        promise = self._promised_seconds(container, stream)
         self._frames = self._decoded(container, stream)
         if (frame := next(self._frames, None)) is None:
             if self._n_failed:
-                raise DamagedAudio(f"nothing of it decodes ({self._faults[0]})", path)
-            raise EmptyAudio("it holds no samples", path)
+                raise DamagedAudio(f"nothing of it decodes ({self._faults[0]})")
+            raise EmptyAudio("it holds no samples")
         self._first = frame
         codec = stream.codec_context.codec.canonical_name
         name = {"mov": "MP4"}.get(kind := self._format.split(",")[0], kind.upper())
         slack = 0.0 if codec.startswith(EXACT_CODECS) else COARSE.get(self._format, SLACK_SECONDS)
-        n_frames = round(self._promise * frame.sample_rate) if self._promise else None
+        n_frames = round(promise * frame.sample_rate) if promise else None
         self.head = Head(name, codec.upper(), frame.sample_rate, frame.layout.nb_channels, n_frames, slack)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield float32 (n_samples, n_channels); gaps in the time stamps become silence, so that the clock holds."""
-        if self._sound:
-            yield from self._sound.blocks(self.head.n_window, dtype="float32", always_2d=True)
-            return
         for _, pieces in itertools.groupby(self._clocked(), self._block):
             yield np.concatenate(list(pieces))
             self._alive()
-        self._conclude()
+        faults = f"{len(self._faults)} faults on decoding, the first: {''.join(self._faults[:1])}"
+        if 2 * self._n_failed > self._n_packets:
+            raise DamagedAudio(f"less than half of it decodes ({faults})")
+        if self._gaps:
+            seconds = self.n_filled / self.head.sample_rate_hz
+            self.remarks.append(f"silence fills gaps of {seconds:.2f} s in all, from {self._gaps[0]:.2f} s on")
+        if self._faults:
+            self.remarks.append(faults)
+        if self._format == "ogg" and not _has_end_mark(self.path):
+            self.remarks.append("the mark of its end is missing, perhaps sound as well")
 
-    def leave_to_libsndfile(self) -> bool:
-        """Have libsndfile decode an OGG if FFmpeg, in this pass, finds no fault in it; return whether that is so.
+    def blocks_of_libsndfile(self) -> Iterator[np.ndarray] | None:
+        """Return the blocks of an OGG as libsndfile decodes it if FFmpeg, in this pass, finds no fault in it.
 
         FFmpeg counts a short Vorbis a few hundred samples too long or too short, and decodes Opus at 48 kHz alone.
         """
         n_promised, rate_hz = self.head.n_frames or 0, self.head.sample_rate_hz
-        is_short = n_promised <= SNDFILE_SECONDS * rate_hz
-        is_whole = is_short and abs(sum(map(len, self.blocks())) - n_promised) <= GAP_SECONDS * rate_hz
-        if is_clean := is_whole and not self.remarks:
-            self._sound = sound = soundfile.SoundFile(os.fsencode(self.path))
-            rate_hz, channels = sound.samplerate, sound.channels
-            self.head = replace(self.head, sample_rate_hz=rate_hz, channels=channels, n_frames=sound.frames)
-        return is_clean
+        is_night = n_promised > SNDFILE_SECONDS * rate_hz
+        if is_night or abs(sum(map(len, self.blocks())) - n_promised) > GAP_SECONDS * rate_hz or self.remarks:
+            return None
+        sound = soundfile.SoundFile(bytes(self.path))
+        self.head = replace(self.head, sample_rate_hz=sound.samplerate, channels=sound.channels, n_frames=sound.frames)
+        return sound.blocks(self.head.n_window, dtype="float32", always_2d=True)
 
     def _promised_seconds(self, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
         """Return the length that the file itself states, None where it states none."""
@@ -113,7 +114,8 @@ class Track:
         if self._format == "caf" and stream.frames:  # its duration is that of what is there
             length = stream.frames / stream.rate
         elif self._format == "w64" and stream.codec_context.bit_rate:
-            _, _, after = _head(self.path, 4096).partition(W64_DATA)
+            with self.path.open("rb") as file:
+                _, _, after = file.read(4096).partition(W64_DATA)
             length = (int.from_bytes(after[:8], "little") - 24) * 8 / stream.codec_context.bit_rate
         elif self._format not in UNSTATED and not any(ESTIMATE in text for *_, text in self._logs):
             length = stream.duration * unit if stream.duration else None
@@ -128,7 +130,6 @@ class Track:
         """Yield what decodes, and note what does not."""
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "crccheck"}
-        seconds = 0.0
         try:
             for packet in container.demux(stream):
                 frames, failed = [], []
@@ -141,38 +142,35 @@ class Track:
                 self._faults += errors or failed
                 self._n_failed += len(failed)
                 self._n_packets += packet.size > 0
-                seconds += sum(frame.samples / max(frame.sample_rate, 1) for frame in frames)
                 yield from frames
-                if not seconds and self._n_failed > MAX_FAILED:
+                if not self._n_frames and self._n_failed > MAX_FAILED:
                     return
         except av.error.FFmpegError as error:
-            self._faults.insert(0, f"it cannot be read beyond {seconds:.2f} s: {error.strerror}")
+            self._faults.insert(0, f"it cannot be read to its end: {error.strerror}")
 
     def _clocked(self) -> Iterator[np.ndarray]:
         """Yield the samples of each frame, and silence where the time stamps run ahead of them."""
-        origin, rate_hz = None, self.head.sample_rate_hz
+        origin, rate_hz = None if self._format in NO_CLOCK else self._first.time, self.head.sample_rate_hz
+        if origin is not None and abs(late := origin - self._start) > LATE_SECONDS:
+            self.remarks.append(f"its sound begins {late:.2f} s into it: times here count from there")
         for frame in itertools.chain([self._first], self._frames):
-            if frame.time is not None and self._format not in NO_CLOCK:
-                if origin is None:
-                    origin = frame.time
-                    if abs(late := origin - self._start) > LATE_SECONDS:
-                        self.remarks.append(f"its sound begins {late:.2f} s into it: times here count from there")
-                if abs(ahead := frame.time - origin - self._n_frames / rate_hz) > GAP_SECONDS:
-                    yield from self._silence(ahead)
-                    origin = frame.time - self._n_frames / rate_hz  # what is not filled begins a new line of time
-            yield self._samples(frame)
+            at = self._n_frames / rate_hz
+            if origin is not None and frame.time is not None and abs(ahead := frame.time - origin - at) > GAP_SECONDS:
+                yield from self._silence(ahead, at)
+                origin = frame.time - self._n_frames / rate_hz  # what is not filled begins a new line of time
+            yield from self._samples(frame)
 
     def _block(self, samples: np.ndarray) -> int:
         """Count samples, and return the number of the block that they belong to."""
         self._n_frames += len(samples)
         return self._n_frames // self.head.n_window
 
-    def _silence(self, ahead: float) -> Iterator[np.ndarray]:
+    def _silence(self, ahead: float, at: float) -> Iterator[np.ndarray]:
         """Yield what keeps the clock where the time stamps jump."""
-        at, n_missing = self._n_frames / self.head.sample_rate_hz, round(ahead * self.head.sample_rate_hz)
+        n_missing = round(ahead * self.head.sample_rate_hz)
         if ahead < 0:
-            self._n_jumps_back += 1
-        elif ahead > max(MAX_GAP_SECONDS, (self._promise or 0) / 2):
+            self.remarks.append("its time stamps jump back: joined, or parts of it twice")
+        elif ahead > max(MAX_GAP_SECONDS, self.head.duration_seconds / 2):
             self.remarks.append(f"its time stamps jump by {ahead:.0f} s at {at:.2f} s: that is left out")
         else:
             self._gaps.append(at)
@@ -180,46 +178,31 @@ class Track:
             for start in range(0, n_missing, BLOCK_FRAMES):
                 yield np.zeros((min(BLOCK_FRAMES, n_missing - start), self.head.channels), np.float32)
 
-    def _samples(self, frame: av.AudioFrame) -> np.ndarray:
-        """Return float32 (n_samples, n_channels) at the first frame's rate and channels, which joined files change."""
-        layout, rate_hz, channels = self._first.layout.name, self._first.sample_rate, self.head.channels
+    def _samples(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        """Yield float32 (n_samples, n_channels) at the first frame's rate and channels, which joined files change."""
+        layout, rate_hz = self._first.layout.name, self._first.sample_rate
         key = (frame.sample_rate, frame.layout.name, frame.format.name)
         if key not in self._converters:
             if key[:2] != (rate_hz, layout):
                 self.remarks.append(f"its rate or its channels change, to {key[0]} Hz, {key[1]}")
             self._converters[key] = av.AudioResampler(format="flt", layout=layout, rate=rate_hz)
-        converted = [each.to_ndarray().reshape(-1, channels) for each in self._converters[key].resample(frame)]
-        return np.concatenate([np.zeros((0, channels), np.float32), *converted])
-
-    def _conclude(self) -> None:
-        faults = f"{len(self._faults)} faults on decoding, the first: {''.join(self._faults[:1])}"
-        if 2 * self._n_failed > self._n_packets:
-            raise DamagedAudio(f"less than half of it decodes ({faults})", self.path)
-        if self._gaps:
-            gaps = f"{len(self._gaps)} gaps" if len(self._gaps) > 1 else "a gap"
-            seconds = self.n_filled / self.head.sample_rate_hz
-            self.remarks.append(f"{gaps}, {seconds:.2f} s from {self._gaps[0]:.2f} s on, filled with silence")
-        if self._n_jumps_back:
-            self.remarks.append(f"its time stamps jump back {self._n_jumps_back} times: joined, or parts of it twice")
-        if self._faults:
-            self.remarks.append(faults)
-        if self._format == "ogg" and not _has_end_mark(self.path):
-            self.remarks.append("the mark of its end is missing, perhaps sound as well")
+        for converted in self._converters[key].resample(frame):
+            yield converted.to_ndarray().reshape(-1, self.head.channels)
 
 
-def choose(path: Path, logs: list, alive: Callable[[], None]) -> Track:
-    """Return the first sound track with sound; the first one where all are silent."""
+def choose(path: Path, logs: list, alive: Callable[[], None]) -> tuple[Track, Iterator[np.ndarray]]:
+    """Return the first sound track with sound, the first one where all are silent, and its blocks."""
     container = _container(path)
     n_tracks = len(container.streams.audio)
     if container.format.name == "ogg" and len(container.streams) == 1:
         with suppress(AudioError, av.error.FFmpegError, soundfile.SoundFileError):
-            if (track := Track(path, 0, logs, alive)).leave_to_libsndfile():
-                return track
+            if blocks := (track := Track(path, 0, logs, alive)).blocks_of_libsndfile():
+                return track, blocks
     index = next((index for index in range(n_tracks) if n_tracks > 1 and _has_sound(path, index, logs, alive)), 0)
     track = Track(path, index, logs, alive)
     if n_tracks > 1:
         track.remarks.append(f"it has {n_tracks} sound tracks: number {index + 1}, the first with sound, is read")
-    return track
+    return track, track.blocks()
 
 
 def _has_sound(path: Path, index: int, logs: list, alive: Callable[[], None]) -> bool:
@@ -236,26 +219,22 @@ def _container(path: Path, kind: str | None = None) -> av.container.InputContain
         try:
             container = av.open("fd:", format=kind, container_options=options, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
-            if kind is None and b"OggS" in _head(path, 2**16)[1:]:  # players go by its name
+            file.seek(0)
+            head = file.read(2**16)
+            if kind is None and b"OggS" in head[1:]:  # players go by its name
                 return _container(path, "ogg")
-            raise _refusal(path, error) from error
+            raise _refusal(head, error) from error
     if not container.streams.audio:
-        raise UnsupportedFormat("it has no sound track", path)
+        raise UnsupportedFormat("it has no sound track")
     return container
 
 
-def _head(path: Path, n_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(n_bytes)
-
-
-def _refusal(path: Path, error: Exception) -> AudioError:
-    head = _head(path, 64)
+def _refusal(head: bytes, error: Exception) -> AudioError:
     if hint := next((hint for magic, hint in HINTS.items() if head.startswith(magic)), ""):
-        return NotAudio(f"it is {hint}", path)
+        return NotAudio(f"it is {hint}")
     if isinstance(error, EOFError) or head.startswith(KNOWN) or head[4:8] == b"ftyp":
-        return DamagedAudio(f"FFmpeg cannot open it ({getattr(error, 'strerror', error)})", path)
-    return NotAudio(f"its first bytes, {head[:8].hex(' ')}, belong to no known container", path)
+        return DamagedAudio(f"FFmpeg cannot open it ({getattr(error, 'strerror', error)})")
+    return NotAudio(f"its first bytes, {head[:8].hex(' ')}, belong to no known container")
 
 
 def _has_end_mark(path: Path) -> bool:
@@ -271,20 +250,20 @@ def _serve(out: Connection, path: str, *, head_only: bool) -> dict:
     """Send what a file holds; return the last message."""
     try:
         with av.logging.Capture() as logs:
-            track = choose(Path(path), logs, lambda: out.send_bytes(b"."))
+            track, blocks = choose(Path(path), logs, lambda: out.send_bytes(b"."))
             out.send_bytes(json.dumps({"head": asdict(track.head)}).encode())
-            for block in () if head_only else track.blocks():
+            for block in () if head_only else blocks:
                 out.send_bytes(b"data" + block.tobytes())
     except AudioError as error:
         return {"error": type(error).__name__, "what": error.what}
     except Exception as error:
         return {"error": "DamagedAudio", "what": f"its decoder gives up ({error or type(error).__name__})"}
-    return {"remarks": track.remarks, "n_filled": track.n_filled}
+    return {"remarks": [*dict.fromkeys(track.remarks)], "n_filled": track.n_filled}
 
 
 def main() -> None:
     """Serve requests until the parent closes the socket, which is the standard input."""
-    for what, most in {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_AS: MEMORY_BYTES}.items():
+    for what, most in {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_AS: 2**31}.items():
         with suppress(ValueError, OSError):  # macOS knows some limits only by name
             resource.setrlimit(what, (most, most))
     av.logging.set_level(av.logging.WARNING)

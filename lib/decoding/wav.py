@@ -6,7 +6,6 @@ Pure Python over bounded reads. All else in WAV (ADPCM, MP3, ...) is left to FFm
 from __future__ import annotations
 
 import io
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lib.decoding.errors import DamagedAudio
-from lib.decoding.head import Head
+from lib.decoding.errors import DamagedAudio, Head
 
 INTEGERS, FLOATS = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}, {32: "FLOAT", 64: "DOUBLE"}
 CODECS = {1: INTEGERS, 3: FLOATS, 6: {8: "ALAW"}, 7: {8: "ULAW"}}
 EXTENSIBLE, GUID_TAIL = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")  # KSDATAFORMAT_SUBTYPE_*
-ORDERS = {b"RIFF": "<", b"RIFX": ">"}
+ORDERS = {b"RIFF": "<", b"RIFX": ">"}  # FFmpeg reads RIFX as noise
 OPEN_BYTES = 0x7FFF0000  # sizes from here up are what ffmpeg, sox and arecord write into a pipe
 MAX_CHUNKS = 4096
 STRAY_SECONDS = 0.1  # less than this behind the sound is a tag or padding
@@ -64,19 +62,25 @@ def read_wav(descriptor: int, path: Path) -> Wav | None:
     for name, offset, n_bytes in _chunks(descriptor, order, n_file):
         if name == b"fmt ":
             other = _layout(os.pread(descriptor, min(n_bytes, 40), offset), order)
-            if wav and (other is None or other.head != wav.head):
+            if (wav := wav or other) is None:
+                return None
+            if other is None or other.head != wav.head:
                 wav.remarks.append("a second recording in it, of another format, is not read")
                 break
-            if other is None:
-                return None
-            other.head.check(path, math.inf)
-            wav = wav or other
-        elif wav and (name == b"data" or (not name and _is_sound(wav, os.pread(descriptor, 4, offset), n_bytes))):
-            sizes.append(n_bytes)
-            wav.parts.append((offset, min(n_bytes, n_file - offset)))
+            wav.head.check(path)
+        elif wav:
+            is_long = n_bytes >= STRAY_SECONDS * wav.head.sample_rate_hz * wav.frame_bytes
+            is_sound = not name and is_long and not os.pread(descriptor, 4, offset).startswith(TAGS)
+            if name == b"data" or is_sound:
+                sizes.append(n_bytes)
+                wav.parts.append((offset, min(n_bytes, n_file - offset)))
     if wav is None or not sizes:
         raise DamagedAudio("no sound data is found in it", path)
-    _promise(wav, sizes)
+    n_frames, n_said = sum(n_bytes // wav.frame_bytes for _, n_bytes in wav.parts), sizes[0] // wav.frame_bytes
+    if is_wrong := len(sizes) > 1 or (sizes[0] >= OPEN_BYTES and sizes[0] > wav.parts[0][1]):
+        said, held = n_said / wav.head.sample_rate_hz, n_frames / wav.head.sample_rate_hz
+        wav.remarks.append(f"its header says {said:.3f} s of sound, and all {held:.3f} s that it holds are read")
+    wav.head = replace(wav.head, n_frames=n_frames if is_wrong else n_said)
     return wav
 
 
@@ -103,32 +107,12 @@ def _chunks(descriptor: int, order: str, n_file: int) -> Iterator[tuple[bytes, i
 
 
 def _layout(data: bytes, order: str) -> Wav | None:
-    if len(data) < 16:
-        return None
-    tag, channels, rate_hz, byte_rate, block, bits = struct.unpack_from(order + "HHIIHH", data)
-    if tag == EXTENSIBLE and data[26:] == GUID_TAIL:
-        (tag,) = struct.unpack_from(order + "H", data, 24)
-    if (codec := CODECS.get(tag, {}).get(bits)) is None:
+    fields = struct.unpack(order + "HHIIHH8xH14s", data.ljust(40, b"\0"))
+    tag, channels, rate_hz, byte_rate, block, bits, kind, guid = fields
+    is_extensible = tag == EXTENSIBLE and guid == GUID_TAIL
+    if (codec := CODECS.get(kind if is_extensible else tag, {}).get(bits)) is None:
         return None
     head, frame_bytes = Head("WAV", codec, rate_hz, channels), channels * bits // 8
     is_odd = block != frame_bytes or byte_rate not in (0, rate_hz * frame_bytes)
     remarks = [f"its header contradicts itself: read as {head}"] if is_odd else []
     return Wav(head, "LITTLE" if order == "<" else "BIG", frame_bytes, remarks)
-
-
-def _is_sound(wav: Wav, start: bytes, n_bytes: int) -> bool:
-    is_long = n_bytes >= STRAY_SECONDS * wav.head.sample_rate_hz * wav.frame_bytes
-    return is_long and not start.startswith(TAGS)
-
-
-def _promise(wav: Wav, sizes: list[int]) -> None:
-    """State the length: what the header says, or where that is wrong, what the file holds."""
-    n_frames, n_said = sum(n_bytes // wav.frame_bytes for _, n_bytes in wav.parts), sizes[0] // wav.frame_bytes
-    if len(sizes) > 1:
-        says = f"its header says {n_said / wav.head.sample_rate_hz:.3f} s of sound"
-        wav.remarks.append(f"{says}, and all {n_frames / wav.head.sample_rate_hz:.3f} s that it holds are read")
-    elif sizes[0] >= OPEN_BYTES and sizes[0] > wav.parts[0][1]:
-        wav.remarks.append("its header gives no length of the sound: read to the end of the file")
-    else:
-        n_frames = n_said
-    wav.head = replace(wav.head, n_frames=n_frames)

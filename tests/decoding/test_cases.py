@@ -115,7 +115,7 @@ def test_a_gap_keeps_the_clock(tmp_path):
     (tmp_path / "a.opus").write_bytes(b"".join(whole[:6] + whole[8:]))
     remarks, seconds = remarks_and_seconds(tmp_path / "a.opus")
     assert seconds == pytest.approx(12.0, abs=0.02)
-    assert "a gap, 2.00 s" in remarks
+    assert "gaps of 2.00 s" in remarks
     waveform = audio.load(tmp_path / "a.opus")
     assert (np.abs(waveform) == 0).sum() == pytest.approx(32_000, abs=700)
 

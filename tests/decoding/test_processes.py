@@ -16,7 +16,7 @@ import pytest
 from audio_bytes import TONE, by_av, extensible, flac, float_wav, m4a, mp3, ogg, opus, wav
 
 from lib import audio
-from lib.decoding import process as pool
+from lib.decoding import decode as pool
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_decoder_that_died_while_idle_is_replaced(fresh_pool, ogg_path):
 def test_a_decoder_that_always_crashes_means_damage(fresh_pool, ogg_path, monkeypatch):
     def crash(self, *_, **__):
         os.kill(self.process.pid, signal.SIGSEGV)
-        return self._receive(60)
+        return self.receive(60)
 
     monkeypatch.setattr(pool.Decoder, "ask", crash)
     with pytest.raises(audio.DamagedAudio, match="crashes on it"):

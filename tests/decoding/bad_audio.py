@@ -3,7 +3,7 @@
 Three outcomes: read, read with a remark, refused by a named error.
 """
 
-# ruff: noqa: F403, F405 - every builder of audio_bytes is used
+# ruff: noqa: F403, F405 - every builder of audio_bytes and every error is used
 from __future__ import annotations
 
 import contextlib
@@ -17,25 +17,16 @@ from pathlib import Path
 import numpy as np
 from audio_bytes import *
 
-from lib.audio import (
-    DamagedAudio,
-    EmptyAudio,
-    MissingAudio,
-    NonFiniteAudio,
-    NotAudio,
-    TooLong,
-    TooShort,
-    UnsupportedFormat,
-)
+from lib.decoding.errors import *
 
 
 @dataclass(frozen=True)
 class Sound:
-    """An acceptable result: so much sound at a level (None: any), with a remark or without one."""
+    """An acceptable result: so much sound at a level (None: any), and what its remarks hold (None: there are none)."""
 
     seconds: float = 1.0
     rms_db: float | None = -9.0
-    remark: bool = False
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,9 +52,9 @@ READ, SILENCE = Sound(), Sound(1.0, -np.inf)
 GONE, BROKEN, ODD = MissingAudio, DamagedAudio, UnsupportedFormat
 
 
-def noted(seconds: float = 1.0, rms_db: float | None = -9.0) -> Sound:
-    """Read with a remark."""
-    return Sound(seconds, rms_db, remark=True)
+def noted(seconds: float = 1.0, rms_db: float | None = -9.0, remark: str = "") -> Sound:
+    """Read with a remark that holds this."""
+    return Sound(seconds, rms_db, remark)
 
 
 def add(name, what_is_wrong, expected, make):
@@ -169,6 +160,9 @@ add("other/rifx", "big-endian WAV", READ, lambda: encoded("WAV", "PCM_16", endia
 add("other/wma", "Windows Media", Sound(0.97), lambda: by_av("asf", "wmav2", 44_100, bit_rate=64_000))
 add("other/wavpack", "WavPack", READ, lambda: by_av("wv", "wavpack"))
 add("other/adts", "bare AAC", Sound(1.09), lambda: by_av("adts", "aac"))
+short_of = noted(0.8, remark="promises 1.0000 s and 0.7")
+add("other/au_cut", "Sun AU, cut", short_of, lambda: cut(by_av("au", "pcm_s16be"), 0.8))
+add("other/wave64_cut", "Wave64, cut", short_of, lambda: cut(by_av("w64", "pcm_s16le"), 0.8))
 
 # -- WAV: less than promised --------------------------------------------------------------------------------
 each("wav/cut_at_{}", "cut inside its first line, at byte {}", BROKEN, (5, 8, 11), lambda n: wav()[:n])
@@ -191,6 +185,8 @@ add("wav/data_chunk_missing", "a format chunk and nothing else", BROKEN, lambda:
 big = 2**32 - 1
 add("wav/piped_ffmpeg", "both sizes 0xFFFFFFFF, as ffmpeg pipes", noted(), lambda: wav(data_size=big, riff_size=big))
 add("wav/piped_zero", "both sizes 0, as recorders leave them", noted(), lambda: wav(data_size=0, riff_size=0))
+zero = noted(remark="says 0.000 s")
+add("wav/piped_tag", "the data size is 0, tags behind", zero, lambda: wav(data_size=0) + chunk(b"LIST", b"INFOISFT"))
 add("wav/piped_sox", "both sizes as sox pipes", noted(), lambda: wav(data_size=0x7FFFF000, riff_size=0x7FFFF024))
 add("wav/data_size_zero", "the data size is 0, the RIFF size is not", noted(), lambda: wav(data_size=0, riff_size=4088))
 add("wav/data_size_small", "the header says 0.25 s", noted(), lambda: wav(data_size=8_000))
@@ -201,6 +197,7 @@ add("wav/tail", "an ID3v1 tag and noise behind the data", READ, lambda: wav() + 
 add("wav/last_frame_partial", "3 bytes behind the last whole frame", READ, lambda: wav(PCM + b"abc"))
 add("wav/junk_before", "unknown chunks first", READ, lambda: riff(chunk(b"JUNK", b"\0" * 999) + wav()[12:]))
 add("wav/odd_chunk", "a chunk of odd length before the data", READ, lambda: wav(before=chunk(b"LIST", b"abc")))
+add("wav/odd_chunk_bare", "the same, not padded", READ, lambda: wav(before=chunk(b"LIST", b"INFOabc")[:-1]))
 add("wav/byte_rate_zero", "the byte rate is 0, which some writers leave", READ, lambda: wav(byte_rate=0))
 wide = {"tag": 0xFFFE, "bits": 24, "tail": extensible(valid_bits=20)}
 add("wav/20_bits_in_24", "20 valid bits in 24", READ, lambda: wav(pcm24(), **wide))
@@ -359,6 +356,8 @@ add("ogg/pages_swapped", "two pages have changed places", noted(11.99), lambda: 
 between = pages(ogg())[0] + noise(99) + pages_of(ogg(), *range(1, n_pages))
 add("ogg/noise_between", "random bytes between two pages", Sound(12.0), lambda: between)
 add("ogg/zeros_behind", "zeros behind the last page", Sound(12.0), lambda: ogg() + b"\0" * 500)
+add("ogg/zeros_before", "zeros before the first page", Sound(12.0), lambda: b"\0" * 500 + ogg())
+add("ogg/eleven_minutes", "more than ten minutes", Sound(601.0), lambda: by_av("ogg", "flac", 8_000, seconds=601.0))
 add("ogg/chained", "Opus behind Vorbis", noted(12.0), lambda: ogg() + opus())
 add("ogg/stream_changed", "a page of another stream", BROKEN, lambda: repaged(ogg(), 2, 14, b"abcd"))
 add("ogg/film", "a film (Theora) by its first page", BROKEN, lambda: repaged(ogg(), 0, 28, b"\x80theora"))
@@ -418,6 +417,8 @@ add("mp3/id3_alone", "an ID3v2 tag and no sound", NotAudio, lambda: id3(2000))
 add("mp3/id3_before", "an ID3v2 tag before it", READ, lambda: id3(2000) + mp3())
 add("mp3/id3_twice", "two ID3v2 tags before it", READ, lambda: id3(2000) + id3(300) + mp3())
 add("mp3/id3_behind", "an ID3v1 tag behind it", READ, lambda: mp3() + b"TAG" + b"\0" * 125)
+ape = b"APETAGEX" + struct.pack("<IIII", 2000, 47, 1, 1 << 31) + bytes(8)
+add("mp3/ape_behind", "APE tags behind it", READ, lambda: mp3() + ape)
 add("mp3/zeros_before", "zeros before the first frame", Sound(1.116), lambda: b"\0" * 1500 + mp3())
 add("mp3/noise_behind", "random bytes behind it", noted(1.01), lambda: mp3() + noise(300))
 add("mp3/picture_behind", "a picture behind it", noted(1.01), lambda: mp3() + b"\x89PNG\r\n\x1a\n" + noise(3000))
@@ -468,6 +469,8 @@ cuts("m4a", m4a, {10: BROKEN, 50: BROKEN, 90: ODD, 99: Sound(1.02)})
 cuts("3gp", three_gp, {10: BROKEN, 50: BROKEN, 90: ODD, 99: BROKEN})
 cuts("webm", webm, {10: BROKEN, 50: BROKEN, 90: noted(0.91), 99: noted(0.99)})
 add("m4a/index_first_cut", "index first, cut", noted(0.512), lambda: cut(m4a(movflags="+faststart"), 0.6))
+pieces = {"seconds": 9.0, "movflags": "frag_keyframe+empty_moov"}
+add("m4a/pieces_cut", "fragments, cut", noted(6.272, remark="promises"), lambda: cut(m4a(**pieces), 0.7))
 add("m4a/type_alone", "the type box and no more", BROKEN, lambda: m4a()[:28])
 add("m4a/hole", "zeros for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, b"\0" * 3000))
 add("m4a/noise", "random bytes for half the sound", BROKEN, lambda: after(m4a(), b"mdat", 2000, noise(3000)))
@@ -500,3 +503,22 @@ add("amr/cut_99", "cut inside the last frame", noted(1.0, -10.5), lambda: cut(am
 add("amr/frame_bomb", "300,000 frames that hold nothing", BROKEN, lambda: b"#!AMR\n" + b"\x7c" * 300_000)
 add("amr/reserved", "a frame of a reserved type", noted(1.06, None), lambda: patch(amr(), 6 + 32 * 10, b"\x64"))
 add("amr/noise", "random bytes behind the magic line", BROKEN, lambda: b"#!AMR\n" + noise(3000))
+
+
+# -- films --------------------------------------------------------------------------------------------------
+def late(kind: str) -> bytes:
+    return written(*kind.split(), [tone(48_000)], 48_000, film=True, late=3.0)
+
+
+def three_tracks(kind: str, n_silent: int) -> bytes:
+    return written(*kind.split(), [tone() * (index >= n_silent) for index in range(3)])
+
+
+begins = "its sound begins"
+add("film/late_mp4", "sound that begins 3 s late", noted(1.024, remark=begins), lambda: late("mp4 aac"))
+each("film/late_{}", begins, noted(remark=begins), ("matroska libopus", "mov pcm_s16le"), late)
+for n_silent in range(3):
+    for kind, seconds in {"mp4 aac": 1.024, "matroska flac": 1.0, "mpegts aac": 1.088}.items():
+        found = noted(seconds, remark=f"it has 3 sound tracks: number {n_silent + 1}")
+        what = f"three sound tracks, the first {n_silent} of them silent"
+        add(f"film/{kind}_{n_silent}_silent", what, found, lambda k=kind, n=n_silent: three_tracks(k, n))

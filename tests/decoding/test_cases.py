@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_bytes import by_av, chunk, cut, mp3, ogg, opus, pages, tone, wav, written
+from audio_bytes import opus, pages, wav
 
 from lib import audio
 from lib.inference import Classifier, run_inference
@@ -63,50 +62,6 @@ def test_a_cry_behind_a_header_that_ends_in_silence_is_read(tmp_path):
     assert seconds == 8.0
     assert "says 2.000 s of sound, and all 8.000 s" in remarks
     assert np.abs(audio.load(tmp_path / "a.wav")[32_000:] - cry).max() < 1e-4
-
-
-KINDS = {  # found by comparing with what ffmpeg plays: bytes, seconds, part of the remark
-    "junk before Vorbis": (lambda: b"\0" * 500 + ogg(), 12.0, ""),
-    "more than ten minutes of OGG": (lambda: by_av("ogg", "flac", 8_000, seconds=601.0), 601.0, ""),
-    "Wave64, cut": (lambda: cut(by_av("w64", "pcm_s16le"), 0.8), 0.8, "promises 1.0000 s and 0.7"),
-    "Sun AU, cut": (lambda: cut(by_av("au", "pcm_s16be"), 0.8), 0.8, "promises 1.0000 s and 0.7"),
-    "an unpadded chunk": (lambda: wav(before=chunk(b"LIST", b"INFOabc")[:-1]), 1.0, ""),
-    "a piped recording": (lambda: wav(data_size=0) + chunk(b"LIST", b"INFOISFT"), 1.0, "says 0.000 s"),
-    "APE tags": (lambda: mp3() + APE_TAG, 1.0, ""),
-    "fragments, cut": (
-        lambda: cut(by_av("mp4", "aac", seconds=9.0, movflags="frag_keyframe+empty_moov"), 0.7),
-        6.3,
-        "promises",
-    ),
-}
-APE_TAG = b"APETAGEX" + struct.pack("<IIII", 2000, 47, 1, 1 << 31) + bytes(8)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_odd_kinds_are_read_as_players_play_them(tmp_path, kind):
-    make, length, remark = KINDS[kind]
-    (tmp_path / "a").write_bytes(make())
-    remarks, seconds = remarks_and_seconds(tmp_path / "a")
-    assert seconds == pytest.approx(length, abs=0.05)
-    assert remark in remarks and bool(remarks) == bool(remark)
-
-
-@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("matroska", "libopus"), ("mov", "pcm_s16le")])
-def test_sound_that_begins_late_counts_from_its_beginning(tmp_path, container, codec):
-    (tmp_path / "a").write_bytes(written(container, codec, [tone(48_000)], 48_000, film=True, late=3.0))
-    remarks, seconds = remarks_and_seconds(tmp_path / "a")
-    assert seconds == pytest.approx(1.0, abs=0.05)
-    assert "its sound begins" in remarks
-
-
-@pytest.mark.parametrize("silent", [(0,), (0, 1), ()])
-@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("matroska", "flac"), ("mpegts", "aac")])
-def test_the_first_track_with_sound_is_read(tmp_path, container, codec, silent):
-    tracks = [0 * tone() if index in silent else tone() for index in range(3)]
-    (tmp_path / "a").write_bytes(written(container, codec, tracks))
-    remarks, _ = remarks_and_seconds(tmp_path / "a")
-    assert f"it has 3 sound tracks: number {len(silent) + 1}" in remarks
-    assert np.abs(audio.load(tmp_path / "a")).max() > 0.4
 
 
 def test_a_gap_keeps_the_clock(tmp_path):

@@ -16,14 +16,14 @@ import pytest
 from audio_bytes import TONE, by_av, extensible, flac, float_wav, m4a, mp3, ogg, opus, wav
 
 from lib import audio
-from lib.decoding import decode as pool
+from lib.decoding import decode
 
 
 @pytest.fixture
 def fresh_pool():
-    for decoder in (pool._idle.pop() for _ in range(len(pool._idle))):
+    for decoder in (decode._idle.pop() for _ in range(len(decode._idle))):
         decoder.close()
-    return pool._idle
+    return decode._idle
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def ogg_path(tmp_path):
 
 
 def pool_ids() -> list[int]:
-    return [decoder.process.pid for decoder in pool._idle]
+    return [decoder.process.pid for decoder in decode._idle]
 
 
 def test_plain_samples_need_no_process(fresh_pool, tmp_path):
@@ -71,7 +71,7 @@ def test_a_decoder_that_always_crashes_means_damage(fresh_pool, ogg_path, monkey
         os.kill(self.process.pid, signal.SIGSEGV)
         return self.receive(60)
 
-    monkeypatch.setattr(pool.Decoder, "ask", crash)
+    monkeypatch.setattr(decode.Decoder, "ask", crash)
     with pytest.raises(audio.DamagedAudio, match="crashes on it"):
         audio.load(ogg_path)
 
@@ -80,7 +80,7 @@ def test_a_decoder_that_hangs_is_ended(fresh_pool, ogg_path, monkeypatch):
     audio.load(ogg_path)
     (process_id,) = pool_ids()
     os.kill(process_id, signal.SIGSTOP)
-    monkeypatch.setattr(pool, "WALL_SECONDS", 0.1)
+    monkeypatch.setattr(decode, "WALL_SECONDS", 0.1)
     with pytest.raises(audio.DamagedAudio, match="has not finished"):
         audio.load(ogg_path)
     with pytest.raises(ProcessLookupError):
@@ -107,14 +107,14 @@ def test_threads_do_not_mix_their_recordings(fresh_pool, tmp_path):
     with ThreadPoolExecutor(4) as threads:
         lengths = list(threads.map(lambda path: len(audio.load(path)), paths * 2))
     assert lengths == [n_tenths * 1_600 for n_tenths in range(2, 11)] * 2
-    assert len(fresh_pool) <= pool.MAX_IDLE
+    assert len(fresh_pool) <= decode.MAX_IDLE
 
 
 def test_a_forked_process_starts_its_own_decoder(fresh_pool, ogg_path):
     audio.load(ogg_path)
     process_id = os.fork()
     if process_id == 0:
-        os._exit(0 if not pool._idle and len(audio.load(ogg_path)) == 192_000 else 1)
+        os._exit(0 if not decode._idle and len(audio.load(ogg_path)) == 192_000 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) == 0
     assert len(audio.load(ogg_path)) == 192_000
 

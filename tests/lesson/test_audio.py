@@ -135,12 +135,6 @@ def test_read_pcm16_refuses_other_audio(wav, tone):
         audio.read_pcm16(wav(tone(440, 1.0), 44_100))
 
 
-def test_over_full_scale_is_turned_down_not_clipped(wav, tone):
-    waveform = audio.load(wav(tone(440, 1.0, amplitude=4.0), subtype="FLOAT"))
-    assert np.abs(waveform).max() <= 1
-    assert np.allclose(waveform, tone(440, 1.0, amplitude=1.0), atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("waveform", "rate_hz", "error"),
     [
@@ -170,11 +164,7 @@ def test_errors_say_what_where_and_what_next_on_one_line(tmp_path):
     str(audio.NotAudio("odd", "\udcff.wav")).encode()
 
 
-def test_too_long_and_too_short_are_named(wav, tone):
+def test_too_long_is_named(wav, tone):
     with pytest.raises(audio.TooLong, match="2.0 s or more, the maximum here is 1 s"):
         audio.load(wav(tone(440, 2.0)), max_seconds=1)
     assert len(audio.load(wav(tone(440, 2.0)), max_seconds=2.0, sample_rate_hz=8_000)) == 16_000
-    with pytest.raises(audio.TooShort):
-        audio.load(wav(tone(440, 0.05)))
-    with pytest.raises(audio.EmptyAudio):
-        audio.load(wav(np.zeros(0)))

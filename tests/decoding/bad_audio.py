@@ -165,9 +165,8 @@ add("other/au_cut", "Sun AU, cut", short_of, lambda: cut(by_av("au", "pcm_s16be"
 add("other/wave64_cut", "Wave64, cut", short_of, lambda: cut(by_av("w64", "pcm_s16le"), 0.8))
 
 # -- WAV: less than promised --------------------------------------------------------------------------------
-each("wav/cut_at_{}", "cut inside its first line, at byte {}", BROKEN, (5, 8, 11), lambda n: wav()[:n])
-each("wav/cut_at_{}", "cut inside its header, at byte {}", BROKEN, (12, 13, 36, 40, 43), lambda n: wav()[:n])
-each("wav/cut_at_{}", "cut inside its description, at byte {}", BROKEN, (20, 35), lambda n: wav()[:n])
+places = (5, 8, 11, 12, 13, 20, 35, 36, 40, 43)
+each("wav/cut_at_{}", "cut inside its header, at byte {}", BROKEN, places, lambda n: wav()[:n])
 add("wav/cut_before_data", "cut where the samples begin", EmptyAudio, lambda: wav()[:44])
 cuts("wav", wav, {10: BROKEN, 50: BROKEN, 90: noted(0.9), 99: noted(0.99)})
 add("wav/one_frame_missing", "the last sample is missing", noted(), lambda: wav()[:-2])
@@ -260,11 +259,9 @@ def doubles(samples: np.ndarray) -> bytes:
 
 
 nan, inf = np.nan, np.inf
-add("samples/nan_one", "one sample of 16,000 is NaN", NonFiniteAudio, lambda: float_wav(spoiled(8_000, nan)))
+each("samples/{}", "one sample is {}", NonFiniteAudio, (nan, inf, -inf), lambda v: float_wav(spoiled(8_000, v)))
 add("samples/nan_all", "all samples are NaN", NonFiniteAudio, lambda: float_wav(TONE * nan))
 add("samples/nan_right", "the right channel is NaN", NonFiniteAudio, lambda: stereo(TONE, TONE * nan))
-add("samples/inf", "one sample is infinite", NonFiniteAudio, lambda: float_wav(spoiled(8_000, inf)))
-add("samples/minus_inf", "one sample is minus infinity", NonFiniteAudio, lambda: float_wav(spoiled(8_000, -inf)))
 add("samples/double_nan", "a NaN among doubles", NonFiniteAudio, lambda: doubles(spoiled(5, nan)))
 add("samples/double_overflow", "doubles of 1e300", NonFiniteAudio, lambda: doubles(TONE.astype("f8") * 1e300))
 spike = "one sample of 1e30, beside which the rest is silence"
@@ -362,9 +359,8 @@ add("ogg/chained", "Opus behind Vorbis", noted(12.0), lambda: ogg() + opus())
 add("ogg/stream_changed", "a page of another stream", BROKEN, lambda: repaged(ogg(), 2, 14, b"abcd"))
 add("ogg/film", "a film (Theora) by its first page", BROKEN, lambda: repaged(ogg(), 0, 28, b"\x80theora"))
 add("ogg/speex", "Speex by its first page", BROKEN, lambda: repaged(ogg(), 0, 28, b"Speex   "))
-add("ogg/rate_0", "a rate of 0 Hz", BROKEN, lambda: repaged(ogg(), 0, 40, u32(0)))
+each("ogg/rate_{}", "a rate of {:,} Hz", BROKEN, (0, big), lambda rate: repaged(ogg(), 0, 40, u32(rate)))
 add("ogg/rate_1", "a rate of 1 Hz", ODD, lambda: repaged(ogg(), 0, 40, u32(1)))
-add("ogg/rate_4294967295", "a rate of 4,294,967,295 Hz", BROKEN, lambda: repaged(ogg(), 0, 40, u32(big)))
 add("ogg/channels_0", "0 channels", BROKEN, lambda: repaged(ogg(), 0, 39, b"\0"))
 add("ogg/channels_255", "255 channels", ODD, lambda: repaged(ogg(), 0, 39, b"\xff"))
 add("ogg/blocks_senseless", "block sizes of 2**15 and 2**0", BROKEN, lambda: repaged(ogg(), 0, 56, b"\x0f"))

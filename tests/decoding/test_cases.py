@@ -1,4 +1,4 @@
-"""Files as people have them, which ordinary players play: read in full, on their own clock, with a remark at most."""
+"""Files as people have them, and as encoders write them: read in full, on their own clock, with a remark at most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_bytes import opus, pages, wav
+from audio_bytes import by_av, opus, pages, wav
 
 from lib import audio
 from lib.inference import Classifier, run_inference
@@ -27,6 +27,40 @@ REFUSED_BEFORE = [  # of the mirror: MP3 in WAV, zeros or junk between frames, t
 ]
 
 
+PLAIN = ("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw")
+ENCODINGS = [
+    *(("wav", codec) for codec in (*PLAIN, "adpcm_ima_wav", "adpcm_ms", "libmp3lame")),
+    *(("wav", "pcm_s16le", 16_000, layout) for layout in ("stereo", "2.1", "4.0", "5.1", "7.1")),
+    *(("mp3", "libmp3lame", rate) for rate in (8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
+    *(("mp3", "libmp3lame", 44_100, "stereo", {"bit_rate": bits}) for bits in (32_000, 64_000, 128_000, 320_000)),
+    *(("mp3", "libmp3lame", 16_000, "mono", {"compression_level": level}) for level in ("0", "5", "9")),
+    ("mp3", "libmp3lame", 16_000, "mono", {"write_xing": "0"}),
+    ("mp3", "libmp3lame", 16_000, "mono", {"id3v2_version": "3", "write_id3v1": "1"}),
+    ("mp2", "mp2", 44_100),
+    *(("flac", "flac", rate) for rate in (8_000, 22_050, 44_100, 96_000, 192_000)),
+    ("flac", "flac", 16_000, "7.1"),
+    *(("opus", "libopus", 48_000, "mono", {"bit_rate": bits}) for bits in (12_000, 32_000, 128_000)),
+    *(("opus", "libopus", 48_000, "mono", {"frame_duration": ms}) for ms in ("2.5", "20", "60")),
+    ("opus", "libopus", 48_000, "stereo"),
+    *(("aiff", codec) for codec in ("pcm_s8", "pcm_s16be", "pcm_s24be", "pcm_f32be", "pcm_s16le", "adpcm_ima_qt")),
+    *(("caf", codec) for codec in ("pcm_s16le", "pcm_s24be", "pcm_f32le", "pcm_alaw", "adpcm_ima_qt")),
+    *(("ipod", "aac", rate) for rate in (8_000, 22_050, 44_100, 96_000)),
+    *(("ipod", "alac", 96_000), ("caf", "alac", 48_000)),
+    ("ipod", "aac", 16_000, "stereo", {"movflags": "+faststart"}),
+    ("mp4", "aac", 16_000, "mono", {"movflags": "frag_keyframe+empty_moov"}),
+    ("mp4", "libopus", 48_000),
+    ("mp4", "flac"),
+    *((container, "aac", 16_000, "mono", {"film": True}) for container in ("mp4", "mov", "mpegts")),
+    ("matroska", "libopus", 48_000, "mono", {"film": True}),
+    ("avi", "libmp3lame", 44_100, "mono", {"film": True}),
+    ("webm", "libopus", 48_000, "mono", {"live": "1"}),
+    *(("matroska", codec) for codec in ("aac", "flac")),
+    *(("3gp", "aac"), ("adts", "aac"), ("au", "pcm_s16be"), ("w64", "pcm_s16le"), ("tta", "tta")),
+    ("ac3", "ac3", 48_000),
+    ("wav", "pcm_s16le", 16_000, "mono", {"rf64": "always"}),
+]
+
+
 def remarks_and_seconds(path: Path) -> tuple[str, float]:
     recording = audio.read(path)
     audio.check_waveform(recording.waveform, sample_rate_hz=16_000)
@@ -40,6 +74,18 @@ def test_what_players_play_is_read(name):
     assert CASES[name][1] in remarks
     assert bool(remarks) == bool(CASES[name][1])
     assert np.sqrt(np.square(audio.load(DATA_DIR / name)).mean()) > 0.01  # the cry, no silence
+
+
+@pytest.mark.parametrize("case", ENCODINGS, ids=lambda case: " ".join(map(str, case)))
+def test_what_encoders_write_is_read_whole_and_at_its_level(tmp_path, case):
+    *how, options = case if isinstance(case[-1], dict) else (*case, {})
+    path = tmp_path / "tone"
+    path.write_bytes(by_av(*how, **options))
+    assert remarks_and_seconds(path) == ("", pytest.approx(1.0, abs=0.1))
+    waveform = audio.load(path)
+    assert -10.5 < 20 * np.log10(np.sqrt(np.square(waveform, dtype=np.float64).mean())) < -8.5
+    assert audio.inspect(path).duration_seconds == pytest.approx(len(waveform) / 16_000, abs=0.1)
+    assert audio.bandwidth_hz(waveform, 16_000) == pytest.approx(440, abs=100)
 
 
 @pytest.fixture(scope="module")

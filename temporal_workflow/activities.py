@@ -72,19 +72,13 @@ def _as_application_error(error: Exception) -> ApplicationError:
 
 
 def observed(function: Activity) -> Activity:
-    """Add heartbeats, metrics and the two kinds of errors to an activity."""
+    """Add heartbeats and the two kinds of errors to an activity."""
     name = function.__name__
 
     @functools.wraps(function)
     def run(self: Any, given: Any) -> Any:
-        info = activity.info()
-        metrics.QUEUE_DELAY.labels(name).observe(
-            max(0.0, (info.started_time - info.current_attempt_scheduled_time).total_seconds())
-        )
-        if info.attempt > 1:
-            metrics.RETRIES.labels(name).inc()
         try:
-            with contextlib.nullcontext() if info.is_local else _heartbeats(), metrics.SECONDS.labels(name).time():
+            with contextlib.nullcontext() if activity.info().is_local else _heartbeats():
                 return function(self, given)
         except Exception as error:
             LOG.warning("activity failed", extra={"fields": {"activity": name, "error": type(error).__name__}})

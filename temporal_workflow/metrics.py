@@ -1,4 +1,7 @@
-"""The service's own Prometheus metrics, next to those of Temporal's SDK. Counts and times only, no ids, no names."""
+"""The service's own Prometheus metrics, next to those of Temporal's SDK. Counts and times only, no ids, no names.
+
+How long activities wait and take, and which fail, the SDK's metrics tell.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,6 @@ for _problem, _kind in itertools.product(shared.PROBLEMS, ("HEALTH", "SILENT", "
     HEALTH.labels(_problem, _kind)  # from 0 on: Prometheus sees no increase in what appears with a value
 PROBLEMS = Counter("audio_chunk_problems", "Chunks without signal or clipped, by problem", ["problem"])
 LEVEL = Gauge("audio_level_db", "Loudest half second of the chunk stored last, in dBFS")
-RETRIES = Counter("audio_retries", "Activity attempts after the first", ["activity"])
-SECONDS = Histogram(
-    "audio_activity_seconds",
-    "Time inside an activity",
-    ["activity"],
-    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-)
-QUEUE_DELAY = Histogram(
-    "audio_queue_delay_seconds",
-    "From scheduling an activity to its start",
-    ["activity"],
-    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
-)
 LATENCY = Histogram(
     "audio_latency_seconds",
     "From sending a chunk to storing its result",

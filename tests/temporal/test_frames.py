@@ -183,11 +183,6 @@ def test_a_recording_is_cut_the_same_from_any_place_on(tmp_path: Path) -> None:
     assert [(c.sequence, c.sha256) for c in found] == [(c.sequence, c.sha256) for c in whole.chunks]
 
 
-def test_probabilities_travel_unchanged() -> None:
-    rows = [(0.0, 1.0), (0.001, 0.999), (0.5, 0.032)]
-    assert shared.FrameProbabilities.pack(rows, first_frame=0, n_final=3).rows() == rows
-
-
 @pytest.mark.parametrize(
     ("seconds", "crying", "expected"),
     [

@@ -66,7 +66,7 @@ def test_other_sound_under_the_same_name_is_refused(service: Service, client, tm
     assert client("stream", str(path), "--stream", stream_id)[0] == 0
     assert [row["label"] for row in service.results.chunks(stream_id)] == ["normal"] * 4
     code, _, err = client("stream", str(path), "--stream", stream_id)
-    assert (code, "has ended" in err) == (2, True)
+    assert (code, "has ended" in err, len(err.splitlines())) == (2, True, 1)
 
 
 def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) -> None:

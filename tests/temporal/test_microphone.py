@@ -41,8 +41,8 @@ class Device:
         self.n_blocks += 1
         if isinstance(planned, threading.Event):
             planned.set()
-        elif isinstance(planned, Exception):
-            raise planned
+        elif isinstance(planned, str):
+            raise PortAudioError(planned)
         else:
             self.seconds += planned
         self.seconds += n_samples / self.samplerate
@@ -52,13 +52,13 @@ class Device:
         return samples, isinstance(planned, float) and planned > 0
 
 
-def recorded(device: Device, folder: Path, monkeypatch, *, stop=None) -> list[tuple[float, float]]:
-    """Record chunks of 5 s; return (start, seconds) of each, and check what they hold."""
+def recorded(device: Device, folder: Path, monkeypatch) -> list[tuple[float, float] | str]:
+    """Record chunks of 5 s; return (start, seconds) of each and the error, and check what they hold."""
     monkeypatch.setattr(microphone, "time", SimpleNamespace(monotonic=lambda: device.seconds))
     store, rows = ChunkStore(folder), []
 
     async def collect() -> None:
-        ends = stop or threading.Event()
+        ends = next((each for each in device.plan.values() if isinstance(each, threading.Event)), threading.Event())
         given = {"stream_id": "s", "chunk_seconds": 5.0}
         try:
             async for chunk in send_live(store, microphone.recorded(device, ends), ends, **given):
@@ -76,21 +76,19 @@ def recorded(device: Device, folder: Path, monkeypatch, *, stop=None) -> list[tu
     return rows
 
 
-def test_the_last_chunk_is_the_sound_in_hand(tmp_path, monkeypatch) -> None:
-    stop = threading.Event()
-    assert recorded(Device(plan={13: stop}), tmp_path, monkeypatch, stop=stop) == [(0.0, 5.0), (5.0, 2.0)]
+UNPLUGGED = "the microphone is gone (Device unavailable): plug it in and start again."
 
 
-def test_dropped_sound_is_a_gap_at_its_true_time(tmp_path, monkeypatch) -> None:
-    stop = threading.Event()
-    found = recorded(Device(plan={14: 7.0, 30: stop}), tmp_path, monkeypatch, stop=stop)
-    assert found == [(0.0, 5.0), (5.0, 2.0), (14.0, 5.0), (19.0, 3.5)]
-
-
-def test_an_unplugged_device_is_one_clear_line_after_the_sound_in_hand(tmp_path, monkeypatch) -> None:
-    *chunks, line = recorded(Device(plan={13: PortAudioError("Device unavailable")}), tmp_path, monkeypatch)
-    assert chunks == [(0.0, 5.0), (5.0, 1.5)]
-    assert line == "the microphone is gone (Device unavailable): plug it in and start again."
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ({13: threading.Event()}, [(0.0, 5.0), (5.0, 2.0)]),  # stopped: the last chunk is the sound in hand
+        ({14: 7.0, 30: threading.Event()}, [(0.0, 5.0), (5.0, 2.0), (14.0, 5.0), (19.0, 3.5)]),  # 7 s are dropped
+        ({13: "Device unavailable"}, [(0.0, 5.0), (5.0, 1.5), UNPLUGGED]),
+    ],
+)
+def test_what_a_device_does_is_a_gap_or_an_end_at_its_true_time(tmp_path, monkeypatch, plan, expected) -> None:
+    assert recorded(Device(plan=plan), tmp_path, monkeypatch) == expected
 
 
 def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> None:
@@ -105,11 +103,8 @@ def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> Non
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     device = open_microphone()
     assert device.samplerate == 44_100
-    device.plan[13] = stop = threading.Event()
-    assert recorded(device, tmp_path, monkeypatch, stop=stop) == [
-        (0.0, 5.0),
-        (5.0, 1.98),
-    ]  # the resampler holds the rest
+    device.plan[13] = threading.Event()
+    assert recorded(device, tmp_path, monkeypatch) == [(0.0, 5.0), (5.0, 1.98)]  # the resampler holds the rest
 
 
 def test_no_microphone_is_said_clearly(monkeypatch) -> None:

@@ -7,13 +7,14 @@ suite also writes tables/chaos_worker_kills.csv and chaos_server_kills.csv besid
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import json
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,19 @@ from tests.chaos import faults, marker, runs  # noqa: E402
 from tests.chaos.harness import Service  # noqa: E402
 
 Row = dict[str, Any]
+
+
+def _run(run: Callable[..., Coroutine[Any, Any, Row]], folder: Path, *, n_workers: int = 1, **given: Any) -> Row:
+    with Service(folder, n_workers=n_workers) as service:
+        return asyncio.run(run(service, **given))
+
+
 RUNS: dict[str, Callable[..., Row]] = {
-    "worker kills": functools.partial(runs.kills, names=runs.WORKERS, pace=0.05, trace_path=None),
-    "server kills": functools.partial(runs.kills, names=("server",), pace=0.3, trace_path=None),
-    "duplicates": runs.duplicates,
+    "worker kills": functools.partial(_run, runs.kills, n_workers=2, names=runs.WORKERS, pace=0.05),
+    "server kills": functools.partial(_run, runs.kills, names=("server",), pace=0.3),
+    "duplicates": functools.partial(_run, runs.duplicates),
     "marker": marker.plain_text_marker,
-    "soak": runs.soak,
+    "soak": functools.partial(_run, runs.soak),
 }
 SIZES: dict[str, dict[str, dict[str, float]]] = {
     "ci": {

@@ -46,21 +46,6 @@ def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object],
     }
 
 
-def chunk_missing(service: Service, n_times: int) -> Row:
-    """The audio is gone before it is classified."""
-    return _spoiled(service, n_times, spoil=Path.unlink, error="MissingChunk")
-
-
-def chunk_altered(service: Service, n_times: int) -> Row:
-    """The audio is not the one that was sent."""
-    return _spoiled(
-        service,
-        n_times,
-        spoil=lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0\1"),
-        error="AlteredChunk",
-    )
-
-
 def results_locked(service: Service, n_times: int) -> Row:
     """Another process holds the results database for longer than the busy timeout."""
     locked = functools.partial(_locked, service.settings.service_dir / "results.sqlite")
@@ -140,28 +125,21 @@ def worker_stalled(service: Service, n_times: int) -> Row:
     return {"held": held, "outcome": "the stream goes on, and its history replays", **found}
 
 
-def disk_full(folder: Path, n_times: int) -> Row:
-    """The disk of chunk store and results fills up while a chunk is under way."""
-    results_url = f"sqlite:///{folder / 'disk' / 'results.sqlite'}"  # on the same disk
-    return _on_small_disk(folder, n_times, broken=_filled, number=errno.ENOSPC, results_url=results_url)
-
-
-def store_read_only(folder: Path, n_times: int) -> Row:
-    """The disk of the chunk store becomes read-only while a chunk is under way."""
-    return _on_small_disk(folder, n_times, broken=_read_only, number=errno.EROFS)
-
-
 def _on_small_disk(
     folder: Path,
     n_times: int,
     *,
     broken: Callable[[Path], contextlib.AbstractContextManager[None]],
     number: int,
-    **chosen: Any,
+    holds_results: bool,
 ) -> Row:
-    """Sender: a named error, nothing half-written. Worker: waits, and goes on once the disk works again."""
+    """The disk of the chunk store, and of the results perhaps, breaks while a chunk is under way.
+
+    Sender: a named error, nothing half-written. Worker: waits, and goes on once the disk works again.
+    """
     disk = folder / "disk"
-    with small_disk(disk), Service(folder, chunks_dir=disk / "chunks", **chosen) as service:
+    results_url = f"sqlite:///{(disk if holds_results else folder) / 'results.sqlite'}"
+    with small_disk(disk), Service(folder, chunks_dir=disk / "chunks", results_url=results_url) as service:
         given = {"seconds": 1.5, "refuses": lambda: _refuses(service, number)}
         row = asyncio.run(_sent_meanwhile(service, n_times, lambda: broken(disk), **given))
         if any(disk.rglob("*.tmp")):
@@ -180,20 +158,6 @@ def port_taken(folder: Path, n_times: int) -> Row:
         held += code == serve.EX_UNAVAILABLE and devserver.is_listening(port)
     devserver.stop(other)
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}
-
-
-ON_A_SERVICE: dict[str, Callable[[Service, int], Row]] = {
-    "chunk missing": chunk_missing,
-    "chunk altered": chunk_altered,
-    "clock jump": clock_jump,
-    "results database locked": results_locked,
-    "worker stalled": worker_stalled,
-}
-IN_A_FOLDER: dict[str, Callable[[Path, int], Row]] = {
-    "disk full": disk_full,
-    "read-only store": store_read_only,
-    "port taken": port_taken,
-}
 
 
 def _found(service: Service, stream_id: str, chunks: list[shared.ChunkReference]) -> Row:
@@ -264,3 +228,19 @@ def _refuses(service: Service, number: int) -> bool:
     except OSError as error:
         return error.errno == number
     return False
+
+
+ON_A_SERVICE: dict[str, Callable[[Service, int], Row]] = {
+    "chunk missing": functools.partial(_spoiled, spoil=Path.unlink, error="MissingChunk"),
+    "chunk altered": functools.partial(
+        _spoiled, spoil=lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0\1"), error="AlteredChunk"
+    ),
+    "clock jump": clock_jump,
+    "results database locked": results_locked,
+    "worker stalled": worker_stalled,
+}
+IN_A_FOLDER: dict[str, Callable[[Path, int], Row]] = {
+    "disk full": functools.partial(_on_small_disk, broken=_filled, number=errno.ENOSPC, holds_results=True),
+    "read-only store": functools.partial(_on_small_disk, broken=_read_only, number=errno.EROFS, holds_results=False),
+    "port taken": port_taken,
+}

@@ -39,20 +39,20 @@ class Kill:
 WORKERS = ("orchestration", "inference-1", "inference-2")
 
 
-def kills(
-    folder: Path, *, names: Sequence[str], pace: float, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None
+async def kills(
+    service: Service,
+    *,
+    names: Sequence[str],
+    pace: float,
+    n_kills: int,
+    n_chunks: int,
+    seed: int,
+    trace_path: Path | None = None,
 ) -> Row:
     """SIGKILL one of the processes at random moments while a chunk is sent every `pace` seconds.
 
     The server comes back with the same database file.
     """
-    with Service(folder, n_workers=max(1, len(names) - 1)) as service:
-        return asyncio.run(_kills(service, names, pace, n_kills, n_chunks, seed, trace_path))
-
-
-async def _kills(
-    service: Service, names: Sequence[str], pace: float, n_kills: int, n_chunks: int, seed: int, trace_path: Path | None
-) -> Row:
     chance, found = random.Random(seed), dict[int, Kill]()
     kill_after = sorted(chance.sample(range(2, n_chunks - 2), n_kills))
     stream_id = new_stream_id()
@@ -127,13 +127,8 @@ async def _recovery(service: Service, stream_id: str, n_chunks: int) -> float:
     return time.monotonic() - started
 
 
-def duplicates(folder: Path, *, n_sends: int, seed: int, sends_per_chunk: int = 5) -> Row:
+async def duplicates(service: Service, *, n_sends: int, seed: int, sends_per_chunk: int = 5) -> Row:
     """Send every chunk several times and shuffled within a window, across many runs of the workflow."""
-    with Service(folder, n_workers=1) as service:
-        return asyncio.run(_duplicates(service, n_sends=n_sends, seed=seed, sends_per_chunk=sends_per_chunk))
-
-
-async def _duplicates(service: Service, *, n_sends: int, seed: int, sends_per_chunk: int) -> Row:
     chance = random.Random(seed)
     stream_id = new_stream_id()
     settings = shared.StreamSettings(chunks_per_run=50)
@@ -158,14 +153,9 @@ async def _duplicates(service: Service, *, n_sends: int, seed: int, sends_per_ch
     return {**row, "sends": n_signals, "runs": status.n_runs}
 
 
-def soak(folder: Path, *, audio_seconds: float, seed: int) -> Row:
+async def soak(service: Service, *, audio_seconds: float, seed: int) -> Row:
     """Feed one stream for a long stretch of audio at full speed; watch memory and the length of histories."""
-    with Service(folder, n_workers=1) as service:
-        return asyncio.run(_soak(service, n_chunks=round(audio_seconds / 15), seed=seed))
-
-
-async def _soak(service: Service, *, n_chunks: int, seed: int) -> Row:
-    memory: list[tuple[int, int]] = []
+    memory, n_chunks = list[tuple[int, int]](), round(audio_seconds / 15)
 
     async def watch(chunk: shared.ChunkReference) -> None:
         if chunk.sequence % 20 == 19:

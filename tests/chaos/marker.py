@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
     """Send a stream with a marker in its name and in an error; count where marker or labels can be read."""
     marker = f"marker{secrets.token_hex(8)}"
     key = os.urandom(32) if encrypt else None
-    metrics_port = devserver.free_port()
+    metrics_port = _first_of_free_ports(4)
     with Service(folder, key=key, metrics_port=metrics_port) as service:
         row = asyncio.run(_send(service, marker, n_chunks=n_chunks, seed=seed))
         metrics = b"".join(_read(port) for port in range(metrics_port, metrics_port + 4))
@@ -38,6 +39,15 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
         "markers_in_logs": sum(logs.count(word) for word in (marker.encode(), *labels)),
         "markers_in_metrics": metrics.count(marker.encode()),
     }
+
+
+def _first_of_free_ports(n_ports: int) -> int:
+    while True:
+        first = devserver.free_port()
+        with contextlib.suppress(devserver.PortError):
+            for port in range(first, first + n_ports):
+                devserver.check_port(port)
+            return first
 
 
 def missing_in(metrics: str) -> list[str]:

@@ -17,14 +17,8 @@ class ReleaseError(BuildError):
     """A build cannot be released; the message says why and what to do."""
 
 
-def release(
-    build_models_dir: Path,
-    report_dir: Path,
-    *,
-    models_dir: Path = config.MODELS_DIR,
-    docs_dir: Path = cards.DOCS_DIR,
-) -> list[Path]:
-    """Copy both networks, the rule and the detector, where one was trained, and write the cards; return all paths.
+def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
+    """Copy networks, rule, and detector where one was trained, to models/, and write the cards; return all paths.
 
     Nothing is copied before everything has been checked, so a refused release leaves models/ as it was.
 
@@ -32,8 +26,6 @@ def release(
     ----------
     build_models_dir, report_dir : Path
         `build/<profile>/models`, and `reports/<profile>`, whose figures the cards quote.
-    models_dir, docs_dir : Path
-        Where to.
 
     Raises
     ------
@@ -43,9 +35,8 @@ def release(
     for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
         if not path.is_file():
             raise ReleaseError(f"{path} is missing: run notebook {notebook} (`./run_all.sh full`).")
-    folders = {
-        build_models_dir / name / "released": models_dir / config.RELEASED_DIRS[name] for name in LARGEST_MEGABYTES
-    }
+    models_dir, names = config.MODELS_DIR, config.RELEASED_DIRS
+    folders = {build_models_dir / name / "released": models_dir / names[name] for name in LARGEST_MEGABYTES}
     for name in LARGEST_MEGABYTES:
         _check(name, build_models_dir / name / "released")
     _export(build_models_dir)
@@ -56,7 +47,8 @@ def release(
         shutil.copytree(source, target)
     written = [path for target in folders.values() for path in sorted(target.iterdir())]
     written.append(Path(shutil.copyfile(build_models_dir / config.RULE_FILE, models_dir / config.RULE_FILE)))
-    return [*written, *cards.write_model_cards(results.read(report_dir), models_dir=models_dir, docs_dir=docs_dir)]
+    report = results.read(report_dir)
+    return [*written, *cards.write_model_cards(report, models_dir=models_dir, docs_dir=cards.DOCS_DIR)]
 
 
 def _export(build_models_dir: Path) -> None:

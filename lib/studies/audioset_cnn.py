@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers.audio_utils import mel_filter_bank
 
 from lib import config
+from lib.corpora import download
 
 SAMPLE_RATE_HZ = 32_000
 FFT_SAMPLES, HOP_SAMPLES = 1024, 320  # a spectrum every 10 ms
@@ -52,11 +53,11 @@ class Published:
         ------
         WeightsUnavailableError
         """
-        for folder in (os.environ.get(WEIGHTS_VARIABLE), CACHE_DIR):
-            if folder and Path(folder, self.file).is_file() and self._is_intact(Path(folder, self.file)):
-                return Path(folder, self.file)
+        for path in (Path(folder, self.file) for folder in (os.environ.get(WEIGHTS_VARIABLE), CACHE_DIR) if folder):
+            if path.is_file() and pooch.file_hash(str(path)) == self.sha256:
+                return path
         try:
-            if os.environ.get("AUDIO_OFFLINE", "0").lower() in ("1", "true", "yes"):
+            if download.is_offline():
                 raise OSError("AUDIO_OFFLINE is set")
             pooch.get_logger().setLevel("ERROR")
             return Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", fname=self.file, path=CACHE_DIR))
@@ -65,9 +66,6 @@ class Published:
                 f"{self.file} is not available: {WEIGHTS_VARIABLE} names no folder that holds it as published, and "
                 f"{self.url} cannot be fetched ({type(error).__name__})."
             ) from error
-
-    def _is_intact(self, path: Path) -> bool:
-        return pooch.file_hash(str(path)) == self.sha256
 
 
 CLASSES = Published(

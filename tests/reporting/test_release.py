@@ -18,6 +18,8 @@ def build(tmp_path, monkeypatch):
     folders = {name: tmp_path / name for name in ("build", "report", "models", "docs")}
     for folder in folders.values():
         folder.mkdir()
+    monkeypatch.setattr(config, "MODELS_DIR", folders["models"])
+    monkeypatch.setattr(release.cards, "DOCS_DIR", folders["docs"])
     for name, weights_file in config.CHECKPOINT_FILES.items():
         checkpoint_dir = folders["build"] / name / "released"
         record = {"base_weights": "rebuilt YAMNet weights", "data_tier": "mirror", "parameters": {"seed": 7}}
@@ -31,7 +33,7 @@ def build(tmp_path, monkeypatch):
 
 
 def run(build):
-    return release.release(build["build"], build["report"], models_dir=build["models"], docs_dir=build["docs"])
+    return release.release(build["build"], build["report"])
 
 
 def test_networks_rule_and_cards_are_written(build):

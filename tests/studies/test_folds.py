@@ -26,20 +26,6 @@ def test_folds_are_as_few_as_the_groups_of_the_rarest_class():
         group_folds(CLASS_IDS, ["one"] * 180, n_folds=5, seed=1)
 
 
-def test_random_labels_score_at_chance_out_of_fold_and_above_it_on_the_rows_fitted():
-    n, right = 60, []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        class_ids, folds = np.tile([0, 1, 2], n // 3), np.arange(n) // 3
-        probabilities = {name: rng.dirichlet([1, 1, 1], n) for name in ensemble.MODEL_NAMES}
-        held_out = out_of_fold("meta", probabilities, class_ids, folds)
-        fitted = ensemble.apply_rule(ensemble.fit_rule("meta", probabilities, class_ids), probabilities)
-        right.append([(rows.argmax(axis=1) == class_ids).mean() for rows in (held_out, fitted)])
-    held_out, fitted = np.mean(right, axis=0)
-    assert held_out < 0.38
-    assert fitted > held_out + 0.08
-
-
 def test_a_corpus_group_is_predicted_by_a_rule_fitted_to_the_others():
     """One group is predicted a class off: a rule fitted to it would know."""
     corpora = np.random.default_rng(0).permutation(["turned", "a", "b"] * 60)

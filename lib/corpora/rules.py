@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 PER_SPEAKER = 3  # utterances: more of one voice teaches little, and speech must not outnumber the rest
 CHILD_YEARS = 16
 # AudioSet's own identifiers: https://research.google.com/audioset/ontology
@@ -98,18 +100,12 @@ def audioset(folder: Path) -> list[Labelled]:
     there = {path.stem: path for path in sorted(folder.rglob("*.flac"))}
     found = []
     for table in sorted(folder.rglob("*segments.csv")):
-        for video, labels in _segments(table):
-            kind = next((kind for name, kind in AUDIOSET_KINDS.items() if name in labels), None)
+        segments = pd.read_csv(table, comment="#", header=None, usecols=[0, 3], skipinitialspace=True, dtype=str)
+        for video, labels in segments.itertuples(index=False):
+            kind = next((kind for name, kind in AUDIOSET_KINDS.items() if name in labels.split(",")), None)
             if kind and video in there:
                 found.append(Labelled(there[video], *kind, f"yt:{video}"))
     return found
-
-
-def _segments(table: Path) -> Iterable[tuple[str, set[str]]]:
-    with table.open(encoding="utf-8", newline="") as file:
-        lines = (line for line in file if not line.startswith("#"))
-        for row in csv.reader(lines, skipinitialspace=True):
-            yield row[0], set(row[3].split(","))
 
 
 def kaggle_screaming(folder: Path) -> list[Labelled]:

@@ -14,6 +14,8 @@ from lib import config, plots
 from lib.detector import HOP_SECONDS
 from lib.events import EVENT_LABELS
 from lib.reporting import results
+from lib.reporting.environment import read_json
+from lib.reporting.report import PAGE_FILES
 from lib.waveforms import log_mel
 
 PAGES = {"listening.html": "listen", "thresholds.html": "thresholds"}  # file: its place in the bar of pages
@@ -22,16 +24,16 @@ SET_TITLES = {"left_out": "unseen corpora", "test": "test groups"}
 
 def bodies() -> dict[str, str]:
     """Return the bodies of the pages whose input is in build/studies, by file name."""
-    curves, content = _read()
-    made = {"thresholds.html": chooser_body(curves) if curves else "", "listening.html": ""}
+    curves, content = (read_json(config.STUDIES_DIR / name) for name in PAGE_FILES)
+    made = {"thresholds.html": chooser_body(curves)} if curves else {}
     if curves and content:
         made["listening.html"] = listening_body(content, curves["settings"]["events"]["on"])
-    return {name: body for name, body in made.items() if body}
+    return made
 
 
 def chapter() -> str:
     """Return what the PDF shows in place of the sliders, empty where nothing was measured."""
-    curves, content = _read()
+    curves, content = (read_json(config.STUDIES_DIR / name) for name in PAGE_FILES)
     if not curves:
         return ""
     given = _tables(curves)
@@ -40,14 +42,6 @@ def chapter() -> str:
             row for row in rows if row["is_shipped"] or row["on"] > 0.9 or round(20 * row["on"]) % 2 == 0
         ]
     return results.render("thresholds_chapter.html.j2", **given, n_items=len(content["items"]) if content else 0)
-
-
-def _read() -> tuple[dict, dict]:
-    from lib.studies import curves, listening  # here: the quick build's report does without
-
-    names = (curves.FILE_NAME, listening.FILE_NAME)
-    read = [results.read_json(config.STUDIES_DIR / name) for name in names]
-    return read[0], read[1]
 
 
 def chooser_body(curves: Mapping[str, Any]) -> str:

@@ -120,13 +120,14 @@ def appendix_body(folder: Path) -> str:
     from lib.reporting import results
     from lib.studies import appendix, chaos
 
-    context, product = appendix.context(folder), results.read(folder).product
-    parts = [results.render("product.html.j2", product=product)] if product else []
-    parts += [results.render("appendix.html.j2", **context)] if context else []
-    broken = chaos.context(folder)
-    parts += [results.render("service.html.j2", **broken)] if broken else []
-    speeds = results.benchmark(folder)
-    parts += [results.render("benchmark.html.j2", rows=speeds)] if speeds else []
+    product, speeds = results.read(folder).product, results.benchmark(folder)
+    given: dict[str, dict | None] = {
+        "product": {"product": product} if product else None,
+        "appendix": appendix.context(folder),
+        "service": chaos.context(folder),
+        "benchmark": {"rows": speeds} if speeds else None,
+    }
+    parts = [results.render(f"{name}.html.j2", **values) for name, values in given.items() if values]
     return "\n".join(["<h1>Appendix: what the numbers are worth</h1>", *parts]) if parts else ""
 
 

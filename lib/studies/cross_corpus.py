@@ -115,8 +115,8 @@ def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
         "n_corpus_groups": int(rows.loc[rows["corpus_group"] != ALL, "corpus_group"].nunique()),
         "n_sources": int(by_source["source"].nunique()),
         "n_sources_of_one_class": int((n_classes == 1).sum()),
-        "recall": {label: _recall_summary(rows, label) for label in config.CLASS_NAMES},
-        "false_alarms": {label: _extremes(rows, "false alarms", label) for label in config.CLASS_NAMES[:2]},
+        "recall": {label: _by_source(rows, "recall", label) for label in config.CLASS_NAMES},
+        "false_alarms": {label: _by_source(rows, "false alarms", label) for label in config.CLASS_NAMES[:2]},
     }
 
 
@@ -175,27 +175,20 @@ def _figure(row: pd.Series) -> dict[str, Any]:
     return {"source": row["source"]} | interval_of(row) | {name: int(row[name]) for name in ("n_clips", "n_groups")}
 
 
-def _recall_summary(rows: pd.DataFrame, label: str) -> dict[str, Any]:
-    of_label = rows[(rows["measure"] == "recall") & (rows["label"] == label)]
-    by_source = of_label[of_label["source"] != ALL]
-    if by_source.empty:
-        return {}
-    found = _extremes(rows, "recall", label)
-    largest = _figure(by_source.loc[by_source["n_clips"].idxmax()])
-    found["largest"] = largest | {"share": largest["n_clips"] / found["pooled"]["n_clips"]}
-    few = by_source[by_source["n_groups"] < evaluation.MIN_GROUPS]
-    return found | {"few_groups": [_figure(row) for _, row in few.iterrows()]}
-
-
-def _extremes(rows: pd.DataFrame, measure: str, label: str) -> dict[str, Any]:
-    """Return the pooled figure and the lowest and highest of the sources that carry an interval."""
+def _by_source(rows: pd.DataFrame, measure: str, label: str) -> dict[str, Any]:
+    """Return the pooled figure, the lowest and highest of sources with an interval; of recall, see `summary`."""
     of_label = rows[(rows["measure"] == measure) & (rows["label"] == label)]
-    pooled = of_label[of_label["corpus_group"] == ALL]
+    by_source, pooled = of_label[of_label["source"] != ALL], of_label[of_label["corpus_group"] == ALL]
     found: dict[str, Any] = {"pooled": _figure(pooled.iloc[0])} if len(pooled) else {}
-    judged = of_label[of_label["source"] != ALL].dropna(subset="low")
+    judged = by_source.dropna(subset="low")
     if len(judged) > 1:
         low, high = judged.loc[judged["value"].idxmin()], judged.loc[judged["value"].idxmax()]
         found |= {"lowest": _figure(low), "highest": _figure(high), "apart": bool(low["high"] < high["low"])}
+    if measure == "recall" and len(by_source):
+        largest = _figure(by_source.loc[by_source["n_clips"].idxmax()])
+        found["largest"] = largest | {"share": largest["n_clips"] / found["pooled"]["n_clips"]}
+        few = by_source[by_source["n_groups"] < evaluation.MIN_GROUPS]
+        found["few_groups"] = [_figure(row) for _, row in few.iterrows()]
     return found
 
 

@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ FILE_NAME = "listening.json"
 KINDS = ("missed", "false_alarm", "found", "left_alone")
 PLACES = ("test_clip", "test_soundscape", "left_out_clip", "left_out_soundscape")
 N_PER_KIND, N_LISTED = 11, 8  # of each kind and label
+TOLD = ("title", "url", "licence", "citation")  # of a source
 N_FRAMES = 12  # of an excerpt, 5.76 s
 N_COLUMNS, N_COLOURS = 192, 24  # of the drawings
 _FREE = re.compile(r"\bCC0\b|\bCC BY(-SA)? \d|\bODbL\b|\bMIT\b|public domain")
@@ -245,11 +246,7 @@ def write(path: Path, recordings: Iterable[Recording], rows: pd.DataFrame, versi
     indexed = rows.set_index("clip_id")
     items = [item(each, indexed) for each in choose(playable, groups=groups)]
     listed = [_words(each, indexed) for each in choose(barred, groups=groups, n_per_kind=N_LISTED)]
-    content = {"version": version, "items": items, "listed": listed, "sources": _sources([*items, *listed])}
+    names, sources = {clip["source"] for each in [*items, *listed] for clip in each["clips"]}, _index()[1]
+    told = {name: {key: sources[name][key] for key in TOLD} for name in sorted(names & set(sources))}
+    content = {"version": version, "items": items, "listed": listed, "sources": told}
     config.write_whole(path, f"{json.dumps(content, separators=(',', ':'))}\n".encode())
-
-
-def _sources(shown: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    names, sources = {clip["source"] for each in shown for clip in each["clips"]}, _index()[1]
-    told = ("title", "url", "licence", "citation")
-    return {name: {key: sources[name][key] for key in told} for name in sorted(names & set(sources))}

@@ -180,7 +180,8 @@ def _scores(report: Results, models: list[str]) -> list[list[str]]:
 
 def _accuracy(report: Results, by: str) -> list[list[str]]:
     table = report.table(f"06_by_{by}")
-    return [] if table is None else [[row[by], format_interval(row), *_n(row)] for row in table.to_dict("records")]
+    rows = [] if table is None else table.to_dict("records")
+    return [[row[by], format_interval(row), f"{row['n_clips']:,.0f}", f"{row['n_groups']:,.0f}"] for row in rows]
 
 
 def _energy(info: Mapping) -> list[list[str]]:
@@ -190,10 +191,6 @@ def _energy(info: Mapping) -> list[list[str]]:
         [name, f"{seconds / 60:.1f}", "not measured" if kwh is None else f"{kwh:.4f}"]
         for name, (seconds, kwh) in steps.items()
     ]
-
-
-def _n(row: Mapping) -> list[str]:
-    return [f"{row['n_clips']:,.0f}", f"{row['n_groups']:,.0f}"]
 
 
 def main() -> int:

@@ -99,6 +99,7 @@ def of_clips(facts: Facts) -> dict:
     cries, random = clips[clips["label"] == "crying"], facts.checks.set_index(facts.checks.columns[0])
     kinds = clips.groupby(["label", "subtype"])["group_id"].agg(["size", "nunique"]).reset_index()
     kinds = kinds.sort_values("label", key=lambda labels: labels.map(config.CLASS_NAMES.index), kind="stable")
+    sources, licences = (clips[name].value_counts().index.tolist() for name in ("source", "licence"))
     lost = facts.attrition.loc[facts.attrition["outcome"] != "kept", "outcome"].value_counts()
     return {
         "kinds": kinds.assign(subtype=kinds["subtype"].str.replace("_", " ")).to_numpy().tolist(),
@@ -106,8 +107,8 @@ def of_clips(facts: Facts) -> dict:
         "splits": clips_and_groups(clips, "label", "split", config.CLASS_NAMES, manifest.SPLITS),
         "attrition": attrition(facts),
         "lost": [f"{n} {outcome}" for outcome, n in lost.items()],
-        "holdings": clips_and_groups(clips, "source", "label", _by_size(clips["source"]), config.CLASS_NAMES),
-        "licences": clips_and_groups(clips, "licence", "label", _by_size(clips["licence"]), config.CLASS_NAMES),
+        "holdings": clips_and_groups(clips, "source", "label", sources, config.CLASS_NAMES),
+        "licences": clips_and_groups(clips, "licence", "label", licences, config.CLASS_NAMES),
         "screams": scream_origins(facts),
         "histograms": [histogram_table(facts, title) for title in HISTOGRAMS],
         "largest_cry_source": cries["source"].value_counts().index[0],
@@ -118,10 +119,6 @@ def of_clips(facts: Facts) -> dict:
         "random_split": random.loc["at random"].to_dict(),
         "grouped_split": random.loc["by group"].to_dict(),
     }
-
-
-def _by_size(column: pd.Series) -> list:
-    return column.value_counts().index.tolist()
 
 
 def clips_and_groups(rows: pd.DataFrame, column: str, across: str, names: Sequence, others: Sequence) -> list[list]:

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lib import config
 from lib.networks import onnx_networks
+from lib.reporting.steps import BuildError
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +34,7 @@ SPECTRA, FEATURES = "spectra", "features"
 EXAMPLE_SAMPLES = 48_000  # for tracing; any length runs
 
 
-class ExportError(ValueError):
+class ExportError(BuildError):
     """A graph does not fit its weights."""
 
 
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models_dir", nargs="?", type=Path, default=config.MODELS_DIR, help="folder of models")
     try:
         written = export(parser.parse_args(arguments).models_dir)
-    except (FileNotFoundError, ValueError) as error:
+    except (BuildError, FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     sys.stdout.write("".join(f"{path}\n" for path in written))

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from lib import config
-from lib.reporting import cards, results
+from lib.reporting import cards, export, results
 from lib.reporting.steps import FULL, BuildError, command
 
 LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
@@ -29,8 +29,8 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
 
     Raises
     ------
-    ReleaseError
-        If something is missing, too large, cannot be exported, or was trained on generated audio.
+    ReleaseError, lib.reporting.export.ExportError
+        If something is missing, too large, or was trained on generated audio; if it cannot be exported.
     """
     for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
         if not path.is_file():
@@ -39,7 +39,7 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
     folders = {build_models_dir / name / "released": models_dir / names[name] for name in LARGEST_MEGABYTES}
     for name in LARGEST_MEGABYTES:
         _check(name, build_models_dir / name / "released")
-    _export(build_models_dir)
+    export.export(build_models_dir)  # beside the checkpoints, whatever was there
     if (build_models_dir / DETECTOR).is_dir():
         folders[build_models_dir / DETECTOR] = models_dir / DETECTOR
     for source, target in folders.items():
@@ -49,16 +49,6 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
     written.append(Path(shutil.copyfile(build_models_dir / config.RULE_FILE, models_dir / config.RULE_FILE)))
     report = results.read(report_dir)
     return [*written, *cards.write_model_cards(report, models_dir=models_dir, docs_dir=cards.DOCS_DIR)]
-
-
-def _export(build_models_dir: Path) -> None:
-    """Write the ONNX graphs beside the build's checkpoints, whatever was there."""
-    from lib.reporting import export  # here: onnx is needed by this command alone
-
-    try:
-        export.export(build_models_dir)
-    except export.ExportError as error:
-        raise ReleaseError(str(error)) from error
 
 
 def _check(name: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ from tests.reporting import reports
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """Return the four folders of a release: build, report, models, docs; tests/lesson/test_onnx_networks.py exports."""
-    monkeypatch.setattr(release, "_export", lambda folder: (folder / "yamnet/released/head.onnx").touch())
+    monkeypatch.setattr(release.export, "export", lambda folder: (folder / "yamnet/released/head.onnx").touch())
     folders = {name: tmp_path / name for name in ("build", "report", "models", "docs")}
     for folder in folders.values():
         folder.mkdir()

@@ -6,9 +6,7 @@ classes, because other audio is available: the two figures do not compare.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -46,43 +44,27 @@ PUBLISHED_CLIPS = 40  # per class of ESC-50
 
 # Where a repository says the class by its folder, these differ from the names above.
 _FOLDERS = {"fire crackling": "crackling fire", "person sneeze": "sneezing", "dog bark": "dog"}
-_FILE = re.compile(r"([1-5])-(\d+)-([A-Z])(?:-(\d{1,2}))?\.(?:wav|ogg)")
-_FOLDER = re.compile(r"\d+ - (.+)")
+_PATH = r"(?:^|(?P<folder>[^/]*)/)(?P<fold>[1-5])-\d+-[A-Z](?:-(?P<number>\d{1,2}))?\.(?:wav|ogg)$"
 
 
-@dataclass(frozen=True)
-class Name:
-    """What the name of an ESC-50 file says: its fold (1 to 5), the Freesound recording it is cut from, its class."""
-
-    fold: int
-    freesound: str
-    class_name: str
-
-
-def read_name(path: str) -> Name | None:
+def names(paths: pd.Series) -> pd.DataFrame:
     """Read ``<fold>-<Freesound number>-<take>[-<class>].wav``, with the class by number or by folder.
 
-    Return None for a file that is not named so, or whose folder is no class of ESC-50.
+    Return class_name and ESC-50's own fold (1 to 5) of each path; NaN for a file that is not named so, or whose folder
+    is no class of ESC-50.
     """
-    *folders, file = path.split("/")
-    match = _FILE.fullmatch(file)
-    if not match:
-        return None
-    if match[4] is not None:
-        name = dict(enumerate(CLASSES)).get(int(match[4]), "")
-    else:
-        folder = _FOLDER.fullmatch(folders[-1].strip() if folders else "")
-        name = folder[1].lower() if folder else ""
-        name = _FOLDERS.get(name, name)
-    return Name(int(match[1]), match[2], name) if name in CLASSES else None
+    parts = paths.str.extract(_PATH)
+    by_number = parts["number"].astype(float).map(dict(enumerate(CLASSES)))
+    by_folder = parts["folder"].str.strip().str.extract(r"^\d+ - (.+)$")[0].str.lower().replace(_FOLDERS)
+    found = by_folder.where(parts["number"].isna(), by_number)
+    found = found.where(found.isin(CLASSES))
+    return pd.DataFrame({"class_name": found, "fold": parts["fold"].astype(float).where(found.notna())})
 
 
 def clips(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the ESC-50 clips among rows that have the path published under, with class_name and ESC-50's own fold."""
-    names = [read_name(path) for path in rows["path"]]
-    found = rows[[name is not None for name in names]]
-    facts = [(name.class_name, name.fold) for name in names if name]
-    return found.assign(class_name=[name for name, _ in facts], fold=[fold for _, fold in facts])
+    found = names(rows["path"])
+    return rows.assign(**found).dropna(subset="class_name").astype({"fold": int})
 
 
 def choose_classes(found: pd.DataFrame) -> tuple[str, ...]:

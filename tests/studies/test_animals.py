@@ -28,7 +28,7 @@ def rows(*items: tuple[str, str, str]) -> pd.DataFrame:
     ],
 )
 def test_an_animal_is_read_from_name_or_group(path, subtype, group, expected):
-    assert animals.animal({"path": path, "subtype": subtype, "group_id": group}) == expected
+    assert animals.animals(rows((path, subtype, group))).fillna("").tolist() == [expected]
 
 
 def test_esc50_alone_is_taken_in_its_own_folds_where_all_of_it_is_there():
@@ -44,7 +44,7 @@ def test_esc50_alone_is_taken_in_its_own_folds_where_all_of_it_is_there():
     ]
     found = animals.material(rows(("raw/yashnita/Inek/inek_1.wav", "animal", "y:1"), *clips))
     assert found.is_published and len(found.clips) == 400
-    assert found.clips["fold"].tolist() == [esc10.read_name(path).fold for path in found.clips["path"]]
+    assert found.clips["fold"].tolist() == esc10.names(found.clips["path"])["fold"].tolist()
     assert not animals.material(rows(*clips[1:])).is_published  # 39 of 40 dogs
 
 

@@ -301,9 +301,5 @@ def _count(outcome: shared.ChunkOutcome) -> None:
         metrics.LABELS.labels(outcome.label).inc()
     else:
         metrics.REJECTS.labels(outcome.reason.partition(":")[0]).inc()
-    if outcome.health is not None:
-        metrics.LEVEL.set(outcome.health.high_db)
-        for problem in outcome.problems():
-            metrics.PROBLEMS.labels(problem).inc()
     if outcome.sent_seconds:
         metrics.LATENCY.observe(max(0.0, datetime.now(UTC).timestamp() - outcome.sent_seconds))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 from temporal_workflow import shared
 
@@ -19,8 +19,6 @@ ALERTS = Counter("audio_alerts", "Alerts delivered, by target and kind", ["targe
 HEALTH = Counter("audio_health_changes", "Changes of streams' health stored, by problem and kind", ["problem", "kind"])
 for _problem, _kind in itertools.product(shared.PROBLEMS, ("HEALTH", "SILENT", "RESUMED")):
     HEALTH.labels(_problem, _kind)  # from 0 on: Prometheus sees no increase in what appears with a value
-PROBLEMS = Counter("audio_chunk_problems", "Chunks without signal or clipped, by problem", ["problem"])
-LEVEL = Gauge("audio_level_db", "Loudest half second of the chunk stored last, in dBFS")
 LATENCY = Histogram(
     "audio_latency_seconds",
     "From sending a chunk to storing its result",

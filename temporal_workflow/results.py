@@ -130,7 +130,8 @@ class ResultsTable:
 
     def knows(self, stream_id: str) -> bool:
         """Return whether anything is stored of a stream or file."""
-        return bool(self.rows(sa.select(STREAMS.c.state).where(STREAMS.c.stream_id == stream_id)))
+        tables = (STREAMS, CHUNKS)  # a stream that an earlier version began has no row until it goes on
+        return any(self.rows(sa.select(t.c.stream_id).where(t.c.stream_id == stream_id).limit(1)) for t in tables)
 
     def has_ended(self, stream_id: str) -> bool:
         """Return whether a stream or file is finished."""

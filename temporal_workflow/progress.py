@@ -311,13 +311,10 @@ class StreamProgress:
         return any(first <= sequence <= last for first, last in self.state.missing)
 
     def _forget_missing(self, sequence: int) -> None:
-        kept = []
+        kept: list[list[int]] = []
         for first, last in self.state.missing:
-            if first <= sequence <= last:
-                kept += [span for span in ([first, sequence - 1], [sequence + 1, last]) if span[0] <= span[1]]
-            else:
-                kept.append([first, last])
-        self.state.missing = kept[-shared.MAX_GAP_RANGES :]
+            kept += [[first, min(last, sequence - 1)], [max(first, sequence + 1), last]]
+        self.state.missing = [span for span in kept if span[0] <= span[1]][-shared.MAX_GAP_RANGES :]
 
 
 def _of_state(state: shared.StreamState, kind: type) -> dict[str, Any]:

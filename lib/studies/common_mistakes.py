@@ -164,13 +164,11 @@ def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
     return np.sort(shuffled.drop_duplicates("group_id").index.to_numpy())
 
 
-def fold_pair(
-    rows: pd.DataFrame, features: np.ndarray, fit: Fit, *, usual: FoldsOf, n_repeats: int = N_REPEATS
-) -> Pair:
+def fold_pair(rows: pd.DataFrame, features: np.ndarray, fit: Fit, *, usual: FoldsOf) -> Pair:
     """Predict every row from features (n_rows, n_features) by what is fitted to other rows: `usual` folds, by group."""
-    class_ids, both = manifest.class_ids(rows), np.full((2, n_repeats, len(rows), len(config.CLASS_NAMES)), np.nan)
+    class_ids, both = manifest.class_ids(rows), np.full((2, N_REPEATS, len(rows), len(config.CLASS_NAMES)), np.nan)
     for predictions, folds_of in zip(both, (usual, by_group), strict=True):
-        for repeat in range(n_repeats):
+        for repeat in range(N_REPEATS):
             for fitted, scored in folds_of(rows, repeat):
                 predict = fit(features[fitted], class_ids[fitted], repeat)
                 predictions[repeat, scored] = predict(features[scored])
@@ -214,10 +212,10 @@ def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) 
     return Pair(rows, ensemble.average({**probabilities, last: wrong})[None], ensemble.average(probabilities)[None])
 
 
-def early_stopping_pair(rows: pd.DataFrame, features: np.ndarray, *, n_repeats: int = N_REPEATS) -> Pair:
+def early_stopping_pair(rows: pd.DataFrame, features: np.ndarray) -> Pair:
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
-    class_ids, both = manifest.class_ids(rows), np.full((2, n_repeats, len(rows), len(config.CLASS_NAMES)), np.nan)
-    for repeat in range(n_repeats):
+    class_ids, both = manifest.class_ids(rows), np.full((2, N_REPEATS, len(rows), len(config.CLASS_NAMES)), np.nan)
+    for repeat in range(N_REPEATS):
         held_out = [test for _, test in by_group(rows, repeat)]
         for test, validation in zip(held_out, held_out[1:] + held_out[:1], strict=True):
             both[:, repeat, test] = _at_best_epochs(features, class_ids, test, validation=validation, seed=repeat)

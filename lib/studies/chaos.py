@@ -21,6 +21,7 @@ AMOUNTS = {  # what says how much a test did, the most telling first
     "audio_hours": "{:,.0f} h of audio",
 }
 COUNTS = ["chunks", "lost", "duplicated", "out_of_order"]
+FACTS = ("outcome", "failed", "times", "held", "replayed", "histories")
 RECOVERY = {"recovery_p50_seconds": "recovery p50 (s)", "recovery_p95_seconds": "recovery p95 (s)"}
 LIMITS = {  # sentences, by the first figure that each needs
     "largest_history_events": "longest history of one run: {largest_history_events:,.0f} events (Temporal warns at "
@@ -49,7 +50,8 @@ def read(path: Path) -> pd.DataFrame:
     FileNotFoundError
         If the suite has not been run.
     """
-    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+    rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+    return rows.reindex(columns=rows.columns.union([*FACTS, *COUNTS, *RECOVERY, *AMOUNTS], sort=False))
 
 
 def context(folder: Path) -> dict[str, object] | None:
@@ -72,20 +74,20 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     Columns test, size, done, chunks, lost, duplicated, out_of_order, recovery p50 and p95 (seconds), replayed (how many
     of the run's histories today's code decides in the same way). A run that failed says so under `done`.
     """
-    found = rows[_column(rows, "outcome").isna()]
+    found = rows[rows["outcome"].isna()]
     table = found[["test"]].assign(
         size=found["size"].map(SIZES),
         done=[_done(row) for row in found.to_dict("records")],
-        **{name: _column(found, name).astype("Int64") for name in COUNTS},
-        **{title: _column(found, name) for name, title in RECOVERY.items()},
-        replayed=_column(found, "replayed").astype("Int64"),
+        **found[COUNTS].astype("Int64"),
+        **found[list(RECOVERY)].rename(columns=RECOVERY),
+        replayed=found["replayed"].astype("Int64"),
     )
     return table.sort_values(["size", "test"], ignore_index=True)
 
 
 def faults(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a table of broken surroundings: how often each was tried, how often it ended as stated, and how."""
-    found = rows[_column(rows, "times").notna()]
+    found = rows[rows["times"].notna()]
     held = [f"{row['held']:.0f} of {row['times']:.0f}" for row in found.to_dict("records")]
     table = found[["test"]].assign(size=found["size"].map(SIZES), held=held, outcome=found["outcome"])
     table = table.pivot_table(index=["test", "outcome"], columns="size", values="held", aggfunc="first")
@@ -97,7 +99,7 @@ def limits(rows: pd.DataFrame) -> list[str]:
     long = rows[rows["size"] == "long"]
     worst = long.select_dtypes("number").max().dropna().to_dict()
     sentences = [text.format(**worst) for name, text in LIMITS.items() if name in worst]
-    if "histories" in long:
+    if long["histories"].notna().any():
         n_histories, n_replayed = long["histories"].sum(), long["replayed"].sum()
         sentences.append(
             f"histories that today's code decides in the same way: {n_replayed:,.0f} of {n_histories:,.0f}"
@@ -136,10 +138,6 @@ def draw_kills(axes: Sequence[Axes], trace: pd.DataFrame) -> None:
 
 
 def _done(row: dict[str, object]) -> str:
-    if isinstance(row.get("failed"), str):
+    if isinstance(row["failed"], str):
         return f"FAILED: {row['failed']}"
-    return next((text.format(row[name]) for name, text in AMOUNTS.items() if pd.notna(row.get(name))), "")
-
-
-def _column(rows: pd.DataFrame, name: str) -> pd.Series:
-    return rows[name] if name in rows else pd.Series(np.nan, rows.index)
+    return next((text.format(row[name]) for name, text in AMOUNTS.items() if pd.notna(row[name])), "")

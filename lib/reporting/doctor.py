@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -143,17 +143,12 @@ CHECKS = (check_machine, check_installed, check_cached, check_reachable)
 
 def table(findings: Iterable[Finding]) -> str:
     """Return findings as a table of `COLUMNS`, long cells wrapped; a fault's row begins with an exclamation mark."""
-    rows = [tuple(COLUMNS), tuple("-" * width for width in COLUMNS.values())]
-    marks = ["", ""]
-    for finding in findings:
-        rows.append((finding.what, finding.found, finding.missing, finding.next_step))
-        marks.append("!" if finding.is_fault else "")
-    lines = []
-    for mark, row in zip(marks, rows, strict=True):
-        cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, COLUMNS.values(), strict=True)]
-        for number, parts in enumerate(zip_longest(*cells, fillvalue="")):
+    lines, head = [], [(*COLUMNS, False), (*("-" * width for width in COLUMNS.values()), False)]
+    for *texts, is_fault in [*head, *map(astuple, findings)]:
+        cells = [textwrap.wrap(text, width) or [""] for text, width in zip(texts, COLUMNS.values(), strict=True)]
+        for mark, *parts in zip_longest(["!" if is_fault else ""], *cells, fillvalue=""):
             padded = "  ".join(part.ljust(width) for part, width in zip(parts, COLUMNS.values(), strict=True))
-            lines.append(f"{mark if not number else '':<2}{padded}".rstrip())
+            lines.append(f"{mark:<2}{padded}".rstrip())
     return "\n".join(lines)
 
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from temporalio import activity, workflow
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-
-from temporal_workflow.devserver import temporal_path
 
 QUEUE = "naive"
 RATE_HZ = 16_000
@@ -50,8 +50,10 @@ class NaiveWorkflow:
 
 async def measure(n_chunks: int, chunk_seconds: float) -> dict[str, Any]:
     """Return the seconds of each chunk from start to result, and the bytes of history of each."""
+    beside = Path(sys.executable).parent / "temporal"
+    binary = str(beside) if beside.is_file() else shutil.which("temporal")
     rng, seconds, sizes = np.random.default_rng(7), [], []
-    environment = await WorkflowEnvironment.start_local(dev_server_existing_path=temporal_path())
+    environment = await WorkflowEnvironment.start_local(dev_server_existing_path=binary)
     worker = Worker(
         environment.client,
         task_queue=QUEUE,

@@ -13,10 +13,6 @@ LARGEST_MEGABYTES = {"yamnet": 20, "wav2vec2": 25}
 DETECTOR = "detector"  # folder of the detector, in the build's models and in models/
 
 
-class ReleaseError(BuildError):
-    """A build cannot be released; the message says why and what to do."""
-
-
 def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
     """Copy networks, rule, and detector where one was trained, to models/, and write the cards; return all paths.
 
@@ -29,12 +25,12 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
 
     Raises
     ------
-    ReleaseError, lib.reporting.export.ExportError
-        If something is missing, too large, or was trained on generated audio; if it cannot be exported.
+    BuildError
+        If something is missing, too large, cannot be exported, or was trained on generated audio; says what to do.
     """
     for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
         if not path.is_file():
-            raise ReleaseError(f"{path} is missing: run notebook {notebook} (`./run_all.sh full`).")
+            raise BuildError(f"{path} is missing: run notebook {notebook} (`./run_all.sh full`).")
     models_dir, names = config.MODELS_DIR, config.RELEASED_DIRS
     folders = {build_models_dir / name / "released": models_dir / names[name] for name in LARGEST_MEGABYTES}
     for name in LARGEST_MEGABYTES:
@@ -52,17 +48,17 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
 
 
 def _check(name: str, folder: Path) -> None:
-    """Raise ReleaseError if a network may not be released."""
+    """Raise BuildError if a network may not be released."""
     try:
         weights = config.require_checkpoint(folder, name)
     except (FileNotFoundError, config.ClassOrderError) as error:
-        raise ReleaseError(str(error)) from error
+        raise BuildError(str(error)) from error
     megabytes, limit = weights.stat().st_size / 1e6, LARGEST_MEGABYTES[name]
     if megabytes > limit:
-        raise ReleaseError(f"{weights} has {megabytes:.1f} MB, the limit is {limit}: too large for git.")
+        raise BuildError(f"{weights} has {megabytes:.1f} MB, the limit is {limit}: too large for git.")
     tier = config.read_record(folder).get("data_tier", "unknown")
     if tier not in results.REAL_TIERS:
-        raise ReleaseError(
+        raise BuildError(
             f"{weights} was trained on {tier} audio: only networks trained on real recordings are released "
             "(`./run_all.sh full --data real`)."
         )

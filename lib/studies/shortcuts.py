@@ -90,7 +90,7 @@ def measure(waveform: np.ndarray) -> dict[str, float]:
     return facts | {"zero_share": float(np.mean(np.abs(waveform) <= preprocess.SILENT_STEP))}
 
 
-def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame], *, seed: int = SEED) -> pd.DataFrame:
+def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Score classifiers that are given one cue alone, or all of them: by stage `MEASURES` of each of the rows.
 
     Returns
@@ -111,19 +111,19 @@ def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame], *, seed: int =
     class_ids, groups = manifest.class_ids(rows), rows["group_id"].to_numpy()
     size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
     table: list[dict[str, object]] = []
-    for scheme, folds in _folds(rows, class_ids, seed=seed).items():
+    for scheme, folds in _folds(rows, class_ids).items():
         for cue, names in {**CUES, ALL_CUES: MEASURES}.items():
             for stage, measures in stages.items():
-                predicted = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds, seed=seed)
+                predicted = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds)
                 by_group = evaluation.confusion_by_group(predicted, class_ids, groups)
-                figure = evaluation.bootstrap(by_group, _balanced_accuracy, seed=seed)
+                figure = evaluation.bootstrap(by_group, _balanced_accuracy, seed=SEED)
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | columns("balanced_accuracy", figure) | size)
     return pd.DataFrame(table)
 
 
 def blind_predictions(
-    measures: np.ndarray, class_ids: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int
+    measures: np.ndarray, class_ids: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
     """Return probabilities (n_clips, 3), each row's from randomised trees fitted on the other folds.
 
@@ -135,7 +135,7 @@ def blind_predictions(
         # Every tree sees all rows: where they are resampled, a cue that says nothing predicts the class that
         # happened to be drawn most, one in each fold, and that scores far from chance where folds are corpora.
         trees = ExtraTreesClassifier(
-            N_TREES, min_samples_leaf=MIN_CLIPS_A_LEAF, class_weight="balanced", random_state=seed
+            N_TREES, min_samples_leaf=MIN_CLIPS_A_LEAF, class_weight="balanced", random_state=SEED
         )
         trees.fit(measures[fitted], class_ids[fitted])
         predictions[np.ix_(scored, trees.classes_)] = trees.predict_proba(measures[scored]).round(9)  # ties stay ties
@@ -147,11 +147,11 @@ def _balanced_accuracy(counts: np.ndarray) -> np.ndarray:
     return np.nanmean(evaluation.figures(counts)["recall"], axis=1)
 
 
-def _folds(rows: pd.DataFrame, class_ids: np.ndarray, *, seed: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+def _folds(rows: pd.DataFrame, class_ids: np.ndarray) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Return (rows fitted on, rows scored) of each of `SCHEMES`."""
     names = splits.corpus_group(rows["source"]).to_numpy()
     left_out = [(np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in np.unique(names)]
-    by_group = group_folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
+    by_group = group_folds(class_ids, rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=SEED)
     return dict(zip(SCHEMES, (by_group, left_out), strict=True))
 
 

@@ -9,7 +9,6 @@ import pytest
 from lib import config, plots
 from lib.studies import shortcuts
 
-FEW = {"seed": 1}
 N_CLIPS = 180
 
 
@@ -41,7 +40,7 @@ def picked(table, scheme, stage="before"):
 def test_a_planted_shortcut_is_found_and_no_other(rows, blind, rng):
     class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
     planted = blind.assign(bandwidth_hz=4000.0 + 1000 * class_ids + rng.normal(0, 50, N_CLIPS))
-    table = shortcuts.audit(rows, {"before": planted, "after": blind}, **FEW)
+    table = shortcuts.audit(rows, {"before": planted, "after": blind})
     for scheme in shortcuts.SCHEMES:
         found = picked(table, scheme)
         assert found["bandwidth"] > 0.95 and found[shortcuts.ALL_CUES] > 0.85
@@ -63,7 +62,7 @@ def test_a_shortcut_through_the_source_falls_with_the_source_left_out(rows, blin
     leaning = np.where(rng.random(N_CLIPS // 2).repeat(2) < 0.9, number % 3, rng.integers(0, 3, N_CLIPS // 2).repeat(2))
     rows = rows.assign(label=np.array(config.CLASS_NAMES)[leaning])
     bands_hz = np.array([2000, 7000, 4000, 8000, 3000, 6000])[number]
-    table = shortcuts.audit(rows, {"before": blind.assign(bandwidth_hz=bands_hz)}, **FEW)
+    table = shortcuts.audit(rows, {"before": blind.assign(bandwidth_hz=bands_hz)})
     assert picked(table, "other groups")["bandwidth"] > 0.8
     assert picked(table, "unseen corpora")["bandwidth"] < 0.45
 
@@ -71,7 +70,7 @@ def test_a_shortcut_through_the_source_falls_with_the_source_left_out(rows, blin
 def test_a_cue_that_is_the_same_for_all_scores_exactly_chance_whatever_the_sources_hold(rows, blind):
     """Were ties settled by what a tree happened to draw, each source left out would be predicted as one class."""
     lone = np.where(rows["source"] == "source0", "crying", rows["label"])
-    table = shortcuts.audit(rows.assign(label=lone), {"before": blind.assign(sample_rate_hz=16_000.0)}, **FEW)
+    table = shortcuts.audit(rows.assign(label=lone), {"before": blind.assign(sample_rate_hz=16_000.0)})
     for scheme in shortcuts.SCHEMES:
         assert picked(table, scheme)["sample rate"] == pytest.approx(1 / 3, abs=1e-12)
 
@@ -79,13 +78,13 @@ def test_a_cue_that_is_the_same_for_all_scores_exactly_chance_whatever_the_sourc
 def test_a_class_that_was_not_fitted_gets_probability_zero():
     class_ids = np.repeat([0, 1, 2], 10)
     fitted, left_out = np.arange(20), np.arange(20, 30)
-    found = shortcuts.blind_predictions(class_ids[:, None].astype(float), class_ids, [(fitted, left_out)], seed=0)
+    found = shortcuts.blind_predictions(class_ids[:, None].astype(float), class_ids, [(fitted, left_out)])
     assert (found[left_out, 2] == 0).all() and found[left_out].sum(axis=1) == pytest.approx(np.ones(10))
 
 
 def test_a_clip_is_never_predicted_by_trees_that_were_fitted_to_its_group(rows):
     class_ids = rows["label"].map(config.CLASS_ID).to_numpy()
-    folds = shortcuts._folds(rows, class_ids, seed=0)
+    folds = shortcuts._folds(rows, class_ids)
     for name, column in zip(shortcuts.SCHEMES, ("group_id", "source"), strict=True):
         assert sorted(np.concatenate([scored for _, scored in folds[name]])) == list(range(N_CLIPS))
         for fitted, scored in folds[name]:
@@ -95,7 +94,7 @@ def test_a_clip_is_never_predicted_by_trees_that_were_fitted_to_its_group(rows):
 @pytest.mark.parametrize("spoil", [lambda m: m.drop(columns="level_db"), lambda m: m[1:], lambda m: m * np.nan])
 def test_measures_that_do_not_fit_are_refused(rows, blind, spoil):
     with pytest.raises(ValueError, match="after"):
-        shortcuts.audit(rows, {"before": blind, "after": spoil(blind)}, **FEW)
+        shortcuts.audit(rows, {"before": blind, "after": spoil(blind)})
 
 
 def test_the_measures_of_a_known_tone(tone):

@@ -21,7 +21,9 @@ META_C = 1.0  # inverse strength of the meta-classifier's L2 penalty
 # In a window's probability of normal, the rest is the ensemble's. Chosen, like what follows, on left-out corpora.
 DETECTOR_SHARE = 0.4
 EVENT_WEIGHTS = np.array([1.0, 2.0])  # of the ensemble's crying and screaming: networks learn screams at half weight
-ENSEMBLE_FROM = 0.15  # lower frames: no ensemble. It would change 4 labels of the 4,700 left-out windows and clips
+ENSEMBLE_FROM = (
+    0.15  # lower frames: no ensemble; product.json counts the labels of left-out windows that it would change
+)
 
 Probabilities = Mapping[str, np.ndarray]
 Rule = dict[str, Any]

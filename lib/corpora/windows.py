@@ -151,8 +151,8 @@ def examples(*, n_training: int, n_judged: int, seed: int) -> tuple[pd.DataFrame
     Parameters
     ----------
     n_training : int
-        Windows of 2 to 15 s around clips of the train groups at other speeds (`at_other_speed`), balanced. These clips
-        themselves are training windows, too.
+        Windows of 2 to 15 s around clips of the train groups at other speeds (`at_other_speed`), balanced; in
+        proportion as many around the other clips, for networks that train on those.
     n_judged : int
         At most this many windows of `JUDGED_SECONDS` around clips of the train and validation groups, each over
         backgrounds of its own corpus group: screams at every length, other clips at one.
@@ -161,9 +161,9 @@ def examples(*, n_training: int, n_judged: int, seed: int) -> tuple[pd.DataFrame
     Returns
     -------
     (DataFrame, list of ndarray (n_samples,))
-        kind ("clip", "training window" or, judged, "window"), split, and `COLUMNS`, of which a clip's window_id is its
-        clip_id and what only windows have is empty; the waveforms as `waveforms.prepare` returns them. split is that
-        by group: clips that only the random split trains on are "test".
+        kind ("clip", "clip, other speed", "training window" or, judged, "window"), split, and `COLUMNS`, of which a
+        clip's window_id is its clip_id and what only windows have is empty; the waveforms as `waveforms.prepare`
+        returns them. split is that by group: clips that only the random split trains on are "test".
     """
     rows = splits.read("grouped", splits=("train", "validation"))
     others = splits.read("random", splits=("train", "validation"))
@@ -182,14 +182,15 @@ def _draws(
     rows: pd.DataFrame, clips: Mapping[str, np.ndarray], *, n_training: int, n_judged: int, seed: int
 ) -> Iterator[tuple[str, str, pd.DataFrame, list[np.ndarray]]]:
     """Yield kind and split of some windows, their table and their waveforms; backgrounds are of the same split."""
-    train = rows[rows["split"] == "train"]
-    counts = balanced_counts(train, n_training, seed=seed)
-    at_speeds = {name: at_other_speed(clips[name], augment.generator(f"{seed} {name}")) for name in train["clip_id"]}
-    yield "training window", "train", *draw(train, at_speeds, per_clip=counts, seed=seed)
-    copies = train.assign(window_id=train["clip_id"] + "-speed", corpus_group=splits.corpus_group(train["source"]))
-    lengths = [len(clip) / SAMPLE_RATE_HZ for clip in at_speeds.values()]
-    copies = copies.assign(seconds=lengths, background="", background_corpus_group="")
-    yield "training window", "train", copies, list(at_speeds.values())
+    n_train = (rows["split"] == "train").sum()
+    for split, part in rows.groupby("split"):
+        counts = balanced_counts(part, round(n_training * len(part) / n_train), seed=seed)
+        at_speeds = {name: at_other_speed(clips[name], augment.generator(f"{seed} {name}")) for name in part["clip_id"]}
+        yield "training window", split, *draw(part, at_speeds, per_clip=counts, seed=seed)
+        copies = part.assign(window_id=part["clip_id"] + "-speed", corpus_group=splits.corpus_group(part["source"]))
+        lengths = [len(clip) / SAMPLE_RATE_HZ for clip in at_speeds.values()]
+        copies = copies.assign(seconds=lengths, background="", background_corpus_group="")
+        yield "clip, other speed", split, copies, list(at_speeds.values())
     development, rng = rows[rows["split"] != "test"], np.random.default_rng(seed)
     share = n_judged / (len(development) + 2 * (development["label"] == "screaming").sum())
     for split, part in development.groupby("split"):
@@ -200,12 +201,12 @@ def _draws(
 
 
 def weights(rows: pd.DataFrame) -> np.ndarray:
-    """Return training weights, 1 on average: clips together count as much as training windows.
+    """Return training weights, 1 on average: clips together count as much as training windows and other speeds.
 
     Within each, classes, sources and groups are balanced (`augment.balanced_weights`), then `CLASS_WEIGHTS` apply.
     """
     shares = pd.Series(0.0, index=rows.index)
-    for _, part in rows.groupby("kind"):
+    for _, part in rows.groupby(rows["kind"] == "clip"):
         shares[part.index] = augment.balanced_weights(part)
     shares *= rows["label"].map(CLASS_WEIGHTS)
     return (shares / shares.mean()).to_numpy()

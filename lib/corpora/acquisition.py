@@ -143,11 +143,10 @@ def acquire(
     chosen = optional.check(extra)  # before anything is fetched
     skipped: dict[str, str] = {}
     for tier in () if data_tier == "synthetic" else ("mirror", "network"):
-        wanted = items(clips())
         if tier == "mirror":
-            failures = _from_mirror(wanted, mirror_dir or os.environ.get(MIRROR_VARIABLE), progress)
+            failures = _from_mirror(mirror_dir or os.environ.get(MIRROR_VARIABLE), progress)
         else:
-            failures = _from_network(wanted, base_url, progress)
+            failures = _from_network(base_url, progress)
         result = _describe(failures, tier)
         lacking = lacking_classes(result.manifest)
         if not lacking:
@@ -191,20 +190,18 @@ def validate() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "problem"])
 
 
-def _from_mirror(wanted: list[Item], folder: str | Path | None, progress: Progress | None) -> list[Failure]:
-    if not folder or not Path(folder).is_dir():
-        reason = f"{folder} is no folder" if folder else f"{MIRROR_VARIABLE} is not set"
-        return [Failure(item.source, item.path, reason) for item in wanted]
-    return download.fetch(wanted, Path(folder), folder=config.RAW_DIR, progress=progress)
+def _from_mirror(folder: str | Path | None, progress: Progress | None) -> list[Failure]:
+    if folder and Path(folder).is_dir():
+        return download.fetch(items(clips()), Path(folder), folder=config.RAW_DIR, progress=progress)
+    reason = f"{folder} is no folder" if folder else f"{MIRROR_VARIABLE} is not set"
+    return [Failure(item.source, item.path, reason) for item in items(clips())]
 
 
-def _from_network(wanted: list[Item], base_url: str, progress: Progress | None) -> list[Failure]:
+def _from_network(base_url: str, progress: Progress | None) -> list[Failure]:
     """Fetch what is not there yet; a server that does not reply at all is asked once."""
-    absent = download.missing(wanted)
-    if not absent:
-        return []
+    absent = download.missing(items(clips()))
     offline = f"offline mode ({download.OFFLINE_VARIABLE})" if download.is_offline() else None
-    reason = offline or download.why_unreachable(base_url)
+    reason = absent and (offline or download.why_unreachable(base_url))
     if reason:
         return [Failure(item.source, item.path, reason) for item in absent]
     return download.fetch(absent, base_url, folder=config.RAW_DIR, progress=progress)

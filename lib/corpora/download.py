@@ -45,10 +45,6 @@ class NotEnoughSpaceError(OSError):
     """The disk has no room for what would be fetched."""
 
 
-class ArchiveError(ValueError):
-    """An archive is damaged or holds something other than plain files with safe names. Nothing of it was kept."""
-
-
 @dataclass(frozen=True)
 class Item:
     """A published file: where it is below the base, where it goes, and what it must be."""
@@ -159,7 +155,7 @@ def extract(archive: Path, folder: Path) -> None:
 
     Raises
     ------
-    ArchiveError
+    ValueError
         If the archive is damaged, holds no file, or a name leaves the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -168,14 +164,14 @@ def extract(archive: Path, folder: Path) -> None:
         try:
             for name, content in _files_in(archive):
                 if not is_safe_path(name):
-                    raise ArchiveError(f"{archive.name}: an entry does not stay inside the folder: {name!r}.")
+                    raise ValueError(f"{archive.name}: an entry does not stay inside the folder: {name!r}.")
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 with content, (staged / name).open("wb") as file:
                     shutil.copyfileobj(content, file)
         except (EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-            raise ArchiveError(f"{archive.name}: damaged or no archive ({error}).") from error
+            raise ValueError(f"{archive.name}: damaged or no archive ({error}).") from error
         if not staged.is_dir():
-            raise ArchiveError(f"{archive.name}: no file in it.")
+            raise ValueError(f"{archive.name}: no file in it.")
         staged.rename(folder)
 
 

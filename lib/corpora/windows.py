@@ -8,7 +8,7 @@ levels, backgrounds and recorders, with a normal clip as the event of a normal w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,20 +29,14 @@ SPEEDS = (0.75, 1.33)  # of the clips in training windows
 JUDGED_SECONDS = (5.0, 10.0, 15.0)  # lengths of the windows that networks are judged on
 # Screams count half: with full weight, networks predict too many of them on unseen corpora.
 CLASS_WEIGHTS = {"crying": 1.0, "screaming": 0.5, "normal": 1.0}
+# How often a window has what (`P_...`), and within which range (drawn evenly).
+SECONDS = (2.0, 15.0)  # of a window whose length is drawn
+P_PIECE, PIECE_SECONDS = 0.5, (0.5, 2.0)  # a piece of the clip; else all of it that fits
+P_SILENCE = 0.1  # digital silence around the event: a noise gate
+P_CLIPS = 0.5  # normal clips as background; else coloured noise
+SNR_DB = (-5.0, 25.0)  # of the event's level and the background's
+FLOOR_SNR_DB = (25.0, 60.0)  # faint noise, beneath everything but digital silence
 Background = Callable[[int, np.random.Generator], np.ndarray]  # samples wanted, generator -> waveform
-
-
-@dataclass(frozen=True)
-class WindowConfig:
-    """How often a window has what (`p_...`, probability per window) and within which range (drawn evenly)."""
-
-    seconds: tuple[float, float] = (2.0, 15.0)
-    p_piece: float = 0.5  # a piece of the clip; else all of it that fits
-    piece_seconds: tuple[float, float] = (0.5, 2.0)
-    p_silence: float = 0.1  # digital silence around the event: a noise gate
-    p_clips: float = 0.5  # normal clips as background; else coloured noise
-    snr_db: tuple[float, float] = (-5.0, 25.0)  # of the event's level and the background's
-    floor_snr_db: tuple[float, float] = (25.0, 60.0)  # faint noise, beneath everything but digital silence
 
 
 def draw(
@@ -64,7 +58,7 @@ def draw(
         Manifest rows of one split: clip_id, group_id, source, label.
     clips : mapping of clip_id to ndarray (n_samples,)
     seconds : float, optional
-        Length of every window; None draws it, see `WindowConfig`.
+        Length of every window; None draws it.
     per_clip : int or ndarray of int (n_rows,)
         Windows for each clip, for example of `balanced_counts`.
     own_corpus : bool
@@ -77,7 +71,6 @@ def draw(
         `COLUMNS` of each window, and its waveform, float32 (n_samples,), at 16 kHz, as recorded. onset and offset bound
         the event; a background that is no clip has no corpus group.
     """
-    settings = WindowConfig() if seconds is None else WindowConfig(seconds=(seconds, seconds))
     frame = rows.assign(corpus_group=splits.corpus_group(rows["source"]))
     pools = _Pools(frame, clips, own_corpus=own_corpus)
     repeated = frame.loc[frame.index.repeat(per_clip)]
@@ -88,14 +81,14 @@ def draw(
         window_id = f"{row['clip_id']}-{length}-{number}"
         rng = augment.generator(f"{seed} {window_id}")
         group, background = pools.choose(row, rng)
-        facts, window = draw_one(clips[row["clip_id"]], background, rng, settings=settings)
+        facts, window = draw_one(clips[row["clip_id"]], background, rng, seconds=seconds)
         origin = {"background_corpus_group": group if facts["background"] == "clips" else ""}
         drawn.append((row | facts | origin | {"window_id": window_id}, window))
     return pd.DataFrame([facts for facts, _ in drawn], columns=list(COLUMNS)), [window for _, window in drawn]
 
 
 def draw_one(
-    event: np.ndarray, background: Background | None, rng: np.random.Generator, *, settings: WindowConfig
+    event: np.ndarray, background: Background | None, rng: np.random.Generator, *, seconds: float | None = None
 ) -> tuple[dict, np.ndarray]:
     """Draw one window: cut the event, place it, add a background at some SNR, and record the mixture.
 
@@ -104,17 +97,20 @@ def draw_one(
     dict, ndarray (n_samples,)
         background ("silence", "clips" or "noise"), seconds, onset_seconds, offset_seconds, snr_db; the window.
     """
-    n_samples = round(rng.uniform(*settings.seconds) * SAMPLE_RATE_HZ)
-    event = waveforms.fade(_cut(event, n_samples, rng, settings=settings), seconds=FADE_SECONDS)
+    drawn = rng.uniform(*SECONDS)  # in any case, so that what follows is the same
+    n_samples = round((seconds or drawn) * SAMPLE_RATE_HZ)
+    event = waveforms.fade(_cut(event, n_samples, rng), seconds=FADE_SECONDS)
     start = int(rng.integers(n_samples - len(event) + 1))
     window = np.zeros(n_samples, dtype=np.float32)
     window[start : start + len(event)] = event
-    kind, snr_db = _background_kind(rng, settings, has_clips=background is not None), rng.uniform(*settings.snr_db)
+    place, snr_db = rng.random(), rng.uniform(*SNR_DB)
+    over_clips = background is not None and place < P_SILENCE + P_CLIPS
+    kind = "silence" if place < P_SILENCE else "clips" if over_clips else "noise"
     if kind != "silence":
         level = waveforms.active_rms(event)
         sound = background(n_samples, rng) if kind == "clips" and background else augment.coloured_noise(n_samples, rng)
         window += _at_level(sound, level * waveforms.amplitude(-snr_db))
-        floor = level * waveforms.amplitude(-rng.uniform(*settings.floor_snr_db))
+        floor = level * waveforms.amplitude(-rng.uniform(*FLOOR_SNR_DB))
         window += _at_level(augment.coloured_noise(n_samples, rng), floor)
     window = augment.augment(waveforms.within_full_scale(window), rng, settings=RECORDER)
     onset, offset = start / SAMPLE_RATE_HZ, (start + len(event)) / SAMPLE_RATE_HZ
@@ -251,18 +247,11 @@ class _Pools:
         return np.concatenate(parts)[:n_samples]
 
 
-def _background_kind(rng: np.random.Generator, settings: WindowConfig, *, has_clips: bool) -> str:
-    place = rng.random()
-    if place < settings.p_silence:
-        return "silence"
-    return "clips" if has_clips and place < settings.p_silence + settings.p_clips else "noise"
-
-
-def _cut(clip: np.ndarray, n_samples: int, rng: np.random.Generator, *, settings: WindowConfig) -> np.ndarray:
+def _cut(clip: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Return what of a clip is the event: all that fits into the window, or a piece that is not a pause."""
-    if rng.random() >= settings.p_piece:
+    if rng.random() >= P_PIECE:
         return augment.random_crop(clip, min(len(clip), n_samples), rng)
-    n_piece = min(round(rng.uniform(*settings.piece_seconds) * SAMPLE_RATE_HZ), len(clip), n_samples)
+    n_piece = min(round(rng.uniform(*PIECE_SECONDS) * SAMPLE_RATE_HZ), len(clip), n_samples)
     pieces = [augment.random_crop(clip, n_piece, rng) for _ in range(N_PIECES)]
     levels = [float(np.sqrt(np.mean(np.square(piece, dtype=np.float64)))) for piece in pieces]
     loud = [place for place, level in enumerate(levels) if level > waveforms.active_rms(clip) / 2]

@@ -34,10 +34,6 @@ SPECTRA, FEATURES = "spectra", "features"
 EXAMPLE_SAMPLES = 48_000  # for tracing; any length runs
 
 
-class ExportError(BuildError):
-    """A graph does not fit its weights."""
-
-
 class _Graph:
     """An ONNX graph that grows node by node."""
 
@@ -168,7 +164,7 @@ def wav2vec2_graph(model: ClipClassifier, weights_path: Path, *, version: str) -
 
     Raises
     ------
-    ExportError
+    BuildError
         If a weight of the graph is not in the file, or not the same there.
     """
     import torch
@@ -202,7 +198,7 @@ def _refer_to(weights_path: Path, graph: onnx.GraphProto) -> None:
         place = places.get(tensor.name.removeprefix("model."), {"data_offsets": (0, 0)})
         first, last = (start + offset for offset in place["data_offsets"])
         if content[first:last] != tensor.raw_data:
-            raise ExportError(f"{tensor.name} of the graph is not in {weights_path}.")
+            raise BuildError(f"{tensor.name} of the graph is not in {weights_path}.")
         onnx.external_data_helper.set_external_data(tensor, weights_path.name, offset=first, length=last - first)
         tensor.ClearField("raw_data")
 
@@ -212,7 +208,7 @@ def export(models_dir: Path) -> list[Path]:
 
     Raises
     ------
-    ExportError, lib.config.MissingCheckpointError, lib.config.ClassOrderError
+    BuildError, lib.config.MissingCheckpointError, lib.config.ClassOrderError
     """
     from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 

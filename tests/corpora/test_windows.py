@@ -8,10 +8,8 @@ import pytest
 
 from lib import waveforms
 from lib.corpora import windows
-from lib.corpora.windows import WindowConfig
 
 SOURCES = {"crying": ("donateacry", "nevado"), "screaming": ("nevado",), "normal": ("nevado", "deeply")}
-CLEAN = WindowConfig(p_silence=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +53,10 @@ def test_windows_follow_the_contract_of_a_waveform(rows, clips, seconds):
     assert (table["seconds"] == seconds).all() if seconds else table["seconds"].between(2, 15).all()
 
 
-def test_the_event_is_where_the_table_says(clips):
+def test_the_event_is_where_the_table_says(clips, monkeypatch):
+    monkeypatch.setattr(windows, "P_SILENCE", 1.0)
     for seed in range(8):
-        facts, window = windows.draw_one(clips["nevado-5"], None, np.random.default_rng(seed), settings=CLEAN)
+        facts, window = windows.draw_one(clips["nevado-5"], None, np.random.default_rng(seed))
         start, stop = (round(facts[name] * 16_000) for name in ("onset_seconds", "offset_seconds"))
         outside = np.concatenate([window[: max(start - 800, 0)], window[stop + 800 :]])  # codecs and filters smear
         inside = waveforms.active_rms(window[start:stop])
@@ -73,12 +72,13 @@ def test_classes_have_the_same_lengths_and_backgrounds(rows, clips):
     assert table["snr_db"].between(-5, 25).all()
 
 
-def test_noise_lies_at_the_stated_snr(clips):
+def test_noise_lies_at_the_stated_snr(clips, monkeypatch):
     rng, event = np.random.default_rng(5), clips["nevado-7"]
-    settings = WindowConfig(p_piece=0, p_silence=0, p_clips=0, snr_db=(10, 10), seconds=(25, 25))
+    for name, value in {"P_PIECE": 0, "P_SILENCE": 0, "P_CLIPS": 0, "SNR_DB": (10, 10)}.items():
+        monkeypatch.setattr(windows, name, value)
     levels = []
     for _ in range(12):
-        facts, window = windows.draw_one(event, None, rng, settings=settings)
+        facts, window = windows.draw_one(event, None, rng, seconds=25)
         start, stop = (round(facts[name] * 16_000) for name in ("onset_seconds", "offset_seconds"))
         noise = np.concatenate([window[:start], window[stop:]])
         levels.append(20 * np.log10(waveforms.active_rms(window[start:stop]) / waveforms.active_rms(noise)))

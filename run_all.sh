@@ -33,7 +33,8 @@ usage() {
 ./run_all.sh doctor            what is installed, cached, reachable and missing, and the next command for each fault
 ./run_all.sh serve [ARGS]      Temporal dev server with Web UI, and workers (--workers N)
 ./run_all.sh demo              a local page: the detector on your microphone, or on a file (--port N)
-./run_all.sh studies [NAME ...]  what the full build's numbers are worth (without NAME all studies, an hour or two)
+./run_all.sh studies [NAME ...]  what the full build's numbers are worth (without NAME all but product, about an hour;
+    product                      trains models/detector anew and measures it, half an hour)
 ./run_all.sh release           export the full build's networks, copy its models into models/, write their cards
 ./run_all.sh chaos [ARGS]      kill workers and servers while audio streams in, and count what is lost
 ./run_all.sh benchmark [ARGS]  speed, memory and size beside a plain way of doing the same (an hour or more, idle machine)

@@ -19,7 +19,6 @@ from lib.reporting.report import PAGE_FILES
 from lib.waveforms import log_mel
 
 PAGES = {"listening.html": "listen", "thresholds.html": "thresholds"}  # file: its place in the bar of pages
-SET_TITLES = {"left_out": "unseen corpora", "test": "test groups"}
 
 
 def bodies() -> dict[str, str]:
@@ -54,13 +53,13 @@ def _tables(curves: Mapping[str, Any]) -> dict[str, Any]:
     """Return rows by label and threshold for each set of soundscapes, and the sets, unseen corpora first."""
     from lib.studies.curves import by_threshold
 
-    sets = [name for name in SET_TITLES if name in curves["sets"]]
+    sets = [name for name in results.PLACES if name in curves["sets"]]
     tables = {}
     for label in curves["grids"]:
         by_set = {name: by_threshold(curves, name, label) for name in sets}
         shared = ({key: row[key] for key in ("on", "is_shipped")} for row in by_set[sets[0]])
         tables[label] = [row | {name: by_set[name][at] for name in sets} for at, row in enumerate(shared)]
-    return {"tables": tables, "sets": sets, "set_titles": SET_TITLES}
+    return {"tables": tables, "sets": sets, "set_titles": results.PLACES}
 
 
 def listening_body(content: Mapping[str, Any], on: Mapping[str, float]) -> str:

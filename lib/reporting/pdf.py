@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import itertools
 import json
+import math
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,8 @@ SCREEN_DPI = 110.0  # assumed for a figure that does not say how large it is
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{4,}(?![\w.])")
 _NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?%?")
 _BREAKS = re.compile(r"([_/]|\.(?!\d))(?=\w)")  # never inside a number
+LONG_TEXT = 120  # characters of a cell, from which on columns share the page by their content
+_PIECES = re.compile(r"[^\s\u200b-]+")  # what a line cannot break
 MAX_OUTPUT_LINES, MAX_TABLE_ROWS = 40, 40
 
 
@@ -87,6 +91,7 @@ def _drop_what_paper_cannot_show(soup: BeautifulSoup) -> None:
         if head is not None and not head.get_text(strip=True):
             head.decompose()  # pandoc makes an empty row of it
         _narrow(table)
+        _share_width(soup, table)
     for link in soup.find_all("a", href=True):
         if not str(link["href"]).startswith(("http://", "https://")):
             link.unwrap()  # pages and files beside the HTML do not exist inside the PDF
@@ -99,6 +104,20 @@ def _narrow(table: Tag) -> None:
             continue
         text = _LONG_NUMBER.sub(lambda match: _short(float(match[0])), cell.string)
         cell.string = text if _NUMBER.fullmatch(text.strip()) else _BREAKS.sub("\\1\u200b", text)
+
+
+def _share_width(soup: BeautifulSoup, table: Tag) -> None:
+    """Give the columns of a table with long texts widths by their content; others keep the widths that Typst finds."""
+    rows = [[cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+    columns = list(zip(*rows, strict=False))
+    if not columns or max(map(len, itertools.chain(*columns))) < LONG_TEXT:
+        return
+    words = [max(map(len, _PIECES.findall(" ".join(texts))), default=0) for texts in columns]
+    needed = [max(word + 3, math.sqrt(sum(map(len, texts)))) for word, texts in zip(words, columns, strict=True)]
+    group = soup.new_tag("colgroup")
+    for width in needed:
+        group.append(soup.new_tag("col", style=f"width: {100 * width / sum(needed):.1f}%"))
+    table.insert(0, group)
 
 
 def _short(number: float) -> str:

@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 
 from lib import config
+from lib.ensemble import ENSEMBLE_FROM
 from lib.evaluation import format_interval
 from lib.events import EVENT_LABELS
 from lib.reporting.environment import read_json
@@ -32,6 +33,7 @@ MODEL_TITLES = {
     "calibrated": "Ensemble: calibrated average",
     "meta": "Ensemble: meta-classifier",
 }
+PLACES = {"left_out": "unseen corpora", "test": "test groups"}  # of product.json
 MAX_KINDS, FEWEST_CLIPS = 5, 10  # of kinds of normal sound, in the sentence about false alarms
 
 
@@ -108,7 +110,7 @@ def headline(results: Results) -> list[Row]:
             "random-split baseline (groups leak, optimistic)": splits.get("test_random_split"),
         } | clips
     return rows + [
-        Row(f"Trimmed clips, {where}: macro-F1", format_interval(scores["macro_f1"]), _n(scores))
+        Row(f"Ensemble alone, trimmed clips, {where}: macro-F1", format_interval(scores["macro_f1"]), _n(scores))
         for where, scores in clips.items()
         if scores
     ]
@@ -123,10 +125,16 @@ def _product_rows(product: Mapping) -> list[Row]:
         found.append(Row("Windows of a stream, unseen corpora: macro-F1", figures, n))
     hours = product.get("long_recordings", {})
     where = "left_out" if "left_out" in hours else "test"
-    by_label, place = hours.get(where, {}), {"left_out": "unseen corpora", "test": "test groups"}[where]
+    by_label, place = hours.get(where, {}), PLACES[where]
     for label in EVENT_LABELS:
         if label in by_label:
             found.append(Row(f"{label.capitalize()} in long recordings, {place}", *_event_cells(by_label[label])))
+    files = product.get("files", {})
+    of_files = {title: files[place]["macro_f1"] for place, title in PLACES.items() if place in files}
+    if of_files:
+        figures = "; ".join(f"{title}: {format_interval(figure)}" for title, figure in of_files.items())
+        n = "; ".join(f"{title}: {_n(figure)}" for title, figure in of_files.items())
+        found.append(Row("Label of a file, trimmed clips: macro-F1", figures, n))
     return found
 
 
@@ -191,7 +199,9 @@ def templates() -> jinja2.Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.filters["interval"] = lambda figure, **form: format_interval(figure, **form) if figure else ""
-    environment.globals.update(table=markdown_table, class_names=config.CLASS_NAMES)
+    environment.globals.update(
+        table=markdown_table, class_names=config.CLASS_NAMES, places=PLACES, ensemble_from=ENSEMBLE_FROM
+    )
     return environment
 
 

@@ -1,7 +1,7 @@
 """What the numbers of the full build are worth: `python -m lib.studies [NAME ...]`, or `./run_all.sh studies`.
 
-Needs the full build on real recordings. Writes to build/studies alone: tables/*.csv, figures/*, studies.json.
-A study whose sources have not changed is skipped.
+Needs the full build on real recordings. Writes to build/studies: tables/*.csv, figures/*, studies.json. `product`,
+which also trains models/detector anew, runs only where it is named. A study whose sources have not changed is skipped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lib.studies import result
 from lib.studies.inputs import Inputs
 from lib.studies.registry import STUDIES
 
+BY_NAME = "product"  # runs only where it is named: it replaces models/detector
 LOG = logging.getLogger("lib.studies")
 
 
@@ -35,12 +36,12 @@ def run(plan: Plan, step: Step, inputs: Inputs) -> None:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    """Run the studies asked for, all by default, where they are not current, in the order of the registry."""
+    """Run the studies asked for, by default all but `product`, where they are not current, in their order."""
     known = [step.name.replace("_", "-") for step in STUDIES]
     parser = argparse.ArgumentParser(prog="./run_all.sh studies", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all but {BY_NAME})")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
-    wanted = {name.replace("_", "-") for name in options.names}
+    wanted = {name.replace("_", "-") for name in options.names} or {*known} - {BY_NAME}
     if wanted - set(known):
         parser.error(f"no study is called {', '.join(sorted(wanted - set(known)))}: there are {', '.join(known)}.")
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
@@ -48,7 +49,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     LOG.info("%s", environment.tier_banner())
     plan, inputs = steps.STUDIES_PLAN, Inputs(steps.FULL)
     for step, name in zip(STUDIES, known, strict=True):
-        if wanted and name not in wanted:
+        if name not in wanted:
             continue
         if steps.is_current(plan, step):
             LOG.info("%s: unchanged, skipped", step.name)

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lib import plots
-from lib.studies.appendix import figure_address
+from lib.studies.appendix import as_text, figure_address
 
 SIZES = {"ci": "every build", "long": "long"}
 AMOUNTS = {  # what says how much a test did, the most telling first
@@ -59,10 +59,9 @@ def context(folder: Path) -> dict[str, object] | None:
     if not (folder / "chaos.json").is_file():
         return None
     rows = read(folder / "chaos.json")
-    options = {"index": False, "na_rep": "", "border": 0, "float_format": "{:.2f}".format, "justify": "left"}
     return {
-        "runs": runs(rows).to_html(**options),
-        "faults": faults(rows).to_html(**options),
+        "runs": as_text(runs(rows)),
+        "faults": as_text(faults(rows)),
         "limits": limits(rows),
         "figure": figure_address(folder, "study_chaos_kills"),
     }

@@ -49,7 +49,7 @@ MISTAKES = {
     "meta": (
         "Meta-classifier scored on the rows it was fitted on",
         "fitted on other groups than it is scored on",
-        "A random forest knows its own rows by heart, whatever the networks predict.",
+        "A random forest predicts the rows that it was fitted on nearly without error, whatever the networks predict.",
     ),
     "class_order": (
         "Probabilities averaged in two class orders",

@@ -17,7 +17,6 @@ LOOKS = {
     label: {"color": COLOURS[label], "linestyle": LINE_STYLES[label], "marker": marker}
     for label, marker in zip(EVENT_LABELS, "os", strict=True)
 }
-SMALL = {"ha": "center", "fontsize": 7, "annotation_clip": False}
 FEWEST_PER_HOUR = 0.05  # no false alarm at all is drawn here: a logarithmic axis has no 0
 
 
@@ -68,11 +67,12 @@ def draw_recall_by_background(ax: Axes, table: pd.DataFrame) -> None:
         places = [place + shift for place in range(len(kinds))]
         ax.bar(places, rows["value"], width=0.36, color=COLOURS[label], label=label)
         ax.vlines(places, rows["low"], rows["high"], color="black", linewidth=1.1)
-        for place, n_events in zip(places, rows["n_events"].fillna(0), strict=True):
-            ax.annotate(f"n = {n_events:.0f}", (place, 0), xytext=(0, -10), textcoords="offset points", **SMALL)
-    ax.set_xticks(range(len(kinds)), kinds)
-    ax.tick_params(axis="x", length=0, pad=13)
-    ax.set(ylim=(0, 1.03), xlabel="Background", ylabel="Recall of events (line: 95 % interval)")
+    n_events = table.pivot(index="background", columns="label", values="n_events").reindex(columns=EVENT_LABELS)
+    counts = [" / ".join(f"{n:.0f}" for n in n_events.loc[kind].fillna(0)) for kind in kinds]
+    ax.set_xticks(range(len(kinds)), [f"{kind}\nn = {count}" for kind, count in zip(kinds, counts, strict=True)])
+    ax.tick_params(axis="x", length=0)
+    ax.set(ylim=(0, 1.03), ylabel="Recall of events (line: 95 % interval)")
+    ax.set_xlabel(f"Background (n: events of {' / '.join(EVENT_LABELS)})")
     ax.grid(visible=False, axis="x")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 

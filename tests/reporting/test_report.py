@@ -173,6 +173,14 @@ def test_the_pdf_is_written_from_figures_and_wide_tables(tmp_path):
     assert made.read_bytes().startswith(b"%PDF")
 
 
+def test_columns_of_long_texts_share_the_page_by_their_content(tmp_path):
+    table = "<table><tr><th>name</th><th>how</th></tr><tr><td>a_name</td><td>{}</td></tr></table>"
+    long, short = (pdf.chapter(table.format("some words " * n), tmp_path) for n in (40, 4))
+    narrow, wide = map(float, re.search(r"columns: \(([\d.]+)%, ([\d.]+)%\)", long).groups())
+    assert narrow + wide == pytest.approx(100, abs=0.2) and wide > 2 * narrow
+    assert "columns: 2" in short
+
+
 # -- the shell command -----------------------------------------------------------------------------------------
 
 

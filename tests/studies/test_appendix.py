@@ -35,6 +35,14 @@ def test_figures_are_written_with_interval_and_n(folder):
     assert shown.head == ["option", "change", "clips / groups"]
     some = appendix.wide(tables["named"], keys=["kind", "threshold"], figures=["risk"], kind=["x"])
     assert some.rows == [["x", "0.25", "0.500 [0.400, 0.600]"]]
+    assert (shown.is_text, some.is_text) == ([True, False, False], [True, False, False])
+
+
+def test_a_tables_head_is_words_and_missing_cells_are_empty():
+    shown = appendix.as_text(pd.DataFrame({"split": ["left_out", "test"], "n_clips": [7, 8], "p95": [1.5, None]}))
+    assert shown == appendix.Table(
+        ["split", "clips", "p95"], [["left_out", "7", "1.50"], ["test", "8", ""]], [True, False, False]
+    )
 
 
 def test_only_studies_that_ran_have_a_section(folder):

@@ -41,6 +41,15 @@ def test_an_unknown_study_is_refused(capsys):
     assert "cross-corpus" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", [[], ["product"]], ids=["all", "product"])
+def test_product_which_replaces_the_detector_runs_only_where_it_is_named(named, monkeypatch):
+    ran = []
+    monkeypatch.setattr(command.steps, "is_current", lambda plan, step: False)
+    monkeypatch.setattr(command, "run", lambda plan, step, inputs: ran.append(step.name))
+    assert command.main(named) == 0
+    assert ran == (named or [step.name for step in STUDIES if step.name != "product"])
+
+
 def test_no_study_reads_what_a_later_one_writes():
     written = set()
     for step in STUDIES:

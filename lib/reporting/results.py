@@ -97,8 +97,10 @@ def complete_product(report: Results, rule: str) -> dict[str, Any]:
 
 
 def headline(results: Results) -> list[Row]:
-    """Return the first table: the product's rows where they were measured, then those of trimmed clips."""
+    """Return the first table: the product's rows where they were measured, else those of the ensemble alone."""
     splits, rows = results.metrics.get(results.rule, {}), _product_rows(results.product)
+    if "files" in results.product:
+        return rows
     clips = {
         "test groups, released checkpoints": splits.get("test_released"),
         "test groups": None if splits.get("test_released") else splits.get("test"),

@@ -94,14 +94,19 @@ class Inputs:
             Rows with clip_id, group_id, source, corpus_group, label, seconds, scheme; predictions of both networks and
             of the ensemble, its rule fitted to clips and windows of the other corpus groups, as in notebook 05.
         """
+        rows, members = self._left_out
+        wanted = (rows["kind"] == kind).to_numpy()
+        return rows[wanted].reset_index(drop=True), {name: values[wanted] for name, values in members.items()}
+
+    @cached_property
+    def _left_out(self) -> tuple[pd.DataFrame, Predictions]:
+        """Clips and windows of `left_out` together."""
         rows, members = self._predicted()
         here = rows["scheme"].str.startswith(splits.LEFT_OUT).to_numpy()
         rows, members = rows[here].reset_index(drop=True), {name: values[here] for name, values in members.items()}
-        members["ensemble"] = out_of_fold(
-            self.rule["rule"], members, manifest.class_ids(rows), rows["scheme"].to_numpy()
-        )
-        wanted = (rows["kind"] == kind).to_numpy()
-        return rows[wanted].reset_index(drop=True), {name: values[wanted] for name, values in members.items()}
+        folds = rows["scheme"].to_numpy()
+        combined = out_of_fold(self.rule["rule"], members, manifest.class_ids(rows), folds)
+        return rows, members | {"ensemble": combined}
 
     def _predicted(self, suffix: str = "", **wanted: str) -> tuple[pd.DataFrame, Predictions]:
         paths = [self.probabilities_dir / f"{name}{suffix}.csv" for name in ensemble.MODEL_NAMES]

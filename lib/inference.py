@@ -21,6 +21,7 @@ from lib.networks.onnx_networks import Wav2Vec2, Yamnet
 from lib.waveforms import level_range_db, prepare
 
 Predictor = Callable[[Sequence[np.ndarray]], np.ndarray]  # waveforms -> probabilities (n, 3)
+Excerpt = Callable[[np.ndarray], np.ndarray]  # waveform -> the part of it that the networks classify
 
 EXIT_BAD_INPUT = 2
 MAX_WAITING = 8  # windows of a recording that were read and not yet classified
@@ -70,6 +71,8 @@ class Classifier:
     ----------
     predictors : dict of str to callable
         One per network: waveforms (16 kHz, as `waveforms.prepare` returns them) to probabilities (n, 3).
+    excerpt : callable
+        What of a prepared waveform the networks are given, see `lib.networks.onnx_networks.Yamnet.excerpt`.
     rule, versions : dict
         Ensemble rule, see `lib.ensemble`; short hashes of each checkpoint's weights and of the rule.
     detector : Detector, optional
@@ -79,11 +82,13 @@ class Classifier:
     def __init__(
         self,
         predictors: dict[str, Predictor],
+        excerpt: Excerpt,
         rule: dict,
         versions: dict[str, str],
         detector: Detector | None = None,
     ) -> None:
-        self.predictors, self.rule, self.versions, self.detector = predictors, rule, versions, detector
+        self.predictors, self.excerpt, self.rule = predictors, excerpt, rule
+        self.versions, self.detector = versions, detector
 
     @classmethod
     def load(cls, models_dir: Path = config.MODELS_DIR) -> Classifier:
@@ -105,9 +110,10 @@ class Classifier:
         versions = {"yamnet": yamnet.version, "wav2vec2": wav2vec2.version, "ensemble": config.version_of(rule_path)}
         place = next((place for place in (models_dir, config.MODELS_DIR) if (place / "detector").is_dir()), None)
         if place is None:
-            return cls(predictors, rule, versions)
+            return cls(predictors, yamnet.excerpt, rule, versions)
         detector = Detector.load(place, embed=yamnet.embed)
-        return cls(predictors, rule, versions | {"detector": detector.settings.version}, detector)
+        versions["detector"] = detector.settings.version
+        return cls(predictors, yamnet.excerpt, rule, versions, detector)
 
     def predict(self, waveform: np.ndarray) -> Prediction:
         """Classify one window, (n_samples,) at 16 kHz, as one piece whatever its length: by detector and ensemble.
@@ -133,8 +139,8 @@ class Classifier:
         return _prediction(row, alone.members if alone else {})
 
     def predict_by_ensemble(self, waveform: np.ndarray) -> Prediction:
-        """Classify a window by the networks alone, side by side."""
-        given = [prepare(waveform)]
+        """Classify a window by the networks alone, side by side: by the 3 s of it that `excerpt` returns."""
+        given = [self.excerpt(prepare(waveform))]
         with ThreadPoolExecutor(min(len(self.predictors), config.n_threads())) as together:
             waiting = {name: together.submit(predict, given) for name, predict in self.predictors.items()}
             members = {name: predicted.result() for name, predicted in waiting.items()}

@@ -7,7 +7,7 @@ levels, backgrounds and recorders, with a normal clip as the event of a normal w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib import augment, manifest, splits, waveforms
 from lib.config import SAMPLE_RATE_HZ
+from lib.networks import frozen_features
 
 FADE_SECONDS = 0.01  # at both ends of an event and of each background clip
 N_PIECES = 8  # random places tried for a piece, until one is not a pause
@@ -176,6 +177,17 @@ def examples(*, n_training: int, n_judged: int, seed: int) -> tuple[pd.DataFrame
         tables.append(part.assign(kind=kind, split=split))
         sounds += [waveforms.prepare(waveform) for waveform in drawn]
     return pd.concat(tables, ignore_index=True)[["kind", "split", *COLUMNS]], sounds
+
+
+def classified(rows: pd.DataFrame, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return what the networks classify of the rows and sounds of `examples`: of clips and windows 3 s of each.
+
+    They are those of `frozen_features.excerpts`. What is trained on alone stays as it is.
+    """
+    judged = np.flatnonzero(rows["kind"].isin(["clip", "window"]))
+    excerpts = frozen_features.excerpts([sounds[row] for row in judged])
+    by_row = dict(zip(judged.tolist(), excerpts, strict=True))
+    return [by_row.get(row, sound) for row, sound in enumerate(sounds)]
 
 
 def _draws(

@@ -1,17 +1,19 @@
-"""What a frozen network computes of each clip, kept on disk, and the linear head that is fitted to it."""
+"""What frozen networks compute of each sound, kept on disk: features, excerpts; and the linear head fitted to them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
 from lib import config
+from lib.networks.onnx_networks import BACKBONE_FILE, EXCERPT_SAMPLES, Yamnet, folder_of
 
 CLIPS_PER_BLOCK = 32  # computed together, then written
 CACHE_DIR = config.BUILD_DIR / "cache"
@@ -36,16 +38,37 @@ def of_clips(
     """
     name = network.__name__.rpartition(".")[2]
     folder = Path(cache_dir) / name / weights_sha256(network.weights(model))[:16] / network.POOLINGS
+    return np.stack(_kept(folder, waveforms, lambda block: network.pooled(model, block)))
+
+
+def excerpts(waveforms: Sequence[np.ndarray], *, cache_dir: Path = CACHE_DIR) -> list[np.ndarray]:
+    """Return the 3 s that both networks classify of each waveform (n_samples,), each place found once for all builds.
+
+    See `lib.networks.onnx_networks.Yamnet.excerpt`; YAMNet is the frozen one of models/.
+    """
+    yamnet = Yamnet()
+    folder = Path(cache_dir) / "excerpts" / config.version_of(folder_of(config.MODELS_DIR, "yamnet") / BACKBONE_FILE)
+    starts, long = np.zeros(len(waveforms), int), [r for r, w in enumerate(waveforms) if len(w) > EXCERPT_SAMPLES]
+    if long:
+        found = _kept(folder, [waveforms[row] for row in long], lambda block: map(yamnet.excerpt_start, block))
+        starts[long] = np.array(found)
+    return [waveform[start : start + EXCERPT_SAMPLES] for waveform, start in zip(waveforms, starts, strict=True)]
+
+
+def _kept(
+    folder: Path, waveforms: Sequence[np.ndarray], compute: Callable[[list[np.ndarray]], Iterable[Any]]
+) -> list[np.ndarray]:
+    """Return what `compute` makes of each waveform, read from the folder where it was computed before."""
     digests = [hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest() for waveform in waveforms]
     paths = [folder / f"{digest}.npy" for digest in digests]
     missing = [row for row, path in enumerate(paths) if not path.is_file()]
     missing.sort(key=lambda row: len(waveforms[row]))  # computed together are clips of like length
     for start in range(0, len(missing), CLIPS_PER_BLOCK):
         block = missing[start : start + CLIPS_PER_BLOCK]
-        for row, values in zip(block, network.pooled(model, [waveforms[row] for row in block]), strict=True):
+        for row, values in zip(block, compute([waveforms[row] for row in block]), strict=True):
             np.save(file := io.BytesIO(), values)
             config.write_whole(paths[row], file.getvalue())
-    return np.stack([np.load(path) for path in paths])
+    return [np.load(path) for path in paths]
 
 
 def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:

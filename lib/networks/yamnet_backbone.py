@@ -21,6 +21,7 @@ import tensorflow as tf
 from lib import config
 from lib.config import PATCH_SAMPLES
 from lib.networks.frozen_features import weights_sha256
+from lib.networks.onnx_networks import AUDIOSET_CLASSES, EMBEDDING_SIZE
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 HUB_TIMEOUT_SECONDS = 5.0
@@ -32,13 +33,6 @@ FRAME_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512  # 25 ms every 10 ms
 N_MELS, MEL_LOW_HZ, MEL_HIGH_HZ = 64, 125.0, 7500.0
 LOG_OFFSET = 0.001
 PATCH_FRAMES = 96
-EMBEDDING_SIZE = 1024
-# The AudioSet classes that matter here: what a cry or a scream is called there, and what is mistaken for one.
-AUDIOSET_CLASSES = (
-    "Baby cry, infant cry", "Crying, sobbing", "Whimper", "Wail, moan", "Screaming", "Shout", "Yell", "Bellow", "Whoop",
-    "Children shouting", "Squeal", "Groan", "Grunt", "Speech", "Child speech, kid speaking", "Singing", "Music",
-    "Laughter", "Baby laughter", "Giggle", "Cat", "Meow", "Caterwaul",
-)  # fmt: skip
 N_FEATURES = EMBEDDING_SIZE + len(AUDIOSET_CLASSES)
 
 # MobileNet v1 (Howard et al. 2017, table 1): (stride, n_filters) of the 13 depthwise separable layers.

@@ -16,6 +16,7 @@ import numpy as np
 from lib import config, ensemble
 from lib.detector import PATCHES_PER_BATCH, Detector, Embed
 from lib.inference import Classifier, Predictor, as_text
+from lib.networks.onnx_networks import EXCERPT_SAMPLES, excerpt_start
 
 
 def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
@@ -29,11 +30,18 @@ def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
         "wav2vec2": partial(wav2vec2.predict, torch_model),
     }
     detector = Detector.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
-    return Classifier(predictors, ensemble.load_rule(models_dir / config.RULE_FILE), {}, detector)
+    rule = ensemble.load_rule(models_dir / config.RULE_FILE)
+    features_of = frozen_yamnet(keras_model.get_layer("yamnet"))
+
+    def excerpt(waveform: np.ndarray) -> np.ndarray:
+        start = excerpt_start(waveform, features_of)
+        return waveform[start : start + EXCERPT_SAMPLES]
+
+    return Classifier(predictors, excerpt, rule, {}, detector)
 
 
 def frozen_yamnet(backbone: Any) -> Embed:
-    """Return YAMNet's backbone in Keras as patches (n, 15600) to embeddings (n, 1024)."""
+    """Return YAMNet's backbone in Keras as a function of patches (n, 15600) to what it computes of each."""
 
     def embed(patches: np.ndarray) -> np.ndarray:
         blocks = [patches[start : start + PATCHES_PER_BATCH] for start in range(0, len(patches), PATCHES_PER_BATCH)]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib import config, ensemble, manifest, probabilities, splits
+from lib.networks import frozen_features
 from lib.studies.folds import out_of_fold
 
 SCHEME = "grouped"
@@ -63,8 +64,9 @@ class Inputs:
         return fitted["rules"][fitted["chosen"]]
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> Predictions:
-        """Return the probabilities of both networks and of the ensemble, each (n_clips, 3)."""
-        return self.combine({name: network(waveforms) for name, network in self.networks.items()})
+        """Return the probabilities of both networks and of the ensemble, each (n_clips, 3), by the sounds' excerpts."""
+        given = frozen_features.excerpts(waveforms)
+        return self.combine({name: network(given) for name, network in self.networks.items()})
 
     def combine(self, members: Predictions) -> Predictions:
         """Add the ensemble's probabilities to the networks'."""

@@ -12,6 +12,7 @@ from lib import audio, config, ensemble, inference
 from lib.detector import Detector, DetectorSettings
 from lib.ensemble import ENSEMBLE_FROM, combined_with
 from lib.events import EventSettings
+from lib.networks.onnx_networks import EXCERPT_SAMPLES
 
 RULE = {"rule": "average", "model_names": list(ensemble.MODEL_NAMES), "class_names": list(config.CLASS_NAMES)}
 CRYING, SCREAMING = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1])
@@ -57,15 +58,21 @@ class LoudStream:
         return np.array([[0.9 * each, 0.0] for each in loud]).reshape(-1, 2)
 
 
+def loudest(waveform):
+    """Return the 3 s behind the loudest sample, or all of a waveform that is no longer."""
+    start = min(int(np.abs(waveform).argmax()), max(len(waveform) - EXCERPT_SAMPLES, 0))
+    return waveform[start : start + EXCERPT_SAMPLES] if len(waveform) > EXCERPT_SAMPLES else waveform
+
+
 @pytest.fixture
 def classifier():
     predictors, versions = dict.fromkeys(ensemble.MODEL_NAMES, by_pitch), {"yamnet": "abc", "ensemble": "123"}
-    return inference.Classifier(predictors, RULE, versions, LoudDetector())
+    return inference.Classifier(predictors, loudest, RULE, versions, LoudDetector())
 
 
 @pytest.fixture
 def networks_alone(classifier):
-    return inference.Classifier(classifier.predictors, RULE, classifier.versions)
+    return inference.Classifier(classifier.predictors, loudest, RULE, classifier.versions)
 
 
 @pytest.fixture
@@ -121,6 +128,16 @@ def test_level_and_offset_do_not_reach_the_networks(classifier, tone):
     for waveform in (loud, np.float32(0.01) * loud + np.float32(0.1)):
         classifier.predict_by_ensemble(waveform)
     np.testing.assert_allclose(given[0], given[1], atol=1e-4)
+
+
+def test_the_networks_are_given_an_excerpt_and_the_detector_everything(classifier, tone):
+    given = []
+    classifier.predictors["yamnet"] = lambda waveforms: given.extend(waveforms) or by_pitch(waveforms)
+    waveform = np.concatenate([0.01 * tone(3_000, 9), tone(400, 2), 0.01 * tone(3_000, 3)])
+    assert classifier.predict(waveform).label == "crying"
+    (excerpt,) = given
+    assert len(excerpt) == EXCERPT_SAMPLES
+    assert np.abs(excerpt[:30_000]).max() > 5 * np.abs(excerpt[-8_000:]).max()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib.networks import frozen_features
+from lib.networks.onnx_networks import EXCERPT_SAMPLES
 
 MODEL = {"kernel": np.ones(3)}
 
@@ -60,6 +61,23 @@ def test_a_clip_that_fails_leaves_the_blocks_before_it(network, tmp_path):
     with pytest.raises(RuntimeError, match="no memory"):
         frozen_features.of_clips(network, MODEL, clips, cache_dir=tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == frozen_features.CLIPS_PER_BLOCK
+
+
+def test_the_place_of_an_excerpt_is_found_once(monkeypatch, tmp_path):
+    asked = []
+
+    class Yamnet:
+        def excerpt_start(self, waveform):
+            asked.append(len(waveform))
+            return 7
+
+    monkeypatch.setattr(frozen_features, "Yamnet", Yamnet)
+    sounds = [np.arange(n, dtype=np.float32) for n in (EXCERPT_SAMPLES, EXCERPT_SAMPLES + 50, 90)]
+    for _ in range(2):
+        found = frozen_features.excerpts(sounds, cache_dir=tmp_path)
+        assert [each[0] for each in found] == [0, 7, 0]
+        assert [len(each) for each in found] == [EXCERPT_SAMPLES, EXCERPT_SAMPLES, 90]
+    assert asked == [EXCERPT_SAMPLES + 50]
 
 
 def test_the_hash_of_weights_knows_names_values_and_no_order():

@@ -14,7 +14,7 @@ from lib import audio, config, ensemble, inference, wav2vec2, waveforms, yamnet
 from lib.detector import Detector
 from lib.networks import onnx_networks, yamnet_backbone
 from lib.reporting import export
-from lib.studies import compact_wav2vec2
+from lib.studies import compact_wav2vec2, framework_path
 
 LARGEST_DIFFERENCE = 1e-4
 SECONDS = (0.3, 0.975, 0.976, 3.7, 15.0, 59.9)
@@ -62,6 +62,26 @@ def test_embeddings_are_those_of_keras_and_the_same_bits_in_batches_of_any_size(
     together = served(patches)
     np.testing.assert_allclose(together, backbone.predict_on_batch(patches), atol=LARGEST_DIFFERENCE)
     np.testing.assert_array_equal(together, np.concatenate([served(patch[None]) for patch in patches]))
+
+
+def test_an_excerpt_is_the_3_s_with_the_highest_audioset_scores(clips):
+    network, framework = onnx_networks.Yamnet(), framework_path.load().excerpt
+    for given in map(waveforms.prepare, clips[:-1]):
+        found = network.excerpt(given)
+        assert len(found) == min(len(given), onnx_networks.EXCERPT_SAMPLES)
+        np.testing.assert_array_equal(found, framework(given))
+
+
+@pytest.mark.real_audio
+@pytest.mark.parametrize("second", [0, 4, 9, 13])
+def test_the_excerpt_of_a_window_holds_its_cry(mirror_dir, rng, second):
+    cry = recorded(mirror_dir)[: 2 * config.SAMPLE_RATE_HZ]
+    window = (0.005 * rng.standard_normal(15 * config.SAMPLE_RATE_HZ)).astype(np.float32)
+    start = second * config.SAMPLE_RATE_HZ
+    window[start : start + len(cry)] += cry
+    found = onnx_networks.Yamnet().excerpt_start(waveforms.prepare(window))
+    middle = start + len(cry) // 2
+    assert found <= middle <= found + onnx_networks.EXCERPT_SAMPLES
 
 
 def test_files_are_small_and_say_what_they_were_made_from():

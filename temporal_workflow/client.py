@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from temporal_workflow.chunks import Block
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
+NO_WORKER = (
+    "no worker is ready: after ./run_all.sh serve they load for some seconds, so wait; if it was not started, start it. "
+    "What is sent is done once a worker is ready."
+)
 
 
 async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -72,7 +76,7 @@ async def _connect(settings: Settings) -> Client:
     """Connect, and tell at once what waiting would not change."""
     client = await connect(settings)
     if not await check(client, settings):
-        _complain("no worker is connected: start ./run_all.sh serve. What is sent waits for one.")
+        _complain(NO_WORKER)
     return client
 
 

@@ -104,6 +104,20 @@ def test_chunks_that_no_worker_takes_are_told_of(service: Service) -> None:
     assert kinds == [("HEALTH", "nothing classified"), ("RESUMED", "nothing classified")]
 
 
+def test_while_workers_load_the_client_says_that_they_may(monkeypatch, tmp_path, capsys) -> None:
+    """The server answers seconds before the first worker asks it for work."""
+    port = devserver.free_port()
+    monkeypatch.setenv("AUDIO_SERVICE_DIR", str(tmp_path))
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{port}")
+    server = devserver.start(tmp_path / "temporal.sqlite", port=port, ui_port=None, log_path=tmp_path / "log")
+    try:
+        assert cli.main(["status", "stream-nowhere"]) == cli.EX_BAD_INPUT
+        assert capsys.readouterr().err.splitlines()[0] == cli.NO_WORKER
+        assert all(part in cli.NO_WORKER for part in ("load", "wait", "./run_all.sh serve"))
+    finally:
+        devserver.stop(server)
+
+
 @pytest.mark.parametrize("command", ["events", "results", "follow", "status", "export"])
 def test_a_stream_that_nobody_knows(client, tmp_path, command) -> None:
     given = [str(tmp_path / "x.csv"), "--stream"] if command == "export" else ["--stream"] * (command[0] in "er")

@@ -98,7 +98,6 @@ class ResultsTable:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
-        self._listed: set[str] = set()  # streams whose row this process knows to be there
         self._prepare()
 
     def store(self, stored: shared.StoreInput, *, kind: str = "stream") -> None:
@@ -109,8 +108,7 @@ class ResultsTable:
         now = datetime.now(UTC)
         values = {"stream_id": stored.stream_id, "kind": kind, "name": stored.name, "state": RUNNING, "summary": {}}
         with self.engine.begin() as connection:
-            if stored.stream_id not in self._listed:
-                connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
+            connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
             for change in stored.changes:
                 connection.execute(
                     self._insert(EVENTS)
@@ -121,7 +119,6 @@ class ResultsTable:
                 self._store_summary(connection, stored, now)
             if stored.outcome is not None:
                 self._store_outcome(connection, stored.stream_id, stored.outcome, now=now)
-        self._listed.add(stored.stream_id)
 
     def has(self, stream_id: str, sequence: int) -> bool:
         """Return whether a chunk's result is stored."""

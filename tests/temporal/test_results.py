@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from temporal_workflow import devserver, shared
-from temporal_workflow.results import FIRST_VERSION, NEW_COLUMNS, SCHEMA, ResultsTable, SchemaError
+from temporal_workflow.results import FIRST_VERSION, NEW_COLUMNS, SCHEMA, STREAMS, ResultsTable, SchemaError
 from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import audit
 from tests.chaos.harness import Service, random_labels, wait_until
@@ -95,6 +95,16 @@ def test_many_writers_make_the_tables_once_and_rows_once(url: str) -> None:
     assert (row["label"], row["crying"], row["n_writes"]) == ("crying", 0.9, 6)
     assert [event["kind"] for event in results.events("s")] == ["START"]
     assert (results.has("s", 3), results.has("s", 1)) == (True, False)
+
+
+def test_a_worker_remembers_no_stream(url: str) -> None:
+    """It runs for months: whether a stream has its row, the table alone knows."""
+    results = ResultsTable(url)
+    for _ in range(2):
+        results.store(stored(0))
+        assert [row["stream_id"] for row in results.rows(sa.select(STREAMS))] == ["s"]
+        with results.engine.begin() as connection:
+            connection.execute(STREAMS.delete())
 
 
 def test_results_of_version_0_1_are_kept(url: str) -> None:

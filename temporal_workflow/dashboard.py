@@ -47,12 +47,14 @@ class Dashboard:
 
     def state(self) -> dict[str, Any]:
         """Return the newest streams, what is open and the last events, ready for JSON."""
-        known = {row["stream_id"]: row for row in self.results.rows(sa.select(STREAMS))}
         event = EVENTS.c.change, EVENTS.c.stream_id, EVENTS.c.number
-        problems = self._newest(*event, where=EVENTS.c.label.in_(shared.PROBLEMS))
-        open_problems = [row for row in problems if row["kind"] != "RESUMED"]
         newest = self._newest(CHUNKS.c.sequence, CHUNKS.c.stream_id, limit=N_STREAMS)
         events = self._newest(*event, limit=N_EVENTS)
+        shown = {row["stream_id"] for row in (*newest, *events)}
+        rows = self.results.rows(sa.select(STREAMS).where(STREAMS.c.stream_id.in_(shown)))
+        known = {row["stream_id"]: row for row in rows}
+        problems = self._newest(*event, where=EVENTS.c.label.in_(shared.PROBLEMS) & EVENTS.c.stream_id.in_(shown))
+        open_problems = [row for row in problems if row["kind"] != "RESUMED"]
         return {
             "now": datetime.now(UTC),
             "labels": config.CLASS_NAMES[:2],

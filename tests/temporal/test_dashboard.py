@@ -77,6 +77,20 @@ def test_streams_and_events_are_what_is_stored(board):
     assert (events[HALL, 1]["is_open"], events[HALL, 1]["audio"]) == (False, [])
 
 
+def test_a_refresh_reads_no_more_than_it_shows(board, monkeypatch):
+    ended = StreamProgress(shared.StreamSettings(), shared.StreamState(end=0)).summary("stream")
+    n_more = dashboard.N_STREAMS + dashboard.N_EVENTS
+    for number in range(n_more):
+        given = {"changes": [dataclasses.replace(NO_SIGNAL, kind="RESUMED")], "summary": ended}
+        board.results.store(shared.StoreInput(f"stream-{number}", outcome(0, "ab" * 32), **given))
+    read, n_read = board.results.rows, []
+    monkeypatch.setattr(board.results, "rows", lambda query: n_read.append(len(found := read(query))) or found)
+    state = board.state()
+    shown = {row["stream_id"] for row in (*state["streams"], *state["events"])}
+    assert (len(state["streams"]), len(state["events"])) == (dashboard.N_STREAMS, dashboard.N_EVENTS)
+    assert max(n_read) == len(shown) == dashboard.N_EVENTS < n_more
+
+
 @pytest.fixture
 def server(board) -> Iterator[dashboard.Server]:
     served = dashboard.Server(board, 0)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 EX_OK, EX_BAD_INPUT, EX_UNAVAILABLE = 0, 2, 69
 NO_WORKER = (
-    "no worker is ready: after ./run_all.sh serve they load for some seconds, so wait; if it was not started, start it. "
+    "no worker is ready: after ./run_all.sh serve they load for some seconds, so wait; if it does not run, start it. "
     "What is sent is done once a worker is ready."
 )
 

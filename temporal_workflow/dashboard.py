@@ -23,7 +23,7 @@ from temporal_workflow import shared
 from temporal_workflow.devserver import check_port
 from temporal_workflow.results import CHUNKS, EVENTS, RUNNING, STREAMS, ResultsTable, with_zone
 from temporal_workflow.settings import Settings
-from temporal_workflow.store import ChunkStore
+from temporal_workflow.store import ChunkStore, StoreError
 
 HOST = "127.0.0.1"
 N_STREAMS, N_EVENTS, N_CHUNKS = 24, 60, 12  # newest ones on the page; chunks whose frames are drawn
@@ -162,8 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, "application/json", text.encode())
         if found := re.fullmatch(r"/audio/([0-9a-f]{64})", self.path):
             try:
-                return self._answer(200, "audio/flac", self.server.dashboard.store.read(found[1]))
-            except OSError:
+                return self._answer(200, "audio/flac", self.server.dashboard.store.path(found[1]).read_bytes())
+            except (OSError, StoreError):
                 pass  # deleted since the page was made
         return self._answer(404, "text/plain", b"not found")
 

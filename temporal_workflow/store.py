@@ -97,10 +97,6 @@ class ChunkStore:
         """Return whether some audio is there."""
         return self._path(sha256).is_file()
 
-    def read(self, sha256: str) -> bytes:
-        """Return some audio's content, unchecked; OSError where it is not there."""
-        return self._path(sha256).read_bytes()
-
     def release(self, sha256: str, *, stream_id: str, sequence: int) -> None:
         """Remove one chunk's claim on a file and delete the file when no claim is left."""
         path = self._path(sha256)

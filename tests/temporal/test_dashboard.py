@@ -115,7 +115,7 @@ def test_it_listens_on_loopback_and_hands_out_json_and_audio(server, board):
     assert datetime.fromisoformat(state["streams"][0]["stored_at"]).tzinfo
     (chunk,) = next(event["audio"] for event in state["events"] if event["audio"])
     answer = urllib.request.urlopen(server.address + "audio/" + chunk["sha256"])
-    assert answer.read() == board.store.read(chunk["sha256"])
+    assert answer.read() == board.store.path(chunk["sha256"]).read_bytes()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

@@ -77,16 +77,15 @@ class Sounds:
         )
 
 
-async def _send(
-    service: LocalService, sounds: Sounds, *, number: int, n_chunks: int, pace_seconds: float, wait: float
-) -> str:
-    """Send a stream: a chunk every `pace_seconds` after `wait`; as fast as it is taken where that is 0."""
+async def _send(service: LocalService, chosen: argparse.Namespace, *, sounds: Sounds, number: int) -> str:
+    """Send a stream, a chunk every `chosen.pace` seconds (as fast as they are taken where that is 0); return its id."""
     sender, store = StreamSender(await service.client(), new_stream_id()), ChunkStore(service.settings.chunks_dir)
-    started = time.monotonic() + wait
-    for sequence in range(n_chunks):
-        await asyncio.sleep(max(0.0, started + sequence * pace_seconds - time.monotonic()))
+    pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
+    started = time.monotonic() + number * pace / chosen.streams
+    for sequence in range(chosen.chunks):
+        await asyncio.sleep(max(0.0, started + sequence * pace - time.monotonic()))
         await sender.send(sounds.put(store, sender.stream_id, sequence, number=number))
-    await sender.finish(n_chunks)
+    await sender.finish(chosen.chunks)
     await sender.result()
     return sender.stream_id
 
@@ -94,19 +93,8 @@ async def _send(
 async def measure(service: LocalService, chosen: argparse.Namespace) -> dict[str, Any]:
     """Send `chosen.streams` streams side by side, evenly spread in time; return what it cost."""
     sounds = Sounds(chunk_seconds=chosen.chunk_seconds, n_streams=chosen.streams, silence=chosen.silence)
-    pace = chosen.chunk_seconds if chosen.pace is None else chosen.pace
     started = time.monotonic()
-    streams = [
-        _send(
-            service,
-            sounds,
-            number=number,
-            n_chunks=chosen.chunks,
-            pace_seconds=pace,
-            wait=number * pace / chosen.streams,
-        )
-        for number in range(chosen.streams)
-    ]
+    streams = (_send(service, chosen, sounds=sounds, number=number) for number in range(chosen.streams))
     stream_ids = await asyncio.gather(*streams)
     seconds, rows = time.monotonic() - started, service.results.chunks()
     return {

@@ -5,7 +5,6 @@ Deterministic, milliseconds per chunk, no model files. Whoever uses it must say 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,18 +12,10 @@ import numpy as np
 
 from lib import config
 from lib.events import EVENT_LABELS, EventSettings
+from lib.inference import Prediction
 
 CRY_HZ, SCREAM_HZ = 350.0, 900.0  # below the first normal, below the second crying, above it screaming
 SILENT_DB = -60.0
-
-
-@dataclass(frozen=True)
-class PitchPrediction:
-    """Same shape as lib.inference's Prediction."""
-
-    label: str
-    probabilities: dict[str, float]
-    members: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class PitchDetector:
@@ -49,13 +40,13 @@ class PitchClassifier:
     versions = {"stand-in": "sorts by pitch"}
     detector = PitchDetector()
 
-    def predict(self, waveform: np.ndarray) -> PitchPrediction:
+    def predict(self, waveform: np.ndarray) -> Prediction:
         """Return 0.9 for the class whose band holds the strongest frequency of `waveform`, float (n_samples,)."""
         label = _label(waveform)
         rest = 0.1 / (len(config.CLASS_NAMES) - 1)
-        return PitchPrediction(label, {name: 0.9 if name == label else rest for name in config.CLASS_NAMES})
+        return Prediction(label, {name: 0.9 if name == label else rest for name in config.CLASS_NAMES}, {})
 
-    def predict_with(self, waveform: np.ndarray, _frames: np.ndarray) -> PitchPrediction:
+    def predict_with(self, waveform: np.ndarray, _frames: np.ndarray) -> Prediction:
         """Return the same: the frames of `waveform` are sorted by pitch, too."""
         return self.predict(waveform)
 

@@ -37,7 +37,7 @@ class StreamProgress:
         A refused chunk costs nothing: the sender sees in the status that it is not there and sends it again.
         """
         state = self.state
-        late = self._is_missing(chunk.sequence)
+        late = any(first <= chunk.sequence <= last for first, last in state.missing)
         known = chunk.sequence in state.seen or (chunk.sequence < state.next_sequence and not late)
         if known or chunk.sequence < 0 or 0 <= state.end <= chunk.sequence:
             state.n_duplicates += 1
@@ -306,9 +306,6 @@ class StreamProgress:
 
     def _event_settings(self) -> EventSettings:
         return self.state.event_settings or shared.CHUNK_EVENTS
-
-    def _is_missing(self, sequence: int) -> bool:
-        return any(first <= sequence <= last for first, last in self.state.missing)
 
     def _forget_missing(self, sequence: int) -> None:
         kept: list[list[int]] = []

@@ -110,11 +110,8 @@ class ResultsTable:
         with self.engine.begin() as connection:
             connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
             for change in stored.changes:
-                connection.execute(
-                    self._insert(EVENTS)
-                    .values(stream_id=stored.stream_id, stored_at=now, **vars(change))
-                    .on_conflict_do_nothing()
-                )
+                row = {"stream_id": stored.stream_id, "stored_at": now, **vars(change)}
+                connection.execute(self._insert(EVENTS).values(row).on_conflict_do_nothing())
             if stored.summary is not None:
                 self._store_summary(connection, stored, now)
             if stored.outcome is not None:
@@ -167,10 +164,6 @@ class ResultsTable:
         """Return each event as its newest change shows it."""
         newest = {(row["stream_id"], row["number"]): row for row in self.changes(stream_id)}
         return [newest[key] for key in sorted(newest)]
-
-    def streams(self) -> list[dict[str, Any]]:
-        """Return finished streams and files, oldest first."""
-        return self.rows(sa.select(STREAMS).where(STREAMS.c.state != RUNNING).order_by(STREAMS.c.stored_at))
 
     def rows(self, query: sa.Select) -> list[dict[str, Any]]:
         """Return what a query of these tables finds."""

@@ -97,7 +97,9 @@ class StreamSender:
         SendError
             If the server cannot be reached for `OUTAGE_SECONDS`.
         """
-        while len(self._unconfirmed) >= MAX_UNCONFIRMED or self._runs_ahead(chunk):
+        while len(self._unconfirmed) >= MAX_UNCONFIRMED or (
+            self.has_sent and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD  # the workflow would refuse it
+        ):
             await self._confirm()
             await asyncio.sleep(POLL_SECONDS)
         self._check_same(chunk, (self._stored or {}).get(chunk.sequence, ""))
@@ -164,10 +166,6 @@ class StreamSender:
                 f"{self.stream_id} holds other sound as chunk {chunk.sequence}: this is another recording, or the same "
                 "one cut otherwise (--chunk-seconds). Leave out --stream to start a new stream."
             )
-
-    def _runs_ahead(self, chunk: shared.ChunkReference) -> bool:
-        """Return whether the workflow would refuse the chunk because earlier ones are not done."""
-        return self.has_sent and chunk.sequence >= self._next_sequence + shared.MAX_AHEAD
 
 
 async def send_stream(

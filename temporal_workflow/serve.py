@@ -185,10 +185,6 @@ class LocalService:
         """Connect to the server."""
         return await connect(self.settings)
 
-    def logs(self) -> str:
-        """Return what all processes wrote."""
-        return "".join(path.read_text(errors="replace") for path in sorted(self.logs_dir.glob("*.log")))
-
     def __enter__(self) -> LocalService:
         """Start."""
         self.start()

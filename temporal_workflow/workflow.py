@@ -203,18 +203,14 @@ class MonitorStreamWorkflow:
                 self._raise_silence()
             else:
                 self._silence_due = True
+        waited = workflow.now().timestamp() - state.silent_since if state.silent and state.silent_since else 0.0
+        left = timedelta(seconds=max(1.0, self._settings.abandon_seconds - waited))  # in this run of the stream
         try:
             await workflow.wait_condition(
-                lambda: not (state.silent or self._silence_due) or self._has_end(), timeout=self._time_to_abandon()
+                lambda: not (state.silent or self._silence_due) or self._has_end(), timeout=left
             )
         except TimeoutError:
             state.abandoned = True
-
-    def _time_to_abandon(self) -> timedelta:
-        """Return what is left of `abandon_seconds`, which go on when the stream continues as new."""
-        state = self._progress.state
-        waited = workflow.now().timestamp() - state.silent_since if state.silent and state.silent_since else 0.0
-        return timedelta(seconds=max(1.0, self._settings.abandon_seconds - waited))
 
 
 @workflow.defn

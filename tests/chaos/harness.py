@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
 from lib import config
 from temporal_workflow import shared
 from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part, put_waveform
 from temporal_workflow.codec import data_converter
 from temporal_workflow.progress import StreamProgress
+from temporal_workflow.results import RUNNING, STREAMS, ResultsTable
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
 from temporal_workflow.settings import PITCH_CLASSIFIER, Settings
@@ -32,6 +34,10 @@ class Service(LocalService):
         settings = Settings.below(folder, **{"classifier": PITCH_CLASSIFIER, **chosen})
         super().__init__(settings, n_workers=n_workers, metrics_port=metrics_port)
         self.chunks = ChunkStore(settings.chunks_dir)
+
+    def logs(self) -> str:
+        """Return what all processes wrote."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.logs_dir.glob("*.log")))
 
     def put(self, stream_id: str, labels: list[str], *, seed: int = 7) -> list[shared.ChunkReference]:
         """Store one tone for each label, no two alike, and return their references."""
@@ -64,6 +70,11 @@ class Service(LocalService):
             on_sent(chunk)
         await sender.finish(len({chunk.sequence for chunk in chunks}))
         return await sender.result()
+
+
+def ended_streams(results: ResultsTable) -> list[dict[str, Any]]:
+    """Return finished streams and files, oldest first."""
+    return results.rows(sa.select(STREAMS).where(STREAMS.c.state != RUNNING).order_by(STREAMS.c.stored_at))
 
 
 LABELS = ["normal", *["crying"] * 7, "screaming", "normal"]

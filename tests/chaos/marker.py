@@ -16,7 +16,7 @@ from lib.config import CLASS_NAMES, PROJECT_DIR
 from temporal_workflow import devserver, shared
 from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import examined
-from tests.chaos.harness import Service, random_labels
+from tests.chaos.harness import Service, ended_streams, random_labels
 
 
 def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool = True) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def plain_text_marker(folder: Path, *, n_chunks: int, seed: int, encrypt: bool =
         row = asyncio.run(_send(service, marker, n_chunks=n_chunks, seed=seed))
         metrics = b"".join(_read(port) for port in range(metrics_port, metrics_port + 4))
         assert not missing_in(metrics.decode())
-        assert service.results.streams()[0]["name"] == marker
+        assert ended_streams(service.results)[0]["name"] == marker
         logs = service.logs().encode()
     database = _database_bytes(service.settings.service_dir / "temporal.sqlite")
     labels = [label.encode() for label in CLASS_NAMES if label != "normal"]  # "normal" is a word of Temporal's, too

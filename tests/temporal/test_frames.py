@@ -18,10 +18,10 @@ from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
 from lib.detector import Detection
 from lib.ensemble import combined_with
 from lib.events import Event, EventSettings, ended, frames_to_events
+from lib.inference import Prediction
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities, frames_of_chunk
 from temporal_workflow.chunks import cut, parts, put_waveform
-from temporal_workflow.pitch_classifier import PitchPrediction
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
 from tests.chaos.harness import another_run
@@ -197,9 +197,9 @@ def test_chunk_behind_a_gap_is_predicted_by_the_ensemble_where_no_known_frame_is
     """The detector has nothing to look back on; a short chunk comes from a microphone that stops soon."""
     store, seen = ChunkStore(tmp_path), []
 
-    def predict_with(own: np.ndarray, frames: np.ndarray) -> PitchPrediction:
+    def predict_with(own: np.ndarray, frames: np.ndarray) -> Prediction:
         seen.append(combined_with(frames, np.array([0.2, 0.7, 0.1])))
-        return PitchPrediction("screaming", dict(zip(config.CLASS_NAMES, seen[0], strict=True)))
+        return Prediction("screaming", dict(zip(config.CLASS_NAMES, seen[0], strict=True)), {})
 
     table = np.tile([crying, 0.0], (300, 1))
     classifier = SimpleNamespace(detector=TableDetector(table, 0), versions={}, predict_with=predict_with)

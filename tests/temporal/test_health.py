@@ -25,7 +25,7 @@ from temporal_workflow.progress import StreamProgress
 from temporal_workflow.sender import StreamSender, new_stream_id, send_stream
 from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
 from temporal_workflow.settings import Settings
-from tests.chaos.harness import PITCH_HZ, Service, tone
+from tests.chaos.harness import PITCH_HZ, Service, ended_streams, tone
 
 
 async def sent(service: Service, chunks: AsyncIterator[shared.ChunkReference], stream_id: str) -> shared.StreamSummary:
@@ -79,7 +79,7 @@ def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) ->
     summary = asyncio.run(sent(service, failing(), stream_id))
     assert (summary.state, summary.n_classified) == ("interrupted", 1)
     assert summary.remarks == ["interrupted: the microphone is gone"]
-    assert service.results.streams()[-1]["state"] == "interrupted"
+    assert ended_streams(service.results)[-1]["state"] == "interrupted"
 
 
 def test_chunks_that_no_worker_takes_are_told_of(service: Service) -> None:

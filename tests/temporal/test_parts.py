@@ -26,6 +26,7 @@ from temporalio.testing import ActivityEnvironment
 
 from lib import audio, config
 from lib.events import EventChange
+from lib.inference import Prediction
 from lib.waveforms import level_range_db
 from temporal_workflow import client, codec, pitch_classifier, shared
 from temporal_workflow.activities import InferenceActivities
@@ -245,9 +246,9 @@ def test_a_chunk_is_decoded_once_and_classified_without_its_context(
     chunk = shared.ChunkReference(0, sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
     seen: list[np.ndarray] = []
 
-    def predict(waveform: np.ndarray) -> pitch_classifier.PitchPrediction:
+    def predict(waveform: np.ndarray) -> Prediction:
         seen.append(waveform)
-        return pitch_classifier.PitchPrediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+        return Prediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3), {})
 
     given = shared.ClassifyRound([chunk, dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)])
     good, bad = ActivityEnvironment().run(worker(predict, store).classify_round, given)

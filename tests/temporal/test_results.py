@@ -21,7 +21,7 @@ from temporal_workflow import devserver, shared
 from temporal_workflow.results import FIRST_VERSION, NEW_COLUMNS, SCHEMA, STREAMS, ResultsTable, SchemaError
 from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import audit
-from tests.chaos.harness import Service, random_labels, wait_until
+from tests.chaos.harness import Service, ended_streams, random_labels, wait_until
 
 
 def _programs() -> Path | None:
@@ -140,4 +140,4 @@ def test_service_with_postgresql_and_a_killed_worker(url: str, tmp_path: Path) -
 
         summary = asyncio.run(service.send(stream_id, chunks, on_sent=kill))
         audit(service.results, stream_id, chunks).assert_clean()
-        assert service.results.streams()[-1]["summary"]["n_chunks"] == summary.n_chunks == 20
+        assert ended_streams(service.results)[-1]["summary"]["n_chunks"] == summary.n_chunks == 20

@@ -26,7 +26,7 @@ from temporal_workflow import shared
 from temporal_workflow.sender import new_stream_id, submit_file
 from temporal_workflow.serve import RESTART_SECONDS, Child, supervise
 from tests.chaos.audit import audit, histories, largest_event_bytes, replay
-from tests.chaos.harness import PITCH_HZ, Service, random_labels, send_eventful, tone, wait_until
+from tests.chaos.harness import PITCH_HZ, Service, ended_streams, random_labels, send_eventful, tone, wait_until
 
 
 def test_bad_chunks_are_rejected_by_name_and_audio_goes_once_its_result_is_stored(service: Service) -> None:
@@ -51,7 +51,7 @@ def test_bad_chunks_are_rejected_by_name_and_audio_goes_once_its_result_is_store
 def test_histories_replay_and_stay_small(service: Service) -> None:
     async def check() -> None:
         client = await service.client()
-        stream_ids = {row["stream_id"] for row in service.results.streams()}
+        stream_ids = {row["stream_id"] for row in ended_streams(service.results)}
         for stream_id in stream_ids:
             found = await histories(client, stream_id)
             assert await replay(found) >= 1
@@ -97,7 +97,7 @@ def test_unreadable_file_fails_with_its_name(service: Service, tmp_path) -> None
         return handle.id
 
     file_id = asyncio.run(submit())
-    assert [row["state"] for row in service.results.streams() if row["stream_id"] == file_id] == ["rejected"]
+    assert [row["state"] for row in ended_streams(service.results) if row["stream_id"] == file_id] == ["rejected"]
     assert not any(service.chunks.root.glob(f"??/*{file_id}*"))
 
 

@@ -17,11 +17,11 @@ from lib import audio, config
 from lib.corpora import acquisition
 from lib.detector import Detector
 from lib.events import Event, ended
+from lib.inference import Prediction
 from lib.networks.onnx_networks import Yamnet
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import parts, put_part
-from temporal_workflow.pitch_classifier import PitchPrediction
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
 
@@ -85,8 +85,8 @@ def at(place: float, events: list[Event]) -> list[Event]:
 def through_service(detector: Detector, store: ChunkStore, stream: np.ndarray, chunk_seconds: float) -> list[Event]:
     """Return the events of a stream that is cut, stored, classified in rounds and followed as by the service."""
 
-    def predict_with(_own: np.ndarray, _frames: np.ndarray) -> PitchPrediction:  # events need no label of a chunk
-        return PitchPrediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3))
+    def predict_with(_own: np.ndarray, _frames: np.ndarray) -> Prediction:  # events need no label of a chunk
+        return Prediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3), {})
 
     classifier = SimpleNamespace(detector=detector, versions={}, predict_with=predict_with)
     classify_round = InferenceActivities(classifier, store).classify_round

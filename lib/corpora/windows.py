@@ -184,9 +184,9 @@ def classified(rows: pd.DataFrame, sounds: Sequence[np.ndarray]) -> list[np.ndar
 
     They are those of `frozen_features.excerpts`. What is trained on alone stays as it is.
     """
-    judged = np.flatnonzero(rows["kind"].isin(["clip", "window"]))
+    judged = np.flatnonzero(rows["kind"].isin(["clip", "window"])).tolist()
     excerpts = frozen_features.excerpts([sounds[row] for row in judged])
-    by_row = dict(zip(judged.tolist(), excerpts, strict=True))
+    by_row = dict(zip(judged, excerpts, strict=True))
     return [by_row.get(row, sound) for row, sound in enumerate(sounds)]
 
 

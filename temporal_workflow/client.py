@@ -64,8 +64,7 @@ async def _submit(chosen: argparse.Namespace, settings: Settings) -> int:
             _print(f"{audio.printable(path)}: {handle.id}")
             codes.append(_print_summary(handle.id, await handle.result(), settings))
         except (ValueError, OSError, WorkflowFailureError) as error:
-            codes.append(EX_BAD_INPUT)
-            _complain(_cause(error, path))
+            codes.append(_complain(_cause(error, path)))
     n_bad = sum(code != EX_OK for code in codes)
     if n_bad:
         _complain(f"{n_bad} of {len(paths)} files could not be used.")
@@ -245,8 +244,10 @@ def _print(*lines: str) -> None:
     sys.stdout.flush()
 
 
-def _complain(line: str) -> None:
+def _complain(line: str, code: int = EX_BAD_INPUT) -> int:
+    """Write to standard error; return the exit code that goes with it."""
     sys.stderr.write(line + "\n")
+    return code
 
 
 def _cause(error: BaseException, path: Path) -> str:
@@ -320,24 +321,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return asyncio.run(chosen.run(chosen, Settings.from_environment()))
     except KeyboardInterrupt:
         return 130
+    except (StreamClosedError, ConflictError, ValueError, OSError) as error:
+        return _complain(str(error))
     except SendError as error:
-        _complain(str(error))
-        return EX_BAD_INPUT if isinstance(error, StreamClosedError | ConflictError) else EX_UNAVAILABLE
+        return _complain(str(error), EX_UNAVAILABLE)
     except WorkflowFailureError as error:  # somebody terminated it
-        _complain(f"it ended without a summary: {error.cause}")
-        return EX_BAD_INPUT
+        return _complain(f"it ended without a summary: {error.cause}")
     except (SchemaError, sqlalchemy.exc.SQLAlchemyError) as error:
-        _complain(f"the results cannot be used, see AUDIO_RESULTS_URL: {str(error).splitlines()[0]}")
-        return EX_BAD_INPUT
+        return _complain(f"the results cannot be used, see AUDIO_RESULTS_URL: {str(error).splitlines()[0]}")
     except (RPCError, RuntimeError) as error:
         if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
-            _complain(f"there is no such stream: {error}")
-            return EX_BAD_INPUT
-        _complain(f"Temporal cannot be reached, start it with ./run_all.sh serve: {str(error).splitlines()[0]}")
-        return EX_UNAVAILABLE
-    except (ValueError, OSError) as error:
-        _complain(str(error))
-        return EX_BAD_INPUT
+            return _complain(f"there is no such stream: {error}")
+        text = f"Temporal cannot be reached, start it with ./run_all.sh serve: {str(error).splitlines()[0]}"
+        return _complain(text, EX_UNAVAILABLE)
 
 
 if __name__ == "__main__":

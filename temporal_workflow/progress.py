@@ -28,7 +28,7 @@ class StreamProgress:
         self.state = state
         self._replays_old = replays_old
         _take_over_old_events(state)
-        self.tracker = EventTracker(self._event_settings(), state.tracker)
+        self.tracker = EventTracker(state.event_settings or shared.CHUNK_EVENTS, state.tracker)
         self.in_flight: set[int] = set()
 
     def accept(self, chunk: shared.ChunkReference) -> bool:
@@ -55,10 +55,6 @@ class StreamProgress:
         if len(state.hashes) > shared.MAX_HASHES:
             del state.hashes[min(state.hashes, key=int)]
         return True
-
-    def is_late(self, chunk: shared.ChunkReference) -> bool:
-        """Return whether the chunk came after the stream had gone on without it."""
-        return chunk.sequence not in self.state.seen
 
     def can_start(self) -> bool:
         """Return whether a chunk waits and a slot is free."""
@@ -92,13 +88,13 @@ class StreamProgress:
             state.n_classified += 1
             state.n_by_label[outcome.label] = state.n_by_label.get(outcome.label, 0) + 1
         if not outcome.late:
-            state.waiting.append(shared.WaitingOutcome.of(outcome))
+            state.waiting.append(outcome.waiting())
             self._apply(now)
 
     def use_settings(self, settings: EventSettings, version: str) -> None:
         """Take over the event settings of the detector that the workers run."""
-        self.state.event_settings, self.state.settings_version = settings, version
-        self.tracker.settings = self._event_settings()
+        self.state.event_settings = self.tracker.settings = settings
+        self.state.settings_version = version
 
     def raise_silence(self, *, is_silent: bool) -> None:
         """Note that the sender fell silent or came back: an event of its own."""
@@ -217,7 +213,7 @@ class StreamProgress:
             state.lag_seconds = round(max(0.0, now - outcome.sent_seconds), 3) if outcome.sent_seconds else 0.0
             state.seconds = max(state.seconds, outcome.stop_seconds)
 
-    def _spans(self, outcome: shared.WaitingOutcome) -> list[Span]:
+    def _spans(self, outcome: shared.ChunkOutcome) -> list[Span]:
         """Return the chunk's frames that are final and new; without frames, the whole chunk."""
         state, frames = self.state, outcome.frames
         if frames is None:
@@ -244,7 +240,7 @@ class StreamProgress:
             if event.peak_probability > self.state.peak_probability:
                 self.state.peak_probability, self.state.label = event.peak_probability, event.label
 
-    def _watch_health(self, outcome: shared.WaitingOutcome) -> None:
+    def _watch_health(self, outcome: shared.ChunkOutcome) -> None:
         """Raise and end problems by the next chunk in order."""
         start, stop, state = outcome.start_seconds, outcome.stop_seconds, self.state
         lost = start - state.seconds > shared.SAME_SECONDS
@@ -304,9 +300,6 @@ class StreamProgress:
         offset_seconds = round(change.offset_seconds, 6)
         self.state.outbox.append(replace(change, change=self.state.tracker.n_changes, offset_seconds=offset_seconds))
 
-    def _event_settings(self) -> EventSettings:
-        return self.state.event_settings or shared.CHUNK_EVENTS
-
     def _forget_missing(self, sequence: int) -> None:
         kept: list[list[int]] = []
         for first, last in self.state.missing:
@@ -331,10 +324,10 @@ def _take_over_old_events(state: shared.StreamState) -> None:
     if old is None:
         return
     tracker = state.tracker
-    tracker.n_events, tracker.n_changes, tracker.seconds = old.n_events, old.n_changes, state.seconds
-    state.silent_number = old.silent_number
-    if old.label:
-        event = OpenEvent(old.onset_seconds, old.offset_seconds, old.peak_probability, number=old.number)
-        event.is_changed, event.is_sustained = False, old.sustained
-        event.unknown_seconds = max(0.0, state.seconds - old.offset_seconds)
-        tracker.open[old.label] = event
+    tracker.n_events, tracker.n_changes, tracker.seconds = old["n_events"], old["n_changes"], state.seconds
+    state.silent_number = old["silent_number"]
+    if old["label"]:
+        event = OpenEvent(*(old[name] for name in ("onset_seconds", "offset_seconds", "peak_probability", "number")))
+        event.is_changed, event.is_sustained = False, old["sustained"]
+        event.unknown_seconds = max(0.0, state.seconds - event.offset_seconds)
+        tracker.open[old["label"]] = event

@@ -172,8 +172,8 @@ async def send_stream(
     sender: StreamSender,
     chunks: AsyncIterator[shared.ChunkReference],
     *,
-    on_sent: Callable[[shared.ChunkReference], None] = lambda _: None,
-    on_problem: Callable[[EventChange], None] = lambda _: None,
+    on_sent: Callable[[shared.ChunkReference], object] = lambda _: None,
+    on_problem: Callable[[EventChange], object] = lambda _: None,
 ) -> shared.StreamSummary:
     """Send all chunks of one stream, end it, and return its summary.
 
@@ -206,7 +206,7 @@ async def send_stream(
     return await sender.result()
 
 
-async def _watch(sender: StreamSender, on_problem: Callable[[EventChange], None]) -> None:
+async def _watch(sender: StreamSender, on_problem: Callable[[EventChange], object]) -> None:
     """Tell each problem of the stream once, soon after it was raised."""
     told: set[int] = set()
     while True:

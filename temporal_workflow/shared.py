@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -178,8 +178,8 @@ class ClassifiedChunk:
 
 
 @dataclass(frozen=True)
-class WaitingOutcome:
-    """What is left to apply of an outcome that waits for an earlier chunk."""
+class ChunkOutcome:
+    """One row of the results table; without what the table alone needs, it waits for earlier chunks in the state."""
 
     sequence: int
     start_seconds: float
@@ -190,19 +190,7 @@ class WaitingOutcome:
     probabilities: list[float] = field(default_factory=list)
     frames: FrameProbabilities | None = None
     health: ChunkHealth | None = None
-
-    @classmethod
-    def of(cls, outcome: ChunkOutcome) -> WaitingOutcome:
-        """Return what an outcome tells the stream; with frames its probabilities do not count."""
-        found = {f.name: getattr(outcome, f.name) for f in fields(cls)}
-        return cls(**found | ({} if outcome.frames is None else {"probabilities": []}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkOutcome(WaitingOutcome):
-    """One row of the results table."""
-
-    sha256: str
+    sha256: str = ""
     reason: str = ""
     model_version: str = ""
     late: bool = False
@@ -213,6 +201,11 @@ class ChunkOutcome(WaitingOutcome):
         """Return the row of a chunk."""
         place = {name: getattr(chunk, name) for name in ("sha256", "start_seconds", "stop_seconds", "sent_seconds")}
         return cls(chunk.sequence, status=status, **place, **found)
+
+    def waiting(self) -> ChunkOutcome:
+        """Return what an outcome tells the stream; with frames its probabilities do not count."""
+        counting = self.probabilities if self.frames is None else []
+        return replace(self, probabilities=counting, sha256="", reason="", model_version="", members={})
 
     def problems(self) -> list[str]:
         """Return what is wrong with the chunk's sound."""
@@ -283,21 +276,6 @@ class CutResult:
 
 
 @dataclass
-class OldEventState:
-    """What version 0.1 carried: at most one open event; read from its streams, never written."""
-
-    n_events: int = 0
-    number: int = 0
-    n_changes: int = 0
-    label: str = ""  # empty when no event is open
-    onset_seconds: float = 0.0
-    offset_seconds: float = 0.0
-    peak_probability: float = 0.0
-    sustained: bool = False
-    silent_number: int = 0
-
-
-@dataclass
 class StreamState:
     """What a stream carries across continue-as-new."""
 
@@ -305,10 +283,10 @@ class StreamState:
     seen: list[int] = field(default_factory=list)  # accepted sequences from next_sequence on
     missing: list[list[int]] = field(default_factory=list)  # [first, last] ranges declared missing
     pending: list[ChunkReference] = field(default_factory=list)
-    waiting: list[WaitingOutcome] = field(default_factory=list)  # classified, waiting for an earlier chunk
+    waiting: list[ChunkOutcome] = field(default_factory=list)  # classified, waiting for an earlier chunk
     outbox: list[EventChange] = field(default_factory=list)
     tracker: EventState = field(default_factory=EventState)
-    events: OldEventState | None = None
+    events: dict[str, Any] | None = None  # of version 0.1: one event at most; read from its streams, never written
     silent_number: int = 0  # event that says the sender is silent
     tail: FrameProbabilities | None = None  # of the last chunk applied: used if no chunk follows it
     next_frame: int = 0  # first frame that the tracker has not had

@@ -365,7 +365,8 @@ class ChunkPipeline:
         return replace(stored, keep_audio=keep_audio or stored.keep_audio)
 
     def _stored(self, chunk: shared.ChunkReference, status: str, **found: Any) -> shared.StoreInput:
-        outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=self.progress.is_late(chunk), **found)
+        is_late = chunk.sequence not in self.progress.state.seen  # the stream had gone on without it
+        outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=is_late, **found)
         return self._message(outcome=outcome, audio=[chunk.sha256])
 
     def _message(self, **found: Any) -> shared.StoreInput:
@@ -433,13 +434,6 @@ class ChunkPipeline:
 
     async def _process(self, chunk: shared.ChunkReference) -> None:
         """Classify and store one chunk, as versions without rounds did."""
-        stored = await self._classify(chunk)
-        assert stored.outcome is not None
-        self.progress.record(stored.outcome, now=workflow.now().timestamp())
-        await self._store(replace(stored, changes=self.progress.take_changes()), is_local=False)
-        self.progress.in_flight.discard(chunk.sequence)
-
-    async def _classify(self, chunk: shared.ChunkReference) -> shared.StoreInput:
         try:
             given = shared.ClassifyInput(chunk)
             given = await _infer("preprocess", given, shared.ClassifyInput, timeout=shared.PREPROCESS_TIMEOUT)
@@ -448,8 +442,13 @@ class ChunkPipeline:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            return self._rejected(chunk, _reason(error), keep_audio=not _is_bad_audio(error))
-        return self._classified(chunk, result)
+            stored = self._rejected(chunk, _reason(error), keep_audio=not _is_bad_audio(error))
+        else:
+            stored = self._classified(chunk, result)
+        assert stored.outcome is not None
+        self.progress.record(stored.outcome, now=workflow.now().timestamp())
+        await self._store(replace(stored, changes=self.progress.take_changes()), is_local=False)
+        self.progress.in_flight.discard(chunk.sequence)
 
 
 async def _infer(

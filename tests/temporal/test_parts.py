@@ -151,7 +151,8 @@ def test_a_recording_that_waited_for_a_worker_has_no_remark() -> None:
 
 
 def test_an_event_that_version_0_1_left_open_goes_on() -> None:
-    old = shared.OldEventState(2, 2, 9, "crying", 5.0, 20.0, 0.9, sustained=False, silent_number=1)
+    old = {"n_events": 2, "number": 2, "n_changes": 9, "label": "crying", "onset_seconds": 5.0, "offset_seconds": 20.0}
+    old |= {"peak_probability": 0.9, "sustained": False, "silent_number": 1}
     progress = _progress()
     progress.state = shared.StreamState(next_sequence=2, seconds=20.0, events=old)
     progress = another_run(progress)

@@ -60,13 +60,6 @@ class StreamProgress:
         """Return whether a chunk waits and a slot is free."""
         return bool(self.state.pending) and len(self.in_flight) < shared.WINDOW
 
-    def start_next(self) -> shared.ChunkReference:
-        """Return the earliest pending chunk and count it as in flight."""
-        chunk = min(self.state.pending, key=lambda pending: pending.sequence)
-        self.state.pending.remove(chunk)
-        self.in_flight.add(chunk.sequence)
-        return chunk
-
     def start_round(self, n_chunks: int) -> list[shared.ChunkReference]:
         """Return the next chunks, in the order in which they came, and count them as in flight."""
         chunks, self.state.pending[:n_chunks] = self.state.pending[:n_chunks], []

@@ -378,7 +378,8 @@ class ChunkPipeline:
     def start(self) -> None:
         """Start the earliest pending chunk, as versions without rounds did."""
         self._n_started += 1
-        chunk = self.progress.start_next()
+        self.progress.state.pending.sort(key=lambda pending: pending.sequence)
+        (chunk,) = self.progress.start_round(1)
         asyncio.get_running_loop().create_task(self._process(chunk))
 
     async def flush(self, *, summary: shared.StreamSummary | None = None, audio: tuple[str, ...] = ()) -> None:

@@ -76,7 +76,7 @@ def applied(outcomes: list[shared.ChunkOutcome], order: list[int], *, chance: fl
         if sequence is not None:
             progress.accept(shared.ChunkReference(sequence, "", 80_000, RATE, 0.0))
         while progress.state.pending and (sequence is None or rng.random() < chance):
-            progress.record(outcomes[progress.start_next().sequence], now=0.0)
+            progress.record(outcomes[progress.start_round(1)[0].sequence], now=0.0)
         progress = another_run(progress)
     while progress.has_gap():
         progress.skip_gap(now=0.0)
@@ -138,7 +138,7 @@ def test_one_chunk_is_labelled_as_the_command_labels_a_file(n_samples, window, p
     progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
     progress.use_settings(EventSettings.create(on=0.6, off=0.4), "table")
     progress.accept(shared.ChunkReference(0, "", n_samples, RATE, 0.0))
-    progress.start_next()
+    progress.start_round(1)
     progress.record(dataclasses.replace(outcome(detector, 0, n_samples, 0), label=window), now=0.0)
     progress.finish(1)
     progress.end_events()

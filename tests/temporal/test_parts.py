@@ -61,7 +61,7 @@ def test_worst_state_fits_in_one_message() -> None:
     for sequence in range(1, 500):
         progress.accept(_chunk(sequence))
     while progress.can_start():
-        progress.start_next()
+        progress.start_round(1)
     progress.state.missing = [[10_000 + 2 * n, 10_000 + 2 * n] for n in range(shared.MAX_GAP_RANGES)]
     given_state = shared.MonitorStreamInput(progress.settings, progress.state)
     converter = codec.data_converter(os.urandom(32))
@@ -106,7 +106,7 @@ def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
     found = [None, STILL, STILL, STILL, CLIPPED, "bad", "bad", "bad", CLIPPED]
     for sequence, health in enumerate(found):
         progress.accept(dataclasses.replace(_chunk(sequence), start_seconds=10.0 * sequence + 7 * (sequence == 8)))
-        outcome = _outcome(progress.start_next(), "normal")
+        outcome = _outcome(progress.start_round(1)[0], "normal")
         rejected = {"status": shared.REJECTED, "probabilities": []}
         changes = rejected if health == "bad" else {"health": health}
         progress.record(dataclasses.replace(outcome, **changes), now=0.0)
@@ -134,7 +134,7 @@ def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
 def test_a_short_stream_of_silence_is_no_signal_a_short_tone_is_not(health, expected) -> None:
     progress = _progress()
     progress.accept(dataclasses.replace(_chunk(0), n_samples=80_000))
-    progress.record(dataclasses.replace(_outcome(progress.start_next(), "normal"), health=health), now=0.0)
+    progress.record(dataclasses.replace(_outcome(progress.start_round(1)[0], "normal"), health=health), now=0.0)
     progress.end_events()
     assert progress.summary("stream").problem_seconds.get("no signal") == expected
 
@@ -157,7 +157,7 @@ def test_an_event_that_version_0_1_left_open_goes_on() -> None:
     progress.state = shared.StreamState(next_sequence=2, seconds=20.0, events=old)
     progress = another_run(progress)
     progress.accept(_chunk(2))
-    progress.record(_outcome(progress.start_next()), now=0.0)
+    progress.record(_outcome(progress.start_round(1)[0]), now=0.0)
     changes = [(change.kind, change.number, change.change, change.onset_seconds) for change in progress.take_changes()]
     assert changes == [("UPDATE", 2, 10, 5.0)]
     assert progress.state.events is None

@@ -232,8 +232,10 @@ def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
         If the recording is not readable, not in the store or altered.
     """
     key = (store.path(given.recording.sha256), given.chunk_seconds)
-    found: Open | None = _OPEN.pop(key, None)
-    stream, rest, position = found if found and found[2] <= given.first_sequence else _open(*key)
+    stream, rest, position = _OPEN.pop(key, (None, iter(()), 0))
+    if stream is None or position > given.first_sequence:
+        stream, position = audio.stream(key[0]), 0
+        rest = parts(stream, chunk_seconds=given.chunk_seconds)
     n_skipped = given.first_sequence - position
     wanted = itertools.islice(rest, n_skipped, n_skipped + given.n_chunks)
     chunks = [
@@ -249,10 +251,5 @@ def cut(store: ChunkStore, given: shared.CutInput) -> shared.CutResult:
     return shared.CutResult(chunks, -1)
 
 
-def _open(path: Path, chunk_seconds: float) -> Open:
-    stream = audio.stream(path)
-    return stream, parts(stream, chunk_seconds=chunk_seconds), 0
-
-
-Open = tuple[audio.Stream, Iterator[Part], int]  # a recording, what is left of it, and the number of the next chunk
-_OPEN: dict[tuple[Path, float], Open] = {}  # dict.pop and setting an item are atomic: no lock needed
+# Recordings, what is left of each, and the number of its next chunk. Taking and setting an item are atomic: no lock.
+_OPEN: dict[tuple[Path, float], tuple[audio.Stream, Iterator[Part], int]] = {}

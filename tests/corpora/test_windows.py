@@ -8,6 +8,7 @@ import pytest
 
 from lib import waveforms
 from lib.corpora import windows
+from lib.networks import frozen_features
 
 SOURCES = {"crying": ("donateacry", "nevado"), "screaming": ("nevado",), "normal": ("nevado", "deeply")}
 
@@ -149,6 +150,14 @@ def test_examples_are_clips_training_windows_and_judged_windows_of_one_split_eac
     assert (judged[judged["label"] != "screaming"].groupby("clip_id").size() == 1).all()
     split_of = table[table["kind"] == "clip"].set_index("clip_id")["split"]
     assert (table["split"] == table["clip_id"].map(split_of)).all()
+
+
+def test_excerpts_are_classified_of_what_is_judged_and_all_of_what_is_trained_on_alone(monkeypatch):
+    monkeypatch.setattr(frozen_features, "excerpts", lambda sounds: [sound[1:2] for sound in sounds])
+    kinds = ["clip, other speed", "window", "training window", "clip"]
+    sounds = [np.arange(3) + 10 * place for place in range(len(kinds))]
+    classified = windows.classified(pd.DataFrame({"kind": kinds}), sounds)
+    assert [sound.tolist() for sound in classified] == [[0, 1, 2], [11], [20, 21, 22], [31]]
 
 
 def test_clips_and_training_windows_weigh_alike_and_screams_half(read):

@@ -72,6 +72,26 @@ def test_an_excerpt_is_the_3_s_with_the_highest_audioset_scores(clips):
         np.testing.assert_array_equal(found, framework(given))
 
 
+@pytest.mark.parametrize("n_more", [1, 7_680, 192_000])
+@pytest.mark.parametrize("column", [0, 1, 4], ids=["infant cry", "crying", "screaming"])
+def test_an_excerpt_is_3_s_of_the_waveform_wherever_its_highest_patch_is(n_more, column):
+    waveform = np.arange(onnx_networks.EXCERPT_SAMPLES + n_more, dtype=np.float32)
+    patches = onnx_networks.cut_patches(waveform)
+    for highest in range(len(patches)):
+        features = np.zeros((len(patches), onnx_networks.EMBEDDING_SIZE + len(onnx_networks.AUDIOSET_CLASSES)))
+        features[:, -1] = 9.0  # of another class
+        features[highest, onnx_networks.EMBEDDING_SIZE + column] = 1.0
+        start = onnx_networks.excerpt_start(waveform, lambda _, found=features: found)
+        assert 0 <= start <= patches[highest][0]
+        assert patches[highest][-1] < start + onnx_networks.EXCERPT_SAMPLES <= len(waveform)
+
+
+def test_of_3_s_and_of_silence_the_excerpt_is_the_start():
+    assert onnx_networks.excerpt_start(np.zeros(onnx_networks.EXCERPT_SAMPLES, np.float32), pytest.fail) == 0
+    network, silence = onnx_networks.Yamnet(), np.zeros(15 * config.SAMPLE_RATE_HZ, np.float32)
+    assert network.excerpt_start(silence) == 0 and len(network.excerpt(silence[:-1])) == onnx_networks.EXCERPT_SAMPLES
+
+
 @pytest.mark.real_audio
 @pytest.mark.parametrize("second", [0, 4, 9, 13])
 def test_the_excerpt_of_a_window_holds_its_cry(mirror_dir, rng, second):

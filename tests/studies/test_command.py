@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import config, ensemble
+from lib.networks import frozen_features
 from lib.studies import __main__ as command
 from lib.studies import result
 from lib.studies.inputs import Inputs
@@ -72,6 +73,12 @@ def inputs(tmp_path, monkeypatch):
     rules = {"chosen": "weighted", "class_names": list(config.CLASS_NAMES), "rules": {"weighted": rule}}
     (given.models_dir / "ensemble_rules.json").write_text(json.dumps(rules))
     return given
+
+
+def test_the_networks_are_given_the_excerpt_of_each_sound(inputs, monkeypatch):
+    monkeypatch.setattr(frozen_features, "excerpts", lambda sounds: [sound[1:] for sound in sounds])
+    predictions = inputs.predict([np.array([0.0, 2.0]), np.array([2.0, 1.0])])
+    np.testing.assert_array_equal(predictions["yamnet"], np.eye(3)[[2, 1]])
 
 
 def test_the_ensemble_predicts_by_the_rule_that_was_chosen_in_our_class_order(inputs):

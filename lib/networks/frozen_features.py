@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from lib import config
-from lib.networks.onnx_networks import BACKBONE_FILE, EXCERPT_SAMPLES, Yamnet, folder_of
+from lib.networks.onnx_networks import BACKBONE_FILE, EXCERPT_CLASSES, EXCERPT_SAMPLES, Yamnet, folder_of
 
 CLIPS_PER_BLOCK = 32  # computed together, then written
 CACHE_DIR = config.BUILD_DIR / "cache"
@@ -41,17 +41,19 @@ def of_clips(
     return np.stack(_kept(folder, waveforms, lambda block: network.pooled(model, block)))
 
 
-def excerpts(waveforms: Sequence[np.ndarray], *, cache_dir: Path = CACHE_DIR) -> list[np.ndarray]:
+def excerpts(
+    waveforms: Sequence[np.ndarray], *, models_dir: Path = config.MODELS_DIR, cache_dir: Path = CACHE_DIR
+) -> list[np.ndarray]:
     """Return the 3 s that both networks classify of each waveform (n_samples,), each place found once for all builds.
 
-    See `lib.networks.onnx_networks.Yamnet.excerpt`; YAMNet is the frozen one of models/.
+    See `lib.networks.onnx_networks.Yamnet.excerpt`; YAMNet is that of `models_dir`.
     """
-    yamnet = Yamnet()
-    folder = Path(cache_dir) / "excerpts" / config.version_of(folder_of(config.MODELS_DIR, "yamnet") / BACKBONE_FILE)
     starts, long = np.zeros(len(waveforms), int), [r for r, w in enumerate(waveforms) if len(w) > EXCERPT_SAMPLES]
     if long:
-        found = _kept(folder, [waveforms[row] for row in long], lambda block: map(yamnet.excerpt_start, block))
-        starts[long] = np.array(found)
+        yamnet, version = Yamnet(models_dir), config.version_of(folder_of(models_dir, "yamnet") / BACKBONE_FILE)
+        rule = "_".join([f"{EXCERPT_SAMPLES}", *(name.split()[0] for name in EXCERPT_CLASSES)])
+        folder = Path(cache_dir) / "excerpts" / version / rule
+        starts[long] = _kept(folder, [waveforms[row] for row in long], lambda block: map(yamnet.excerpt_start, block))
     return [waveform[start : start + EXCERPT_SAMPLES] for waveform, start in zip(waveforms, starts, strict=True)]
 
 

@@ -27,7 +27,7 @@ AUDIOSET_CLASSES = (
     "Children shouting", "Squeal", "Groan", "Grunt", "Speech", "Child speech, kid speaking", "Singing", "Music",
     "Laughter", "Baby laughter", "Giggle", "Cat", "Meow", "Caterwaul",
 )  # fmt: skip
-EXCERPT_SAMPLES = 3 * config.SAMPLE_RATE_HZ  # 2 s and 5 s were as good on windows of unseen corpora, within 0.01
+EXCERPT_SAMPLES = 3 * config.SAMPLE_RATE_HZ  # see lib/studies/detector_excerpts.csv
 EXCERPT_CLASSES = ("Baby cry, infant cry", "Crying, sobbing", "Screaming")
 FFT_SAMPLES = 512
 MIN_SAMPLES = 16_000  # of Wav2Vec2: 40 times its receptive field, and room for time masks

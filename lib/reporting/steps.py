@@ -61,6 +61,7 @@ class Step:
 _MADE_LATER = (".onnx", ".md")  # beside the checkpoints in a folder of models
 _PROBABILITIES = ("{build}/probabilities/yamnet.csv", "{build}/probabilities/wav2vec2.csv")
 _MODELS, _DETECTOR = ("{build}/models",), ("{models}/detector",)
+_FROZEN = ("{models}/yamnet/backbone.onnx",)  # says which 3 s are classified
 _NETWORKS = ("{build}/models/yamnet", "{build}/models/wav2vec2")
 _GRAPHS = tuple(  # of notebook 05; the checkpoints beside them are those of 03 and 04
     f"{{build}}/models/{file}"
@@ -70,12 +71,18 @@ _MANIFESTS = ("{data}/manifest.csv", "{data}/manifest_random_split.csv")
 STEPS = (
     Step("01_data_acquisition", (), ("{data}/raw_manifest.csv", "{data}/acquisition.json"), ("AUDIO_MIRROR",)),
     Step("02_preprocessing", ("{data}/raw_manifest.csv",), _MANIFESTS),
-    Step("03_yamnet", _MANIFESTS, ("{build}/models/yamnet", _PROBABILITIES[0]), ("TFHUB_CACHE_DIR",)),
+    Step(
+        "03_yamnet",
+        _MANIFESTS,
+        ("{build}/models/yamnet", _PROBABILITIES[0]),
+        ("TFHUB_CACHE_DIR",),
+        optional=_FROZEN,
+    ),
     Step(
         "04_wav2vec2",
         _MANIFESTS,
         ("{build}/models/wav2vec2", _PROBABILITIES[1]),
-        optional=("{models}/wav2vec2_pretrained",),
+        optional=("{models}/wav2vec2_pretrained", *_FROZEN),
     ),
     Step(
         "05_ensemble",

@@ -65,7 +65,7 @@ class Inputs:
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> Predictions:
         """Return the probabilities of both networks and of the ensemble, each (n_clips, 3), by the sounds' excerpts."""
-        given = frozen_features.excerpts(waveforms)
+        given = frozen_features.excerpts(waveforms, models_dir=self.models_dir)
         return self.combine({name: network(given) for name, network in self.networks.items()})
 
     def combine(self, members: Predictions) -> Predictions:

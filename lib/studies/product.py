@@ -56,8 +56,9 @@ CACHE_DIR = config.STUDIES_DIR / "cache"
 # Tables of what was tried before the settings were chosen. "tried": networks compared on corpora left out, macro F1 of
 # single clips in faint room noise, by the larger maximum over frames at the best thresholds; average precision of the
 # maxima; recall of the loudest 1 to 4 s of cries and 0.5 to 2 s of screams in 10 or 15 s of room noise; share of normal
-# clips above a threshold. "cascade": see above.
-NOTED = ("tried", "cascade")
+# clips above a threshold. "cascade": see above. "excerpts": macro F1 of YAMNet alone on unseen corpora, by what of a
+# sound it classifies (`lib.networks.onnx_networks.excerpt_start`) and what its heads are trained on.
+NOTED = ("tried", "cascade", "excerpts")
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
 Predicted = Mapping[str, Mapping[str, np.ndarray]]  # the ensemble's rows (3,), of "test" and "left_out", by clip

@@ -63,21 +63,33 @@ def test_a_clip_that_fails_leaves_the_blocks_before_it(network, tmp_path):
     assert len(list(tmp_path.rglob("*.npy"))) == frozen_features.CLIPS_PER_BLOCK
 
 
-def test_the_place_of_an_excerpt_is_found_once(monkeypatch, tmp_path):
+def test_the_place_of_an_excerpt_is_found_once_by_each_network_and_rule(monkeypatch, tmp_path):
     asked = []
 
     class Yamnet:
+        def __init__(self, models_dir):
+            assert models_dir == tmp_path
+
         def excerpt_start(self, waveform):
             asked.append(len(waveform))
             return 7
 
+    (tmp_path / "yamnet").mkdir()
+    backbone = tmp_path / "yamnet" / frozen_features.BACKBONE_FILE
+    backbone.write_bytes(b"one")
     monkeypatch.setattr(frozen_features, "Yamnet", Yamnet)
     sounds = [np.arange(n, dtype=np.float32) for n in (EXCERPT_SAMPLES, EXCERPT_SAMPLES + 50, 90)]
     for _ in range(2):
-        found = frozen_features.excerpts(sounds, cache_dir=tmp_path)
+        found = frozen_features.excerpts(sounds, models_dir=tmp_path, cache_dir=tmp_path)
         assert [each[0] for each in found] == [0, 7, 0]
         assert [len(each) for each in found] == [EXCERPT_SAMPLES, EXCERPT_SAMPLES, 90]
     assert asked == [EXCERPT_SAMPLES + 50]
+    monkeypatch.setattr(frozen_features, "EXCERPT_CLASSES", ("Screaming",))
+    frozen_features.excerpts(sounds, models_dir=tmp_path, cache_dir=tmp_path)
+    backbone.write_bytes(b"another")
+    frozen_features.excerpts(sounds, models_dir=tmp_path, cache_dir=tmp_path)
+    assert len(asked) == 3
+    assert frozen_features.excerpts(sounds[::2], models_dir=tmp_path / "none", cache_dir=tmp_path)  # short: no network
 
 
 def test_the_hash_of_weights_knows_names_values_and_no_order():

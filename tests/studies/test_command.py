@@ -76,7 +76,7 @@ def inputs(tmp_path, monkeypatch):
 
 
 def test_the_networks_are_given_the_excerpt_of_each_sound(inputs, monkeypatch):
-    monkeypatch.setattr(frozen_features, "excerpts", lambda sounds: [sound[1:] for sound in sounds])
+    monkeypatch.setattr(frozen_features, "excerpts", lambda sounds, models_dir: [sound[1:] for sound in sounds])
     predictions = inputs.predict([np.array([0.0, 2.0]), np.array([2.0, 1.0])])
     np.testing.assert_array_equal(predictions["yamnet"], np.eye(3)[[2, 1]])
 

@@ -51,7 +51,7 @@ def excerpts(
     starts, long = np.zeros(len(waveforms), int), [r for r, w in enumerate(waveforms) if len(w) > EXCERPT_SAMPLES]
     if long:
         yamnet, version = Yamnet(models_dir), config.version_of(folder_of(models_dir, "yamnet") / BACKBONE_FILE)
-        rule = "_".join([f"{EXCERPT_SAMPLES}", *(name.split()[0] for name in EXCERPT_CLASSES)])
+        rule = hashlib.sha256(repr((EXCERPT_SAMPLES, EXCERPT_CLASSES)).encode()).hexdigest()[:12]
         folder = Path(cache_dir) / "excerpts" / version / rule
         starts[long] = _kept(folder, [waveforms[row] for row in long], lambda block: map(yamnet.excerpt_start, block))
     return [waveform[start : start + EXCERPT_SAMPLES] for waveform, start in zip(waveforms, starts, strict=True)]

@@ -78,8 +78,7 @@ class Yamnet:
 
     def excerpt(self, waveform: np.ndarray) -> np.ndarray:
         """Return what both networks classify of a waveform (n_samples,), see `excerpt_start`: 3 s at most."""
-        start = self.excerpt_start(waveform)
-        return waveform[start : start + EXCERPT_SAMPLES]
+        return excerpt(waveform, self._features)
 
     def excerpt_start(self, waveform: np.ndarray) -> int:
         """Return the first sample of `excerpt`."""
@@ -121,6 +120,12 @@ def cut_patches(waveform: np.ndarray) -> np.ndarray:
     if starts[-1] + PATCH_SAMPLES < waveform.size:
         starts.append(waveform.size - PATCH_SAMPLES)
     return np.stack([waveform[start : start + PATCH_SAMPLES] for start in starts])
+
+
+def excerpt(waveform: np.ndarray, features_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the 3 s of a waveform from `excerpt_start` on, or all of one that is no longer."""
+    start = excerpt_start(waveform, features_of)
+    return waveform[start : start + EXCERPT_SAMPLES]
 
 
 def excerpt_start(waveform: np.ndarray, features_of: Callable[[np.ndarray], np.ndarray]) -> int:

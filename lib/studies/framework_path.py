@@ -16,7 +16,7 @@ import numpy as np
 from lib import config, ensemble
 from lib.detector import PATCHES_PER_BATCH, Detector, Embed
 from lib.inference import Classifier, Predictor, as_text
-from lib.networks.onnx_networks import EXCERPT_SAMPLES, excerpt_start
+from lib.networks.onnx_networks import excerpt
 
 
 def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
@@ -31,13 +31,8 @@ def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
     }
     detector = Detector.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
     rule = ensemble.load_rule(models_dir / config.RULE_FILE)
-    features_of = frozen_yamnet(keras_model.get_layer("yamnet"))
-
-    def excerpt(waveform: np.ndarray) -> np.ndarray:
-        start = excerpt_start(waveform, features_of)
-        return waveform[start : start + EXCERPT_SAMPLES]
-
-    return Classifier(predictors, excerpt, rule, {}, detector)
+    by_keras = partial(excerpt, features_of=frozen_yamnet(keras_model.get_layer("yamnet")))
+    return Classifier(predictors, by_keras, rule, {}, detector)
 
 
 def frozen_yamnet(backbone: Any) -> Embed:

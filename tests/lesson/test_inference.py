@@ -61,7 +61,7 @@ class LoudStream:
 def loudest(waveform):
     """Return the 3 s behind the loudest sample, or all of a waveform that is no longer."""
     start = min(int(np.abs(waveform).argmax()), max(len(waveform) - EXCERPT_SAMPLES, 0))
-    return waveform[start : start + EXCERPT_SAMPLES] if len(waveform) > EXCERPT_SAMPLES else waveform
+    return waveform[start : start + EXCERPT_SAMPLES]
 
 
 @pytest.fixture

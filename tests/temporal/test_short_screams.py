@@ -18,7 +18,6 @@ from lib.corpora import acquisition
 from lib.detector import Detector
 from lib.events import Event, ended
 from lib.inference import Prediction
-from lib.networks.onnx_networks import Yamnet
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import parts, put_part
@@ -33,21 +32,6 @@ NOISE_SECONDS = 5 * shared.HOP_SECONDS  # the noise repeats: a scream so much la
 MIDDLE_SECONDS = 3 * NOISE_SECONDS  # from a border to a place that is over 2 s from any
 BORDERS = {30: 0.0, 60: 0.5, 90: 1.0}  # seconds, of chunks of 5, 10 and 15 s; share of the scream before it
 STREAM_SECONDS = 105
-
-
-class RememberingYamnet:
-    """Frozen YAMNet, asked once for each patch: the same room noise, and the same scream, come many times."""
-
-    def __init__(self) -> None:
-        self._embed = Yamnet(config.MODELS_DIR).embed
-        self._known: dict[bytes, np.ndarray] = {}
-
-    def __call__(self, patches: np.ndarray) -> np.ndarray:
-        for patch in patches:
-            key = patch.tobytes()
-            if key not in self._known:
-                self._known[key] = self._embed(patch[None])[0]
-        return np.stack([self._known[patch.tobytes()] for patch in patches])
 
 
 def loudest(path: Path) -> np.ndarray:
@@ -108,7 +92,7 @@ def through_service(detector: Detector, store: ChunkStore, stream: np.ndarray, c
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector.load(embed=RememberingYamnet())
+    return Detector.load()  # keeps embeddings: the same room noise, and the same scream, come many times
 
 
 @pytest.fixture(scope="module")

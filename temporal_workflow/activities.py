@@ -22,7 +22,7 @@ import sqlalchemy.exc
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from lib.config import CLASS_NAMES, MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
+from lib.config import CLASS_NAMES, MAX_SEGMENT_SECONDS, PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from temporal_workflow import metrics, shared
 from temporal_workflow.results import ResultsTable
 from temporal_workflow.settings import SettingsError
@@ -152,10 +152,10 @@ class InferenceActivities:
         """Decode and classify a second of tone, so that the first chunk does not wait for imports and graphs."""
         import numpy as np
 
-        from lib import audio, config
+        from lib import audio
 
         with tempfile.NamedTemporaryFile(suffix=".flac") as file:
-            file.write(audio.encode_flac(np.sin(np.arange(config.SAMPLE_RATE_HZ) / 9).astype(np.float32)))
+            file.write(audio.encode_flac(np.sin(np.arange(SAMPLE_RATE_HZ) / 9).astype(np.float32)))
             file.flush()
             waveform = audio.load(file.name)
         self._classifier.predict(waveform)  # the detector's part of it, too
@@ -237,11 +237,9 @@ class InferenceActivities:
 
 def frames_of_chunk(detector: Any, waveform: np.ndarray, chunk: shared.ChunkReference) -> shared.FrameProbabilities:
     """Return the frames of a `lib.detector.Detector` for a chunk; `waveform` (n_samples,) starts with its context."""
-    from lib import config
-
     start = _first_sample(chunk)
     first, rows = detector.frames(waveform, first_sample=start, is_last=True)
-    n_known = (start + len(waveform) - config.PATCH_SAMPLES) // config.PATCH_HOP_SAMPLES  # of the stream
+    n_known = (start + len(waveform) - PATCH_SAMPLES) // PATCH_HOP_SAMPLES  # of the stream
     n_final = min(len(rows), max(0, n_known - first))
     return shared.FrameProbabilities.pack(rows.tolist(), first_frame=first, n_final=n_final)
 
@@ -253,15 +251,14 @@ def _frames_within(frames: shared.FrameProbabilities, chunk: shared.ChunkReferen
     """
     import numpy as np
 
-    from lib import config
     from lib.detector import frames_between
     from lib.ensemble import needs_ensemble
 
-    start = round(chunk.start_seconds * config.SAMPLE_RATE_HZ)
-    stop = start + round(chunk.n_samples * config.SAMPLE_RATE_HZ / chunk.sample_rate_hz)
+    start = round(chunk.start_seconds * SAMPLE_RATE_HZ)
+    stop = start + round(chunk.n_samples * SAMPLE_RATE_HZ / chunk.sample_rate_hz)
     rows = np.array(frames.rows())  # none of a short chunk behind a gap
     found = frames_between(rows, start, stop, first_frame=frames.first_frame)
-    is_whole = frames.first_frame * config.PATCH_HOP_SAMPLES <= start
+    is_whole = frames.first_frame * PATCH_HOP_SAMPLES <= start
     return found if is_whole or needs_ensemble(found) else found[:0]
 
 

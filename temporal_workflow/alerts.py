@@ -120,6 +120,7 @@ class Mqtt:
         self._url, self._prefix = urlsplit(url), discovery_prefix
         self._password = password or unquote(self._url.password or "")
         self._topic = self._url.path.strip("/") or "cry-scream-detector"
+        self._id = self._topic.replace("/", "_")
         self._open: dict[tuple[str, int], str] = {}  # label by stream and event
         self._states: dict[str, str] = {}  # as published
 
@@ -143,12 +144,10 @@ class Mqtt:
                 raise DeliveryError(f"the broker refuses the connection ({reason})")
             self._publish(f"{self._prefix}/device/{self._id}/config", json.dumps(self._discovery()))
             self._publish(f"{self._topic}/availability", "online")
-        except (OSError, queue.Empty) as error:
+        except (OSError, queue.Empty, DeliveryError) as error:
             self.__exit__()
-            raise DeliveryError(f"the broker does not answer ({type(error).__name__})") from None
-        except DeliveryError:
-            self.__exit__()
-            raise
+            said = error if isinstance(error, DeliveryError) else f"the broker does not answer ({type(error).__name__})"
+            raise DeliveryError(said) from None
         self._open, self._states = {}, {}
         return self
 
@@ -169,10 +168,6 @@ class Mqtt:
             if self._states.get(label) != state:
                 self._publish(f"{self._topic}/{label}", state)
         self._states = states
-
-    @property
-    def _id(self) -> str:
-        return self._topic.replace("/", "_")
 
     def _note(self, alert: dict[str, Any]) -> None:
         stream_id, kind = alert["stream_id"], alert["kind"]

@@ -104,20 +104,14 @@ async def _send_live(
     """Send what a source gives in blocks until Ctrl+C."""
     from temporal_workflow.chunks import send_live
 
-    stop = _stop_on_interrupt()
-    return await _send(chosen, settings, functools.partial(send_live, blocks=source(stop), stop=stop))
-
-
-def _stop_on_interrupt() -> threading.Event:
-    """Return what the first Ctrl+C sets, so that the sound in hand is sent; the second ends the program."""
     stop, loop = threading.Event(), asyncio.get_running_loop()
 
-    def interrupt() -> None:
+    def interrupt() -> None:  # the first Ctrl+C: the sound in hand is sent; the second ends the program
         stop.set()
         loop.remove_signal_handler(signal.SIGINT)
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    return stop
+    return await _send(chosen, settings, functools.partial(send_live, blocks=source(stop), stop=stop))
 
 
 async def _send(

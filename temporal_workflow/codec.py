@@ -18,6 +18,7 @@ from temporalio.converter import (
     AdvancedJSONEncoder,
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverter,
     DefaultFailureConverterWithEncodedAttributes,
     DefaultPayloadConverter,
     JSONPlainPayloadConverter,
@@ -39,45 +40,37 @@ class OversizedMessage(ValueError):  # noqa: N818 - named for what is wrong
     """A message is larger than the service allows; audio must travel by reference."""
 
 
-class SizeGuard(PayloadCodec):
-    """Refuses payloads over `MAX_MESSAGE_BYTES` before they reach Temporal, where they would block a workflow."""
+class Codec(PayloadCodec):
+    """Encrypts every payload with AES-256-GCM where there is a key of 32 bytes; an altered one does not decrypt.
+
+    Payloads over `MAX_MESSAGE_BYTES` are refused before they reach Temporal, where they would block a workflow.
+    """
+
+    def __init__(self, key: bytes | None) -> None:
+        self._cipher = AESGCM(key) if key else None
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Return the payloads unchanged, or raise `OversizedMessage`."""
-        for payload in payloads:
-            size = payload.ByteSize()
-            if size > shared.MAX_MESSAGE_BYTES:
-                raise OversizedMessage(
-                    f"a message of {size} bytes is over {shared.MAX_MESSAGE_BYTES}: send references, not data."
-                )
-        return list(payloads)
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Return the payloads unchanged."""
-        return list(payloads)
-
-
-class EncryptingCodec(SizeGuard):
-    """Encrypts every payload with AES-256-GCM by a key of 32 bytes; an altered payload does not decrypt."""
-
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Return encrypted payloads; `OversizedMessage` is raised for those over the limit."""
-        return await super().encode([self._encrypt(payload) for payload in payloads])
+        """Return what is sent; `OversizedMessage` is raised for payloads over the limit."""
+        sent = [self._encrypt(payload) for payload in payloads]
+        if (size := max((payload.ByteSize() for payload in sent), default=0)) > shared.MAX_MESSAGE_BYTES:
+            raise OversizedMessage(
+                f"a message of {size} bytes is over {shared.MAX_MESSAGE_BYTES}: send references, not data."
+            )
+        return sent
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Return readable payloads; those written before encryption was switched on pass as they are."""
         return [self._decrypt(payload) for payload in payloads]
 
     def _encrypt(self, payload: Payload) -> Payload:
+        if not self._cipher:
+            return payload
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, payload.SerializeToString(), ENCODING)
         return Payload(metadata={"encoding": ENCODING}, data=sealed)
 
     def _decrypt(self, payload: Payload) -> Payload:
-        if payload.metadata.get("encoding") != ENCODING:
+        if not self._cipher or payload.metadata.get("encoding") != ENCODING:
             return payload
         nonce, sealed = payload.data[:NONCE_BYTES], payload.data[NONCE_BYTES:]
         try:
@@ -111,13 +104,10 @@ class ShortPayloadConverter(CompositePayloadConverter):
 
 def data_converter(key: bytes | None) -> DataConverter:
     """Return the converter for clients and workers: short JSON, size guard always, encryption if there is a key."""
-    short = dataclasses.replace(DataConverter.default, payload_converter_class=ShortPayloadConverter)
-    if key is None:
-        return dataclasses.replace(short, payload_codec=SizeGuard())
-    return dataclasses.replace(
-        short,
-        payload_codec=EncryptingCodec(key),
-        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    return DataConverter(
+        payload_converter_class=ShortPayloadConverter,
+        payload_codec=Codec(key),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes if key else DefaultFailureConverter,
     )
 
 

@@ -96,7 +96,9 @@ class ResultsTable:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+        self.engine = sa.create_engine(url, pool_pre_ping=True)
+        if self.engine.dialect.name == "sqlite":
+            sa.event.listen(self.engine, "connect", _set_up_sqlite)
         self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
         self._prepare()
 
@@ -106,14 +108,18 @@ class ResultsTable:
         The first one makes the row of a stream or file; nobody is alerted to the events of a file.
         """
         now = datetime.now(UTC)
-        values = {"stream_id": stored.stream_id, "kind": kind, "name": stored.name, "state": RUNNING, "summary": {}}
+        values = {"kind": kind, "name": stored.name, "state": RUNNING, "summary": {}, "stored_at": now}
+        row = self._insert(STREAMS).values(stream_id=stored.stream_id, **values).on_conflict_do_nothing()
+        if stored.summary is not None:
+            summary = vars(stored.summary)
+            values |= {name: summary[name] for name in ("kind", "name", "state")} | {"summary": summary}
+            row = self._insert(STREAMS).values(stream_id=stored.stream_id, **values)
+            row = row.on_conflict_do_update(index_elements=["stream_id"], set_=values)
         with self.engine.begin() as connection:
-            connection.execute(self._insert(STREAMS).values(stored_at=now, **values).on_conflict_do_nothing())
+            connection.execute(row)
             for change in stored.changes:
-                row = {"stream_id": stored.stream_id, "stored_at": now, **vars(change)}
-                connection.execute(self._insert(EVENTS).values(row).on_conflict_do_nothing())
-            if stored.summary is not None:
-                self._store_summary(connection, stored, now)
+                row = self._insert(EVENTS).values(stream_id=stored.stream_id, stored_at=now, **vars(change))
+                connection.execute(row.on_conflict_do_nothing())
             if stored.outcome is not None:
                 self._store_outcome(connection, stored.stream_id, stored.outcome, now=now)
 
@@ -187,12 +193,6 @@ class ResultsTable:
             )
         )
 
-    def _store_summary(self, connection: sa.Connection, stored: shared.StoreInput, now: datetime) -> None:
-        summary = vars(stored.summary)
-        values = {name: summary[name] for name in ("kind", "name", "state")} | {"summary": summary, "stored_at": now}
-        statement = self._insert(STREAMS).values(stream_id=stored.stream_id, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["stream_id"], set_=values))
-
     def _prepare(self) -> None:
         with self.engine.begin() as connection:
             _lock_schema(connection)
@@ -245,13 +245,6 @@ def export(rows: list[dict[str, Any]], path: Path) -> None:
 def with_zone(moment: datetime) -> datetime:
     """Return a stored time with its zone, UTC: SQLite forgets it."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-    return engine
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy.exc
 from prometheus_client import start_http_server
@@ -53,42 +54,41 @@ def orchestration_worker(client: Client, results: ResultsTable, chunks: ChunkSto
     tests replay recorded histories in it.
     """
     activities = StoreActivities(results, chunks)
-    return Worker(
+    return _worker(
         client,
-        task_queue=shared.ORCHESTRATION_QUEUE,
+        shared.ORCHESTRATION_QUEUE,
+        slots=STORE_SLOTS,
+        activities=[activities.store, activities.store_round],
         workflows=[MonitorStreamWorkflow, ClassifyFileWorkflow],
         workflow_runner=UnsandboxedWorkflowRunner(),
-        activities=[activities.store, activities.store_round],
-        activity_executor=ThreadPoolExecutor(STORE_SLOTS, thread_name_prefix="store"),
-        max_concurrent_activities=STORE_SLOTS,
         max_concurrent_local_activities=STORE_SLOTS,
         sticky_queue_schedule_to_start_timeout=shared.STICKY_TIMEOUT,
-        max_heartbeat_throttle_interval=shared.HEARTBEAT_EVERY,
-        graceful_shutdown_timeout=GRACE,
     )
 
 
 def inference_worker(client: Client, inference: InferenceActivities, *, slots: int) -> Worker:
     """Return the worker that decodes and classifies, `slots` chunks at a time."""
+    activities = [inference.classify_round, inference.cut, inference.preprocess, inference.classify]
+    return _worker(client, shared.INFERENCE_QUEUE, slots=slots, activities=activities)
+
+
+def _worker(client: Client, task_queue: str, *, slots: int, **options: Any) -> Worker:
     return Worker(
         client,
-        task_queue=shared.INFERENCE_QUEUE,
-        activities=[
-            inference.classify_round,
-            inference.cut,
-            inference.preprocess,
-            inference.classify,
-        ],
-        activity_executor=ThreadPoolExecutor(slots, thread_name_prefix="inference"),
+        task_queue=task_queue,
+        activity_executor=ThreadPoolExecutor(slots, thread_name_prefix=task_queue),
         max_concurrent_activities=slots,
         max_heartbeat_throttle_interval=shared.HEARTBEAT_EVERY,
         graceful_shutdown_timeout=GRACE,
+        **options,
     )
 
 
 async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) -> None:
     """Load what the queue needs, then poll until SIGTERM or SIGINT; finish the chunks in progress before returning."""
-    stop = _stop_on_signals()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     chunks = ChunkStore(settings.chunks_dir)
     if queue == "inference":
         inference = await asyncio.to_thread(lambda: InferenceActivities(settings.load_classifier(), chunks))
@@ -108,13 +108,6 @@ async def run(settings: Settings, *, queue: str, slots: int, metrics_port: int) 
         await stop.wait()
         LOG.info("stopping", extra={"fields": {"queue": queue}})
     LOG.info("stopped", extra={"fields": {"queue": queue}})
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 def _serve_metrics(port: int) -> Runtime | None:

@@ -81,7 +81,7 @@ class MonitorStreamWorkflow:
                 await workflow.wait_condition(self._has_news)
 
     def _take(self, *, every: bool = False) -> None:
-        """Do what came since the last round: tell of silence, accept chunks, note the end, go on without a chunk.
+        """Do what came since the last round: tell of silence, accept chunks, note the end, go on without a late chunk.
 
         Chunks are as many as a round takes, or every one; the end is noted once all are accepted.
         """
@@ -96,18 +96,14 @@ class MonitorStreamWorkflow:
         if self._announced is not None and not self._inbox:
             self._progress.finish(*self._announced)
             self._announced = None
-        self._skip_due_gap()
+        awaited, self._gap_due = self._gap_due, None
+        is_there = any(chunk.sequence == awaited for chunk in self._inbox)  # it came after all
+        if awaited == state.next_sequence and self._progress.has_gap() and not is_there:
+            self._progress.skip_gap(now=workflow.now().timestamp())
 
     def _raise_silence(self) -> None:
         self._progress.raise_silence(is_silent=True)
         self._progress.state.silent_since = workflow.now().timestamp()
-
-    def _skip_due_gap(self) -> None:
-        """Go on without the missing chunk whose time is up, unless it has come."""
-        awaited, self._gap_due = self._gap_due, None
-        is_there = any(chunk.sequence == awaited for chunk in self._inbox)
-        if awaited == self._progress.state.next_sequence and self._progress.has_gap() and not is_there:
-            self._progress.skip_gap(now=workflow.now().timestamp())
 
     def _has_news(self) -> bool:
         sent = bool(self._inbox) or self._announced is not None

@@ -343,13 +343,13 @@ def test_logs_are_json_without_the_text_of_errors() -> None:
 def test_codec_hides_and_authenticates() -> None:
     key = os.urandom(32)
     clear = Payload(metadata={"encoding": b"json/plain"}, data=b'"crying"')
-    encrypting = codec.EncryptingCodec(key)
+    encrypting = codec.Codec(key)
     (sealed,) = asyncio.run(encrypting.encode([clear]))
     assert b"crying" not in sealed.SerializeToString()
     assert asyncio.run(encrypting.decode([sealed])) == [clear]
     assert asyncio.run(encrypting.decode([clear])) == [clear]
     with pytest.raises(codec.KeyFileError):
-        asyncio.run(codec.EncryptingCodec(os.urandom(32)).decode([sealed]))
+        asyncio.run(codec.Codec(os.urandom(32)).decode([sealed]))
     with pytest.raises(codec.OversizedMessage):
         asyncio.run(encrypting.encode([Payload(data=b"x" * shared.MAX_MESSAGE_BYTES)]))
     with pytest.raises(codec.OversizedMessage):

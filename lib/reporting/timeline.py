@@ -66,29 +66,24 @@ def follow(path: Path, detector: Detector, *, on_seconds: Callable[[float], obje
     """
     stream, lengths, levels, ranges = audio.stream(path), list[int](), list[np.ndarray](), list[float]()
 
-    def blocks() -> Iterator[np.ndarray]:
+    def measured() -> Iterator[np.ndarray]:
+        """Pass blocks on, and note the level of each frame."""
+        hop, held = config.PATCH_HOP_SAMPLES, np.empty(0, dtype=np.float32)
         for block in stream:
             lengths.append(len(block))
             ranges.extend(level_range_db(block))
+            held = np.concatenate([held, block])
+            n_whole = len(held) // hop * hop
+            levels.append(levels_db(held[:n_whole].reshape(-1, hop)))
+            held = held[n_whole:]
             yield block
             on_seconds(len(block) / config.SAMPLE_RATE_HZ)
+        levels.append(levels_db(held[None]) if len(held) else np.empty(0))
 
-    found = detector.detect(_measured(blocks(), levels))
-    seconds = sum(lengths) / config.SAMPLE_RATE_HZ
+    found = detector.detect(measured())
     remarks = [*stream.remarks, *no_sound(ranges)]
+    seconds = sum(lengths) / config.SAMPLE_RATE_HZ
     return Timeline(path, seconds, found.frames, np.concatenate(levels), found.events, remarks)
-
-
-def _measured(blocks: Iterable[np.ndarray], levels: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Pass blocks on, and note the level of each frame."""
-    held = np.empty(0, dtype=np.float32)
-    for block in blocks:
-        held = np.concatenate([held, block])
-        n_whole = len(held) // config.PATCH_HOP_SAMPLES * config.PATCH_HOP_SAMPLES
-        levels.append(levels_db(held[:n_whole].reshape(-1, config.PATCH_HOP_SAMPLES)))
-        held = held[n_whole:]
-        yield block
-    levels.append(levels_db(held[None]) if len(held) else np.empty(0))
 
 
 def players(timeline: Timeline) -> dict[int, tuple[float, bytes]]:
@@ -145,7 +140,6 @@ def html(timeline: Timeline, detector: Detector, *, started_at: datetime | None 
         "level": _bytes((timeline.levels_db - LOWEST_DB) * LEVEL_STEPS_PER_DB),
     }  # fmt: skip
     name = audio.printable(timeline.path.name)  # it need not be valid text
-    tables = {f"{name}{ending}": make(timeline.events) for ending, make in TABLES.items()}
     loader = jinja2.FileSystemLoader(TEMPLATES_DIR)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("timeline.html.j2").render(
@@ -155,7 +149,7 @@ def html(timeline: Timeline, detector: Detector, *, started_at: datetime | None 
         n_without_player=len(events) - len(sound),
         settings=settings,
         style=(TEMPLATES_DIR / "style.css").read_text(encoding="utf-8"),
-        tables={name: base64.b64encode(text.encode()).decode() for name, text in tables.items()},
+        tables={f"{name}{end}": base64.b64encode(t.encode()).decode() for end, t in tables(timeline.events).items()},
         data=data,
         steps={"probability": PROBABILITY_STEPS, "db": LEVEL_STEPS_PER_DB},
     )
@@ -165,39 +159,27 @@ def _bytes(values: np.ndarray) -> str:
     return base64.b64encode(np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()).decode()
 
 
-def as_csv(events: Sequence[Event]) -> str:
-    """Return events as CSV: onset_seconds, offset_seconds, label, peak_probability."""
-    rows = [(*_times(event), event.label, f"{event.peak_probability:.3f}") for event in events]
-    return _table([("onset_seconds", "offset_seconds", "label", "peak_probability"), *rows], delimiter=",")
+def tables(events: Sequence[Event]) -> dict[str, str]:
+    """Return events as tables for other programs, by what a file's name ends with.
 
-
-def as_audacity(events: Sequence[Event]) -> str:
-    """Return events as a label track of Audacity (File > Import > Labels): onset, offset, label; no header."""
-    return _table([(*_times(e), f"{e.label} {e.peak_probability:.2f}") for e in events], delimiter="\t")
-
-
-def as_raven(events: Sequence[Event]) -> str:
-    """Return events as a selection table of Raven (File > Open Selection Table), over all frequencies that are used."""
+    CSV; a label track of Audacity (File > Import > Labels), without header; and a selection table of Raven (File > Open
+    Selection Table), over all frequencies that are used.
+    """
+    rows = [(f"{e.onset_seconds:.3f}", f"{e.offset_seconds:.3f}", e.label, e.peak_probability) for e in events]
     highest_hz = config.SAMPLE_RATE_HZ // 2
-    rows = [
-        (number, "Spectrogram 1", 1, *_times(e), 0, highest_hz, e.label, f"{e.peak_probability:.3f}")
-        for number, e in enumerate(events, start=1)
+    raven = [
+        (number, "Spectrogram 1", 1, start, stop, 0, highest_hz, label, f"{peak:.3f}")
+        for number, (start, stop, label, peak) in enumerate(rows, start=1)
     ]
-    return _table([RAVEN_HEADER, *rows], delimiter="\t")
+    plain = [(start, stop, label, f"{peak:.3f}") for start, stop, label, peak in rows]
+    return {
+        ".csv": _table([("onset_seconds", "offset_seconds", "label", "peak_probability"), *plain], delimiter=","),
+        ".audacity.txt": _table([(start, stop, f"{label} {peak:.2f}") for start, stop, label, peak in rows]),
+        ".raven.txt": _table([RAVEN_HEADER, *raven]),
+    }
 
 
-TABLES: dict[str, Callable[[Sequence[Event]], str]] = {  # by what a file's name ends with
-    ".csv": as_csv,
-    ".audacity.txt": as_audacity,
-    ".raven.txt": as_raven,
-}
-
-
-def _times(event: Event) -> tuple[str, str]:
-    return f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}"
-
-
-def _table(rows: Iterable[Sequence[object]], *, delimiter: str) -> str:
+def _table(rows: Iterable[Sequence[object]], *, delimiter: str = "\t") -> str:
     buffer = io.StringIO()
     csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
@@ -255,7 +237,7 @@ def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace, *
         folder = chosen.out or timeline.path.parent
         files[folder / f"{name}.html"] = html(timeline, detector, started_at=chosen.started_at)
     if chosen.export:
-        files |= {chosen.export / f"{name}{end}": make(timeline.events) for end, make in TABLES.items()}
+        files |= {chosen.export / f"{name}{end}": text for end, text in tables(timeline.events).items()}
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")
     return list(files)

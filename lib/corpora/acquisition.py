@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Iterable
@@ -15,13 +14,11 @@ from lib import config, manifest
 from lib.corpora import download, optional, synthetic
 from lib.corpora.download import Failure, Item, Progress
 
-CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
-CLIPS_PATH, SEGMENTS_PATH = CORPORA_DIR / "clips.csv", CORPORA_DIR / "cry_segments.csv"
+CLIPS_PATH = Path(__file__).with_name("clips.csv")
 BASE_URL = "https://raw.githubusercontent.com"
 MIRROR_VARIABLE = "AUDIO_MIRROR"
 DATA_TIERS = ("auto", "real", "synthetic")  # what can be asked for
 MIN_GROUPS = 3  # a class needs a group in every split
-FAILURE_COLUMNS = ("source", "path", "reason")
 
 
 class NoRealAudioError(RuntimeError):
@@ -33,7 +30,7 @@ class Acquisition:
     """What came of `acquire`.
 
     `manifest` is the raw manifest, `tier` one of mirror, network, synthetic. `failures` has a row for each recording
-    that is wanted and not there (`FAILURE_COLUMNS`), `skipped` says by tier why an earlier one was not taken.
+    that is wanted and not there (source, path, reason), `skipped` says by tier why an earlier one was not taken.
     """
 
     manifest: pd.DataFrame
@@ -48,18 +45,6 @@ def sources() -> pd.DataFrame:
     return table[table["kind"] == "files"].reset_index(drop=True)
 
 
-@functools.cache
-def _index() -> pd.DataFrame:
-    frame = pd.read_csv(CLIPS_PATH, keep_default_na=False, dtype={"path": str, "group_id": str})
-    unsafe = frame.loc[~frame["path"].map(manifest.is_safe_path), "path"]
-    if len(unsafe):
-        raise ValueError(f"{CLIPS_PATH.name}: path does not stay inside its folder: {unsafe.iloc[0]!r}.")
-    unknown = set(frame["source"]) - set(sources()["source"])
-    if unknown:
-        raise ValueError(f"{CLIPS_PATH.name}: the table of sources has no row for {sorted(unknown)}.")
-    return frame
-
-
 def clips() -> pd.DataFrame:
     """Return the project's index of recordings: one row per file, with SHA-256, label, group and measured facts.
 
@@ -68,7 +53,14 @@ def clips() -> pd.DataFrame:
     ValueError
         If a path could leave its folder, or a row names an unknown source.
     """
-    return _index().copy()
+    frame = pd.read_csv(CLIPS_PATH, keep_default_na=False, dtype={"path": str, "group_id": str})
+    unsafe = frame.loc[~frame["path"].map(manifest.is_safe_path), "path"]
+    if len(unsafe):
+        raise ValueError(f"{CLIPS_PATH.name}: path does not stay inside its folder: {unsafe.iloc[0]!r}.")
+    unknown = set(frame["source"]) - set(sources()["source"])
+    if unknown:
+        raise ValueError(f"{CLIPS_PATH.name}: the table of sources has no row for {sorted(unknown)}.")
+    return frame
 
 
 def cry_segments() -> pd.DataFrame:
@@ -82,7 +74,7 @@ def cry_segments() -> pd.DataFrame:
     DataFrame
         One row per segment: sha256 of the recording's file, as in `clips`; onset_seconds and offset_seconds in it.
     """
-    return pd.read_csv(SEGMENTS_PATH)
+    return pd.read_csv(CLIPS_PATH.with_name("cry_segments.csv"))
 
 
 def items(frame: pd.DataFrame) -> list[Item]:
@@ -105,8 +97,6 @@ def items(frame: pd.DataFrame) -> list[Item]:
 def acquire(
     data_tier: str = "auto",
     *,
-    mirror_dir: Path | None = None,
-    base_url: str = BASE_URL,
     extra: Iterable[str] = (),
     seed: int = 7,
     n_synthetic_groups: int = 24,
@@ -118,8 +108,6 @@ def acquire(
     ----------
     data_tier : str
         "auto": the folder named by AUDIO_MIRROR, else the network, else generated audio. "real": never generated.
-    mirror_dir, base_url
-        Instead of AUDIO_MIRROR and the pinned addresses.
     extra
         Optional corpora (`optional.table`) added to the real tiers.
     seed, n_synthetic_groups : int
@@ -143,11 +131,7 @@ def acquire(
     chosen = optional.check(extra)  # before anything is fetched
     skipped: dict[str, str] = {}
     for tier in () if data_tier == "synthetic" else ("mirror", "network"):
-        if tier == "mirror":
-            failures = _from_mirror(mirror_dir or os.environ.get(MIRROR_VARIABLE), progress)
-        else:
-            failures = _from_network(base_url, progress)
-        result = _describe(failures, tier)
+        result = _describe((_from_mirror if tier == "mirror" else _from_network)(progress), tier)
         lacking = lacking_classes(result.manifest)
         if not lacking:
             result = _add(result, *optional.bring(chosen, offline=download.is_offline()))
@@ -190,21 +174,22 @@ def validate() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "problem"])
 
 
-def _from_mirror(folder: str | Path | None, progress: Progress | None) -> list[Failure]:
+def _from_mirror(progress: Progress | None) -> list[Failure]:
+    folder = os.environ.get(MIRROR_VARIABLE)
     if folder and Path(folder).is_dir():
         return download.fetch(items(clips()), Path(folder), folder=config.RAW_DIR, progress=progress)
     reason = f"{folder} is no folder" if folder else f"{MIRROR_VARIABLE} is not set"
     return [Failure(item.source, item.path, reason) for item in items(clips())]
 
 
-def _from_network(base_url: str, progress: Progress | None) -> list[Failure]:
+def _from_network(progress: Progress | None) -> list[Failure]:
     """Fetch what is not there yet; a server that does not reply at all is asked once."""
     absent = download.missing(items(clips()))
     offline = f"offline mode ({download.OFFLINE_VARIABLE})" if download.is_offline() else None
-    reason = absent and (offline or download.why_unreachable(base_url))
+    reason = absent and (offline or download.why_unreachable(BASE_URL))
     if reason:
         return [Failure(item.source, item.path, reason) for item in absent]
-    return download.fetch(absent, base_url, folder=config.RAW_DIR, progress=progress)
+    return download.fetch(absent, BASE_URL, folder=config.RAW_DIR, progress=progress)
 
 
 def _describe(failures: list[Failure], tier: str) -> Acquisition:
@@ -228,7 +213,7 @@ def _add(result: Acquisition, frame: pd.DataFrame, failures: list[Failure]) -> A
 
 
 def _table(failures: list[Failure]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(failure) for failure in failures], columns=list(FAILURE_COLUMNS))
+    return pd.DataFrame([asdict(failure) for failure in failures], columns=["source", "path", "reason"])
 
 
 def _why_not(failures: pd.DataFrame, lacking: str) -> str:

@@ -16,7 +16,6 @@ from lib.corpora import download, rules
 from lib.corpora.download import Failure, Item
 from lib.corpora.rules import Labelled
 
-TABLE_PATH = config.PROJECT_DIR / "lib" / "corpora" / "sources.csv"
 ARCHIVES_DIR = ".archives"  # beside the sources: a file put there by hand is not downloaded
 
 
@@ -30,12 +29,7 @@ def table() -> pd.DataFrame:
     Kind ``files`` is fetched by default, file by file; the others, the optional corpora, only when asked for. Kind
     ``archive`` has a published SHA-256 and is downloaded; ``by hand`` has none, or needs an account.
     """
-    return _read().copy()
-
-
-@functools.cache
-def _read() -> pd.DataFrame:
-    return pd.read_csv(TABLE_PATH, dtype=str, keep_default_na=False, encoding="utf-8")
+    return pd.read_csv(Path(__file__).with_name("sources.csv"), dtype=str, keep_default_na=False, encoding="utf-8")
 
 
 def check(names: Iterable[str]) -> list[pd.Series]:

@@ -29,8 +29,6 @@ MARKED_RISK = 0.02  # whose threshold the figure marks
 SPLIT_TITLES = {"test": "Test split", "left_out": "Unseen corpora"}
 MARKERS, STYLES, COLOURS = "os", ("-", "--"), ("#000000", plots.SERIES_COLOURS[0])  # told apart in grey too
 
-Given = Mapping[str, tuple[pd.DataFrame, Mapping[str, np.ndarray]]]  # split: rows, and probabilities by model
-
 
 def top_class(probabilities: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return confidence and correctness (n_clips,) of the most probable class."""
@@ -171,21 +169,7 @@ def abstain(
 
 
 def run(inputs: Inputs) -> Result:
-    """Measure calibration before and after temperature scaling, and abstaining, as `calibrate`."""
-    return calibrate(
-        {
-            "validation": (inputs.rows("validation"), inputs.validation_predictions),
-            "test": (inputs.rows("test"), inputs.test_predictions),
-            "left_out": inputs.left_out("clip"),
-        }
-    )
-
-
-def calibrate(given: Given) -> Result:
-    """Return calibration before and after temperature scaling, and what abstaining does.
-
-    Given, by split, are rows (label, group_id) and by model probabilities (n_clips, 3): of "validation", which
-    everything is chosen on, and of the splits it is shown on.
+    """Return calibration before and after temperature scaling, and what abstaining does, both chosen on validation.
 
     Returns
     -------
@@ -195,8 +179,12 @@ def calibrate(given: Given) -> Result:
         `N_CURVE_POINTS` points at most) and calibration_abstain (`abstain`). The last two take probabilities as they
         are, before the temperature: so their thresholds fit the service.
     """
-    rows, fitted = given["validation"]
-    chosen_ids = manifest.class_ids(rows)
+    fitted, chosen_ids = inputs.validation_predictions, manifest.class_ids(inputs.rows("validation"))
+    given = {
+        "validation": (inputs.rows("validation"), fitted),
+        "test": (inputs.rows("test"), inputs.test_predictions),
+        "left_out": inputs.left_out("clip"),
+    }
     temperatures = {name: ensemble.fit_temperature(values, chosen_ids) for name, values in fitted.items()}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for (split, (part, predictions)), model in itertools.product(given.items(), fitted):

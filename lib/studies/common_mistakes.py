@@ -24,12 +24,12 @@ from sklearn.preprocessing import StandardScaler
 from lib import augment, config, ensemble, evaluation, manifest, plots
 from lib.networks import frozen_features
 from lib.studies.folds import group_folds
-from lib.studies.frozen_head import EMBEDDING_C as HEAD_C
 from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns, interval_of
 
 WINDOW_SAMPLES = round(2.9 * config.SAMPLE_RATE_HZ)  # windows of a recording share no sample
 N_FOLDS, N_REPEATS = 5, 3
+HEAD_C = 1e-3  # inverse strength of the L2 penalty on the head, as in notebook 03
 N_EPOCHS, LEARNING_RATE = 30, 1e-3  # of the head whose epoch is chosen
 N_TREES = 200  # of the usual meta-classifier, a random forest
 WRONG_ORDER = tuple(sorted(config.CLASS_NAMES))  # alphabetical, as folder names are listed

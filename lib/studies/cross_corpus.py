@@ -38,15 +38,11 @@ def run(inputs: Inputs) -> Result:
     seconds.
     """
     rows, predictions = inputs.left_out("clip")
-    windows, of_windows = inputs.left_out("window")
-    table = matrix(rows, predictions)
-    found = {"clip": scores(rows, predictions)} | {
-        f"{seconds:g}": scores(windows.iloc[place], {name: values[place] for name, values in of_windows.items()})
-        for seconds, place in windows.groupby("seconds").indices.items()
-    }
-    figures = summary(table, CHOSEN) | {"scores": found["clip"]}
-    figures["windows"] = {seconds: with_size(by[CHOSEN]) for seconds, by in found.items() if seconds != "clip"}
-    return Result(figures, {"cross_corpus": table, "left_out_scores": by_length(found)})
+    table, of_clips = matrix(rows, predictions), scores(rows, predictions)
+    of_windows = by_seconds(*inputs.left_out("window"))
+    figures = summary(table, CHOSEN) | {"scores": of_clips}
+    figures["windows"] = {seconds: with_size(by[CHOSEN]) for seconds, by in of_windows.items()}
+    return Result(figures, {"cross_corpus": table, "left_out_scores": by_length({"clip": of_clips} | of_windows)})
 
 
 def matrix(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -196,6 +192,14 @@ def scores(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> dict[st
     """Return what `evaluation.score` gives for each model's predictions (n_rows, 3) of some rows."""
     facts = manifest.class_ids(rows), rows["group_id"].to_numpy()
     return {name: evaluation.score(values, *facts, seed=SEED) for name, values in predictions.items()}
+
+
+def by_seconds(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray]) -> dict[str, dict[str, dict]]:
+    """Return `scores` of windows by their length in seconds."""
+    return {
+        f"{seconds:g}": scores(rows.iloc[at], {name: values[at] for name, values in predictions.items()})
+        for seconds, at in rows.groupby("seconds").indices.items()
+    }
 
 
 def with_size(result: dict) -> dict:

@@ -137,17 +137,16 @@ def headline(scored: Sequence[Scored]) -> dict[str, dict]:
     table = references(scored)
     result = {}
     for label in EVENT_LABELS:
-        mine = table[table["label"] == label] if len(table) else table
+        mine = table[table["label"] == label]
         alarms, events = alarm_counts(scored, label), event_counts(scored, label)
-        counts = {"n_events": len(mine), "n_groups": int(mine["group_id"].nunique()) if len(mine) else 0}
         result[label] = {
             "false_alarms_per_hour": evaluation.bootstrap(alarms, ratio)
             | {"n_events": int(alarms[:, 0].sum()), "n_groups": n_background_clips(scored)},
-            "event_f1": evaluation.bootstrap(events, event_f1) | counts,
+            "event_f1": evaluation.bootstrap(events, event_f1)
+            | {"n_events": len(mine), "n_groups": int(mine["group_id"].nunique())},
+            "recall_5db": share(mine[mine["snr_db"] >= CLEAR_DB], "is_found"),
+            "recall": share(mine, "is_found"),
         }
-        if len(mine):
-            clear = mine[mine["snr_db"] >= CLEAR_DB]
-            result[label] |= {"recall_5db": share(clear, "is_found"), "recall": share(mine, "is_found")}
     return result
 
 
@@ -253,13 +252,13 @@ def delay_figures(scored: Sequence[Scored]) -> dict[str, dict[str, float]]:
 def description(scored: Sequence[Scored]) -> Mapping[str, object]:
     """Return hours, soundscapes by background, share of time with events, and how many clips and groups there are."""
     table, hours = references(scored), sum(scape.seconds for scape in scored) / 3600
-    seconds = (table["offset_seconds"] - table["onset_seconds"]).sum() if len(table) else 0.0
+    seconds = (table["offset_seconds"] - table["onset_seconds"]).sum()
     return {
         "hours": hours,
         "n_soundscapes": pd.Series([scape.background for scape in scored]).value_counts().to_dict(),
         "prevalence": float(seconds / (hours * 3600)),
-        "n_events": table.groupby("label").size().to_dict() if len(table) else {},
-        "n_groups": table.groupby("label")["group_id"].nunique().to_dict() if len(table) else {},
+        "n_events": table.groupby("label").size().to_dict(),
+        "n_groups": table.groupby("label")["group_id"].nunique().to_dict(),
         "n_background_clips": n_background_clips(scored),
     }
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import config
+from lib import config, evaluation, manifest
+from lib.studies.inputs import SEED
 
 FILE_NAME = "studies.json"
 ENDS = ("value", "low", "high")
@@ -55,6 +56,23 @@ def read_tables(folder: Path, *, prefix: str = "") -> dict[str, pd.DataFrame]:
     """Return every table that studies wrote, by name without the prefix that it has in a report."""
     paths = sorted((folder / "tables").glob(f"{prefix}*.csv"))
     return {path.stem.removeprefix(prefix): pd.read_csv(path) for path in paths}
+
+
+def compare(rows: pd.DataFrame, predictions: Mapping[str, np.ndarray], column: str) -> pd.DataFrame:
+    """Return macro F1 and each class's F1 of predictions (n_clips, 3) by variant, with differences to the first one.
+
+    Returns
+    -------
+    DataFrame
+        One row per variant and measure: `column`, and what `measure_rows` gives, with the paired difference "change".
+    """
+    truth = manifest.class_ids(rows), rows["group_id"].to_numpy()
+    first, table = next(iter(predictions.values())), []
+    for name, values in predictions.items():
+        score = evaluation.score(values, *truth, seed=SEED)
+        gain = evaluation.paired_difference(values, first, *truth, seed=SEED)
+        table += [{column: name} | row for row in measure_rows(score, change={end: gain[end] for end in ENDS})]
+    return pd.DataFrame(table)
 
 
 def measure_rows(score: Mapping[str, Any], **others: Mapping[str, Any]) -> list[dict[str, Any]]:

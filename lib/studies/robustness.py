@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from scipy import signal
 
 from lib import augment, config, plots
-from lib.studies.frozen_head import compare
 from lib.studies.inputs import Inputs
-from lib.studies.result import Result, interval_of
+from lib.studies.result import Result, compare, interval_of
 from lib.waveforms import prepare, within_full_scale
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -111,7 +110,7 @@ def degraded(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], name: str, cha
 def run(inputs: Inputs) -> Result:
     """Score both networks and the ensemble under every condition.
 
-    Table robustness: model, condition, and measures as `frozen_head.compare`, "change" against the clips as recorded.
+    Table robustness: model, condition, and measures as `result.compare`, "change" against the clips as recorded.
     """
     rows, waveforms, training = inputs.rows("test"), inputs.waveforms("test"), inputs.rows("train")
     speech = inputs.waveforms("train")

@@ -37,21 +37,12 @@ def measure(inputs: Inputs, unseen: Mapping[str, Detector]) -> tuple[dict[str, A
     is_asked = np.array([needs_ensemble(each) for each in frames])
     always = np.stack([mixed(*pair) for pair in zip(frames, alone, strict=True)])
     is_changed = always.argmax(axis=1) != both.argmax(axis=1)
-    models = {"ensemble": alone, "ensemble and detector": both}
-    scores = {
-        f"{seconds:g}": cross_corpus.scores(rows.iloc[at], {name: values[at] for name, values in models.items()})
-        for seconds, at in rows.groupby("seconds").indices.items()
-    }
-    sized = {
-        seconds: {name: cross_corpus.with_size(score) for name, score in by.items()} for seconds, by in scores.items()
-    }
-    figures = {
-        seconds: by["ensemble and detector"] | {"ensemble_macro_f1": by["ensemble"]["macro_f1"]}
-        for seconds, by in sized.items()
-    }
+    scores = cross_corpus.by_seconds(rows, {"ensemble": alone, "ensemble and detector": both})
+    figures = {}
     for seconds, at in rows.groupby("seconds").indices.items():
+        of_alone, of_both = map(cross_corpus.with_size, scores[f"{seconds:g}"].values())
         counts = {"n_with_ensemble": int(is_asked[at].sum()), "n_labels_changed": int(is_changed[at].sum())}
-        figures[f"{seconds:g}"] |= counts
+        figures[f"{seconds:g}"] = of_both | {"ensemble_macro_f1": of_alone["macro_f1"]} | counts
     return figures, cross_corpus.by_length(scores)
 
 

@@ -12,16 +12,8 @@ from lib.corpora import acquisition
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """An index of 12 recordings instead of the project's; their bytes by where they are published."""
-    index, contents = small_index()
-    monkeypatch.setattr(acquisition, "clips", index.copy)
-    return {item.remote: contents[item.source, item.path] for item in acquisition.items(index)}
-
-
-@pytest.fixture
-def sockets(monkeypatch):
-    """Every attempt to open a socket or to look a name up; all of them fail."""
+def no_socket(monkeypatch):
+    """Fail a test that opens a socket or looks a name up."""
     attempts = []
 
     def refuse(*args, **kwargs):
@@ -30,14 +22,8 @@ def sockets(monkeypatch):
 
     for name in ("socket", "create_connection", "getaddrinfo"):
         monkeypatch.setattr(socket, name, refuse)
-    return attempts
-
-
-@pytest.fixture
-def no_socket(sockets):
-    """Fail a test that opens one."""
     yield
-    assert sockets == []
+    assert attempts == []
 
 
 def record():
@@ -54,6 +40,10 @@ def test_the_index_is_sound():
     needed = ["title", "url", "commit", "megabytes", "account", "label_rule", "group_rule", "licence", "citation"]
     assert (table[needed] != "").all(axis=None)
     assert acquisition.lacking_classes(index) == ""
+    (item,) = [item for item in acquisition.items(index) if item.path == "Assets/positive/Scream+25.wav"]
+    commit = "fee7ff3168ee5a45bbab0965a47174cbfad5b574"
+    assert item.remote == f"LadyTuna/human-scream-detection-onnx/{commit}/Assets/positive/Scream+25.wav"
+    assert item.target == config.RAW_DIR / "ladytuna/Assets/positive/Scream+25.wav"
 
 
 def test_cry_segments_are_inside_cries_and_in_order():
@@ -67,29 +57,17 @@ def test_cry_segments_are_inside_cries_and_in_order():
     assert (following.isna() | (following >= segments["offset_seconds"])).all()
 
 
-def test_addresses_are_pinned_to_a_commit():
-    items = {item.path: item for item in acquisition.items(acquisition.clips())}
-    item = items["Assets/positive/Scream+25.wav"]
-    assert item.remote == (
-        "LadyTuna/human-scream-detection-onnx/fee7ff3168ee5a45bbab0965a47174cbfad5b574/Assets/positive/Scream+25.wav"
-    )
-    assert item.target == config.RAW_DIR / "ladytuna/Assets/positive/Scream+25.wav"
-
-
 @pytest.mark.parametrize("path", ["../x.wav", "/etc/passwd", "a/../../x.wav", "a\nb.wav", "a\\b.wav", "a\x00.wav"])
 def test_an_index_that_leads_out_is_refused(path, tmp_path, monkeypatch):
     index, _ = small_index()
     index.loc[3, "path"] = path
     index.to_csv(tmp_path / "clips.csv", index=False)
     monkeypatch.setattr(acquisition, "CLIPS_PATH", tmp_path / "clips.csv")
-    acquisition._index.cache_clear()
     with pytest.raises(ValueError, match=r"does not stay inside|C error|null|NUL"):
         acquisition.clips()
-    acquisition._index.cache_clear()
 
 
-def test_the_mirror_comes_first_and_opens_no_socket(small, tmp_path, no_socket, monkeypatch):
-    monkeypatch.setenv("AUDIO_MIRROR", str(write_mirror(tmp_path / "mirror", small)))
+def test_the_mirror_comes_first_and_opens_no_socket(mirror, no_socket):
     result = acquisition.acquire("auto")
     assert (result.tier, len(result.manifest), len(result.failures), result.skipped) == ("mirror", 12, 0, {})
     read = manifest.read(config.RAW_MANIFEST_PATH)
@@ -105,49 +83,51 @@ def test_the_mirror_comes_first_and_opens_no_socket(small, tmp_path, no_socket, 
     assert acquisition.validate().empty
 
 
-def test_a_mirror_with_gaps_is_taken_and_the_gaps_told(small, tmp_path):
+def test_a_mirror_with_gaps_is_taken_and_the_gaps_told(small, mirror):
     names = sorted(small)
-    small.pop(names[0])
-    small[names[4]] = b"something else"
-    result = acquisition.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    (mirror / names[0]).unlink()
+    (mirror / names[4]).write_bytes(b"something else")
+    result = acquisition.acquire("real")
     assert len(result.manifest) == 10
     reasons = sorted(result.failures["reason"])
     assert reasons[0] == "not in the mirror" and "SHA-256 differs" in reasons[1]
     assert {(row["n_clips"], row["source"]) for row in record()["failures"]} == {
         (1, source) for source in result.failures["source"]
     }
-    assert sorted(acquisition.validate()["problem"]) == ["missing", "missing"]
 
 
-def test_the_network_gives_the_same_manifest_as_the_mirror(small, tmp_path):
+def test_the_network_gives_the_same_manifest_as_the_mirror(small, tmp_path, monkeypatch):
     with serving(small) as server:
-        by_network = acquisition.acquire("auto", base_url=server.url)
+        monkeypatch.setattr(acquisition, "BASE_URL", server.url)
+        by_network = acquisition.acquire("auto")
         assert by_network.tier == "network"
         assert by_network.skipped == {"mirror": "AUDIO_MIRROR is not set"}
         assert len(server.requests) == 12
-        again = acquisition.acquire("auto", base_url=server.url)
+        again = acquisition.acquire("auto")
         assert len(server.requests) == 12  # all is there
-    mirrored = acquisition.acquire("auto", mirror_dir=write_mirror(tmp_path / "mirror", small))
-    for other in (again, mirrored):
+    monkeypatch.setenv("AUDIO_MIRROR", str(write_mirror(tmp_path / "mirror", small)))
+    for other in (again, acquisition.acquire("auto")):
         columns = [name for name in manifest.RAW_COLUMNS if name != "tier"]
         assert other.manifest[columns].equals(by_network.manifest[columns])
 
 
-def test_a_missing_class_is_no_corpus(small):
+def test_a_missing_class_is_no_corpus(small, monkeypatch):
     files = {name: content for name, content in small.items() if "crying" not in name}
-    with (
-        serving(files) as server,
-        pytest.raises(acquisition.NoRealAudioError, match=r"network: 4 of 12 .* HTTP 404 \(crying: 0 of at least 3"),
-    ):
-        acquisition.acquire("real", base_url=server.url)
+    with serving(files) as server:
+        monkeypatch.setattr(acquisition, "BASE_URL", server.url)
+        with pytest.raises(acquisition.NoRealAudioError, match=r"network: 4 of 12 .* 404 \(crying: 0 of at least 3"):
+            acquisition.acquire("real")
     assert not config.RAW_MANIFEST_PATH.exists()
 
 
-def test_without_mirror_or_network_auto_generates_and_says_so_and_real_refuses(small, tmp_path):
+def test_without_mirror_or_network_auto_generates_and_says_so_and_real_refuses(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(acquisition, "BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AUDIO_MIRROR", str(tmp_path / "nowhere"))
     with pytest.raises(acquisition.NoRealAudioError, match=r"is no folder; network: connection refused.*AUDIO_MIRROR"):
-        acquisition.acquire("real", base_url="http://127.0.0.1:9", mirror_dir=tmp_path / "nowhere")
+        acquisition.acquire("real")
     assert not (config.RAW_DIR / "synthetic").exists()
-    result = acquisition.acquire("auto", base_url="http://127.0.0.1:9", n_synthetic_groups=3)
+    monkeypatch.delenv("AUDIO_MIRROR")
+    result = acquisition.acquire("auto", n_synthetic_groups=3)
     assert result.tier == record()["tier"] == "synthetic" and set(result.manifest["tier"]) == {"synthetic"}
     assert result.skipped == {"mirror": "AUDIO_MIRROR is not set", "network": "connection refused"}
     with pytest.raises(ValueError, match="'reel', expected one of"):
@@ -172,8 +152,8 @@ def test_offline_mode_uses_what_an_earlier_run_fetched(small, no_socket, monkeyp
     assert result.failures["reason"].tolist() == ["offline mode (AUDIO_OFFLINE)"]
 
 
-def test_validate_names_missing_changed_and_extra(small, tmp_path):
-    acquisition.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+def test_validate_names_missing_changed_and_extra(mirror):
+    acquisition.acquire("real")
     paths = [item.target for item in acquisition.items(acquisition.clips())]
     paths[0].unlink()
     paths[1].write_bytes(b"changed")
@@ -183,16 +163,17 @@ def test_validate_names_missing_changed_and_extra(small, tmp_path):
     assert problems == {relative[0]: "missing", relative[1]: "changed", "raw/emodb/new.wav": "extra"}
 
 
-def test_data_may_be_a_link_to_another_disk(small, tmp_path):
+def test_data_may_be_a_link_to_another_disk(mirror, tmp_path):
     (tmp_path / "drive").mkdir()
     config.DATA_DIR.symlink_to(tmp_path / "drive", target_is_directory=True)
-    mirrored = acquisition.acquire("real", mirror_dir=write_mirror(tmp_path / "mirror", small))
+    mirrored = acquisition.acquire("real")
     generated = acquisition.acquire("synthetic", n_synthetic_groups=3)
     for path in [*mirrored.manifest["path"], *generated.manifest["path"]]:
         assert (tmp_path / "drive" / path).is_file()
 
 
 @pytest.mark.real_audio
-def test_the_whole_mirror_is_as_the_index_says(mirror_dir, no_socket):
-    result = acquisition.acquire("real", mirror_dir=mirror_dir)
+def test_the_whole_mirror_is_as_the_index_says(mirror_dir, no_socket, monkeypatch):
+    monkeypatch.setenv("AUDIO_MIRROR", str(mirror_dir))
+    result = acquisition.acquire("real")
     assert (len(result.manifest), len(result.failures)) == (2998, 0)

@@ -86,20 +86,11 @@ RULES = {
 }
 
 
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """A mirror of 12 small recordings, which stand for the default sources."""
-    index, contents = small_index()
-    monkeypatch.setattr(acquisition, "clips", index.copy)
-    files = {item.remote: contents[item.source, item.path] for item in acquisition.items(index)}
-    return write_mirror(tmp_path / "mirror", files)
-
-
 def point_to(monkeypatch, url, content):
     """Let the table say that ESC-50 is at `url` with this content."""
     table = optional.table()
     table.loc[table["source"] == "esc50", ["url", "sha256"]] = [url, hashlib.sha256(content).hexdigest()]
-    monkeypatch.setattr(optional, "_read", table.copy)
+    monkeypatch.setattr(optional, "table", table.copy)
 
 
 def put_archive(monkeypatch, content):
@@ -127,17 +118,17 @@ def test_labels_and_groups_are_read_by_rule(name, tmp_path):
 
 
 def test_none_is_taken_unless_asked_for_and_an_unknown_one_is_named(mirror):
-    assert set(acquisition.acquire("real", mirror_dir=mirror).manifest["source"]) == {"donateacry", "ladytuna", "emodb"}
+    assert set(acquisition.acquire("real").manifest["source"]) == {"donateacry", "ladytuna", "emodb"}
     with pytest.raises(optional.CorpusError, match="no optional corpus 'esc5'; there are esc50"):
         optional.check(["esc5"])
 
 
 def test_what_has_to_be_downloaded_by_hand_is_said_before_anything_is_fetched_and_read_once_it_is_there(mirror):
     with pytest.raises(optional.CorpusError, match=r"Sign in at huggingface.co.* Unpack it into .*raw/icsd"):
-        acquisition.acquire("real", mirror_dir=mirror, extra=["icsd"])
+        acquisition.acquire("real", extra=["icsd"])
     assert not config.RAW_DIR.exists()
     write_mirror(config.RAW_DIR / "icsd", {"cry_01.wav": wav_bytes(1), "a.tsv": ICSD})
-    result = acquisition.acquire("real", mirror_dir=mirror, extra=["icsd"])
+    result = acquisition.acquire("real", extra=["icsd"])
     assert result.manifest.query("source == 'icsd'")["group_id"].tolist() == ["icsd:cry"]
 
 
@@ -146,9 +137,9 @@ def test_an_archive_is_fetched_unpacked_and_read_once(mirror, monkeypatch):
     with serving({"esc.zip": content}) as server:
         point_to(monkeypatch, f"{server.url}/esc.zip", content)
         server.faults["esc.zip"] = ["cut"]
-        result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        result = acquisition.acquire("real", extra=["esc50"])
         n_asked = len(server.requests)
-        again = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        again = acquisition.acquire("real", extra=["esc50"])
         assert len(server.requests) == n_asked  # the unpacked corpus is there
     assert again.manifest.equals(result.manifest)
     rows = result.manifest[result.manifest["source"] == "esc50"]
@@ -161,13 +152,13 @@ def test_a_changed_or_hostile_archive_is_left_out_and_told(mirror, monkeypatch):
     content = zip_of(*ESC50.items())
     with serving({"esc.zip": content + b"x"}) as server:
         point_to(monkeypatch, f"{server.url}/esc.zip", content)
-        result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
+        result = acquisition.acquire("real", extra=["esc50"])
     assert len(result.manifest) == 12
     assert result.failures[["source", "path"]].to_numpy().tolist() == [["esc50", "*"]]
     assert "SHA-256 differs" in result.failures["reason"].iloc[0]
     assert not (config.RAW_DIR / "esc50").exists()
     put_archive(monkeypatch, zip_of(*ESC50.items(), ("../evil.wav", b"x")))
-    result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
+    result = acquisition.acquire("real", extra=["esc50"])
     assert "does not stay inside" in result.failures["reason"].iloc[0]
     assert not list(config.RAW_DIR.rglob("evil.wav"))
 
@@ -175,7 +166,7 @@ def test_a_changed_or_hostile_archive_is_left_out_and_told(mirror, monkeypatch):
 def test_offline_an_archive_put_there_by_hand_is_enough(mirror, monkeypatch):
     monkeypatch.setenv("AUDIO_OFFLINE", "1")
     put_archive(monkeypatch, zip_of(*ESC50.items()))
-    result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50", "librispeech"])
+    result = acquisition.acquire("real", extra=["esc50", "librispeech"])
     assert (result.manifest["source"] == "esc50").sum() == 5
     assert result.failures["source"].tolist() == ["librispeech"]
     assert "offline" in result.failures["reason"].iloc[0]
@@ -185,7 +176,7 @@ def test_audio_that_is_there_already_or_cannot_be_read_is_told(mirror, monkeypat
     known = next(iter(small_index()[1].values()))
     files = {"1-1-A-0.wav": known, "1-2-A-0.wav": b"no audio at all", "1-3-A-0.wav": wav_bytes(7)}
     put_archive(monkeypatch, zip_of(*files.items()))
-    result = acquisition.acquire("real", mirror_dir=mirror, extra=["esc50"])
+    result = acquisition.acquire("real", extra=["esc50"])
     assert (result.manifest["source"] == "esc50").sum() == 1
     reasons = result.failures.set_index("path")["reason"]
     assert reasons["raw/esc50/1-1-A-0.wav"] == "the same audio is there already"

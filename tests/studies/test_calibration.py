@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import matplotlib
-
-matplotlib.use("Agg")
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
-from lib import config, ensemble
+from lib import config, ensemble, plots
 from lib.studies import calibration
 
 
@@ -30,18 +27,24 @@ def own_groups(n):
     return np.arange(n).astype(str)
 
 
-def frame(class_ids, groups):
-    return pd.DataFrame({"label": [config.CLASS_NAMES[i] for i in class_ids], "group_id": groups})
+@pytest.fixture(scope="module")
+def found():
+    """Return the findings of a model that is surer of validation and test clips than of the others."""
+    given, rng = {}, np.random.default_rng(7)
+    for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
+        probabilities, class_ids = drawn(1500, rng)
+        groups = np.repeat(own_groups(500), 3)
+        rows = pd.DataFrame({"label": np.array(config.CLASS_NAMES)[class_ids], "group_id": groups})
+        given[split] = rows, {"ensemble": ensemble.apply_temperature(probabilities, sharpness)}
+    predictions = {f"{name}_predictions": given[name][1] for name in ("validation", "test")}
+    inputs = SimpleNamespace(rows=lambda name: given[name][0], left_out=lambda kind: given["left_out"], **predictions)
+    return calibration.run(inputs)
 
 
-def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(rng):
-    probabilities, class_ids = drawn(5000, rng)
-    sharp = ensemble.apply_temperature(probabilities, 0.5)
-    given = {"validation": (frame(class_ids, own_groups(5000)), {"sharp": sharp})}
-    found = calibration.calibrate(given)
-    assert found.figures["temperatures"]["sharp"] == pytest.approx(2.0, abs=0.15)
-    value = found.tables["calibration_measures"].set_index(["state", "measure"])["value"]
-    assert value["before", "ece"] > 0.08 > 0.03 > value["after", "ece"]
+def test_the_temperature_that_sharpened_is_found_again_and_undoes_it(found):
+    assert found.figures["temperatures"]["ensemble"] == pytest.approx(2.5, abs=0.2)
+    value = found.tables["calibration_measures"].query("split == 'test'").set_index(["state", "measure"])["value"]
+    assert value["before", "ece"] > 0.08 > 0.04 > value["after", "ece"]
     assert value["after", "log_loss"] < value["before", "log_loss"]
 
 
@@ -90,17 +93,6 @@ def test_few_clips_leave_gaps_by_chance_and_too_few_groups_give_no_interval(rng)
     assert table[["low", "high"]].isna().all().all() and table["value"].notna().all()
 
 
-@pytest.fixture(scope="module")
-def found():
-    """Return the findings of a model that is surer of validation clips than of the others."""
-    given, rng = {}, np.random.default_rng(7)
-    for split, sharpness in (("validation", 0.4), ("test", 0.4), ("left_out", 0.8)):
-        probabilities, class_ids = drawn(300, rng)
-        rows = frame(class_ids, np.repeat(own_groups(100), 3))
-        given[split] = rows, {"ensemble": ensemble.apply_temperature(probabilities, sharpness)}
-    return calibration.calibrate(given)
-
-
 def test_thresholds_are_those_of_validation_on_every_split_and_drawings_name_axes_and_n(found):
     table = found.tables["calibration_abstain"]
     assert (table.groupby(["model", "target_risk"])["threshold"].nunique() == 1).all()
@@ -110,8 +102,8 @@ def test_thresholds_are_those_of_validation_on_every_split_and_drawings_name_axe
     figures = calibration.draw(found.tables)
     assert all(ax.get_xlabel() and ax.get_ylabel() for figure in figures.values() for ax in figure.axes)
     texts = [text.get_text() for text in figures["reliability"].axes[0].get_legend().get_texts()]
-    assert texts == ["perfect", "before (n = 300)", "after (n = 300)"]
-    plt.close("all")
+    assert texts == ["perfect", "before (n = 1,500)", "after (n = 1,500)"]
+    plots.close("all")
 
 
 def test_a_perfect_classifier_has_no_risk_and_one_that_knows_its_errors_has_it_last(rng):

@@ -113,6 +113,7 @@ def test_the_table_compares_each_model_with_the_clips_as_recorded():
     assert (
         found.loc[("m", "noise 0 dB", "change"), "high"] < -0.7 < 0.7 < found.loc[("n", "noise 0 dB", "change"), "low"]
     )
+    assert found.loc[("n", robustness.AS_RECORDED, "F1 crying"), "value"] == 0 and set(table["n_groups"]) == {30}
     assert (found.xs(robustness.AS_RECORDED, level="condition").xs("change", level="measure")["value"] == 0).all()
     figure = robustness.draw({"robustness": table})["robustness"]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(predicted)

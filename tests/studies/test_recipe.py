@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import config
-from lib.studies import frozen_head
+from lib.studies import recipe
 
 CORPUS_GROUPS = ("a", "b", "c", "d")
 C = 1.0  # the study's own penalties are for more features
@@ -37,8 +37,8 @@ def test_a_head_given_the_class_carries_over_and_one_given_the_source_does_not(r
     noise = rng.normal(0, 0.2, (240, 4))
     content = np.hstack([one_hot(rows["label"], list(config.CLASS_NAMES)), noise])
     source = np.hstack([one_hot(rows["source"], list(CORPUS_GROUPS)), noise])
-    assert accuracy(rows, frozen_head.predict_left_out(rows, content, c=C)) > 0.95
-    assert accuracy(rows, frozen_head.predict_left_out(rows, source, c=C)) < 0.55
+    assert accuracy(rows, recipe.predict_left_out(rows, content, c=C)) > 0.95
+    assert accuracy(rows, recipe.predict_left_out(rows, source, c=C)) < 0.55
 
 
 def test_the_head_is_fitted_without_the_corpus_group_it_predicts(rows):
@@ -47,18 +47,6 @@ def test_the_head_is_fitted_without_the_corpus_group_it_predicts(rows):
     pairs = zip(rows["label"], rows["source"], strict=True)
     seen = [turned[label] if source == "a" else label for label, source in pairs]
     features = one_hot(seen, list(config.CLASS_NAMES))
-    answers = frozen_head.predict_left_out(rows, features, c=C)
+    answers = recipe.predict_left_out(rows, features, c=C)
     is_a = (rows["source"] == "a").to_numpy()
     assert accuracy(rows[is_a], answers[is_a]) < 0.05
-
-
-def test_the_table_compares_with_its_first_row(rows):
-    truth = rows["label"].map(config.CLASS_ID).to_numpy()
-    right = np.eye(3)[truth] * 0.9 + 0.1 / 3
-    wrong = np.eye(3)[(truth + 1) % 3] * 0.9 + 0.1 / 3
-    table = frozen_head.compare(rows, {"right": right, "wrong": wrong}, "variant").set_index(["variant", "measure"])
-    ends = ["value", "low", "high"]
-    assert table.loc[("right", "macro F1"), ends].tolist() == [1, 1, 1]
-    assert table.loc[("right", "change"), ends].tolist() == [0, 0, 0]
-    assert table.loc[("wrong", "change"), ends].tolist() == [-1, -1, -1]
-    assert table.loc[("wrong", "F1 crying"), "value"] == 0 and set(table["n_groups"]) == {120}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from temporalio.testing import ActivityEnvironment
 
 from lib import config
 from lib.detector import CONTEXT_SAMPLES as DETECTOR_CONTEXT
@@ -20,11 +18,11 @@ from lib.ensemble import combined_with
 from lib.events import Event, EventSettings, ended, frames_to_events
 from lib.inference import Prediction
 from temporal_workflow import shared
-from temporal_workflow.activities import InferenceActivities, frames_of_chunk
+from temporal_workflow.activities import frames_of_chunk
 from temporal_workflow.chunks import cut, parts, put_waveform
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
-from tests.chaos.harness import another_run
+from tests.chaos.harness import another_run, apply, classify_round, inference, outcome
 
 HOP, RATE = config.PATCH_HOP_SAMPLES, config.SAMPLE_RATE_HZ
 CONTEXT_SAMPLES = round(shared.CONTEXT_SECONDS * RATE)
@@ -61,11 +59,11 @@ def whole_and_table(seed: int, n_samples: int) -> np.ndarray:
     return np.round(rows, 3)
 
 
-def outcome(detector: TableDetector, start: int, stop: int, sequence: int) -> shared.ChunkOutcome:
+def cut_outcome(detector: TableDetector, start: int, stop: int, sequence: int) -> shared.ChunkOutcome:
     n_context = min(start, CONTEXT_SAMPLES)
     chunk = shared.ChunkReference(sequence, "", stop - start, RATE, round(start / RATE, 6), n_context_samples=n_context)
     frames = frames_of_chunk(detector, np.zeros(stop - start + n_context, np.float32), chunk)
-    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label="normal", frames=frames)
+    return outcome(chunk, "normal", frames=frames)
 
 
 def applied(outcomes: list[shared.ChunkOutcome], order: list[int], *, chance: float = 1.0) -> StreamProgress:
@@ -103,7 +101,7 @@ def test_chunks_of_any_length_in_any_order_give_the_events_of_the_whole(
     expected = frames_to_events(table, SETTINGS, hop_seconds=shared.HOP_SECONDS, end_seconds=n_samples / RATE)
     borders = [0, *range(round((5 + phase_seconds) * RATE), n_samples - 5 * RATE, chunk_seconds * RATE), n_samples]
     detector = TableDetector(table, n_samples)
-    outcomes = [outcome(detector, *pair, n) for n, pair in enumerate(zip(borders, borders[1:], strict=False))]
+    outcomes = [cut_outcome(detector, *pair, n) for n, pair in enumerate(zip(borders, borders[1:], strict=False))]
     order = [*range(len(outcomes)), *range(0, len(outcomes), 3)]
     shuffle.shuffle(order)
     progress = applied(outcomes, order, chance=0.5)
@@ -118,7 +116,7 @@ def test_a_missing_chunk_costs_its_own_frames_alone() -> None:
     n_samples = 40 * RATE
     table = np.full((-(-n_samples // HOP), 2), [0.9, 0.1])
     detector = TableDetector(table, 0)  # what is not known yet looks as it is
-    outcomes = [outcome(detector, n * 10 * RATE, (n + 1) * 10 * RATE, n) for n in range(4)]
+    outcomes = [cut_outcome(detector, n * 10 * RATE, (n + 1) * 10 * RATE, n) for n in range(4)]
     (event,) = events(applied(outcomes, [0, 2, 3]))  # 10 s are bridged
     assert (event.onset_seconds, event.offset_seconds) == (0.0, 40.0)
     first, second = events(applied(outcomes, [0, 3]))  # 20 s are not
@@ -137,9 +135,8 @@ def test_one_chunk_is_labelled_as_the_command_labels_a_file(n_samples, window, p
     assert len(part.waveform) == n_samples
     progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
     progress.use_settings(EventSettings.create(on=0.6, off=0.4), "table")
-    progress.accept(shared.ChunkReference(0, "", n_samples, RATE, 0.0))
-    progress.start_round(1)
-    progress.record(dataclasses.replace(outcome(detector, 0, n_samples, 0), label=window), now=0.0)
+    frames = cut_outcome(detector, 0, n_samples, 0).frames
+    apply(progress, shared.ChunkReference(0, "", n_samples, RATE), window, frames=frames)
     progress.finish(1)
     progress.end_events()
     found = frames_to_events(table, progress.tracker.settings, hop_seconds=shared.HOP_SECONDS)
@@ -195,20 +192,14 @@ def test_chunk_behind_a_gap_is_predicted_by_the_ensemble_where_no_known_frame_is
     tmp_path: Path, seconds: int, crying: float, expected: list[float]
 ) -> None:
     """The detector has nothing to look back on; a short chunk comes from a microphone that stops soon."""
-    store, seen = ChunkStore(tmp_path), []
 
-    def predict_with(own: np.ndarray, frames: np.ndarray) -> Prediction:
-        seen.append(combined_with(frames, np.array([0.2, 0.7, 0.1])))
-        return Prediction("screaming", dict(zip(config.CLASS_NAMES, seen[0], strict=True)), {})
+    def predict(own: np.ndarray, frames: np.ndarray) -> Prediction:
+        combined = combined_with(frames, np.array([0.2, 0.7, 0.1]))
+        return Prediction("screaming", dict(zip(config.CLASS_NAMES, combined, strict=True)), {})
 
-    table = np.tile([crying, 0.0], (300, 1))
-    classifier = SimpleNamespace(detector=TableDetector(table, 0), versions={}, predict_with=predict_with)
+    store, detector = ChunkStore(tmp_path), TableDetector(np.tile([crying, 0.0], (300, 1)), 0)
     tone = np.sin(np.arange(seconds * RATE) / 9).astype(np.float32)
     chunk = put_waveform(store, tone, stream_id="s", sequence=3, start_seconds=100.0)
-    (found,) = ActivityEnvironment().run(
-        InferenceActivities(classifier, store).classify_round, shared.ClassifyRound([chunk])
-    )
-    assert found.result is not None
-    assert found.result.frames is not None
+    (found,) = classify_round(inference(store, predict, detector=detector), chunk)
     assert len(found.result.frames.rows()) == {1: 0, 10: 14}[seconds]  # stored as they are
-    assert seen[0] == pytest.approx(expected, abs=1e-3)
+    assert found.result.probabilities == pytest.approx(expected, abs=1e-3)

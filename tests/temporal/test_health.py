@@ -22,14 +22,10 @@ from temporal_workflow import client as cli
 from temporal_workflow import devserver, shared
 from temporal_workflow.chunks import cut_live
 from temporal_workflow.progress import StreamProgress
-from temporal_workflow.sender import StreamSender, new_stream_id, send_stream
+from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import EX_UNAVAILABLE, LocalService
 from temporal_workflow.settings import Settings
 from tests.chaos.harness import PITCH_HZ, Service, ended_streams, tone
-
-
-async def sent(service: Service, chunks: AsyncIterator[shared.ChunkReference], stream_id: str) -> shared.StreamSummary:
-    return await send_stream(StreamSender(await service.client(), stream_id), chunks)
 
 
 def test_half_a_minute_of_zeros_is_no_calm(service: Service, client, tmp_path) -> None:
@@ -76,7 +72,7 @@ def test_a_source_that_fails_ends_its_stream_as_interrupted(service: Service) ->
         yield service.put(stream_id, ["normal"])[0]
         raise OSError("the microphone is gone")
 
-    summary = asyncio.run(sent(service, failing(), stream_id))
+    summary = asyncio.run(service.send(stream_id, failing()))
     assert (summary.state, summary.n_classified) == ("interrupted", 1)
     assert summary.remarks == ["interrupted: the microphone is gone"]
     assert ended_streams(service.results)[-1]["state"] == "interrupted"
@@ -152,7 +148,7 @@ def test_a_source_without_sound_is_no_stream(service: Service) -> None:
         yield
 
     with pytest.raises(ValueError, match="nothing was sent"):
-        asyncio.run(sent(service, nothing(), new_stream_id()))
+        asyncio.run(service.send(new_stream_id(), nothing()))
 
 
 @pytest.mark.parametrize("is_taken", [True, False])

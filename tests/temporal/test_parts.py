@@ -10,10 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -36,7 +33,7 @@ from temporal_workflow.progress import StreamProgress
 from temporal_workflow.settings import JsonFormatter, Settings, connect
 from temporal_workflow.store import AlteredChunk, ChunkStore, ForeignReference, MissingChunk
 from tests.chaos.audit import replay
-from tests.chaos.harness import another_run
+from tests.chaos.harness import another_run, apply, classify_round, inference, outcome
 from tests.chaos.record import HISTORIES_DIR
 
 SHA = "ab" * 32
@@ -44,12 +41,6 @@ SHA = "ab" * 32
 
 def _chunk(sequence: int) -> shared.ChunkReference:
     return shared.ChunkReference(sequence, SHA, 160_000, 16_000, sequence * 10.0, 1.8e9 + 0.123, 80_000)
-
-
-def _outcome(chunk: shared.ChunkReference, label: str = "crying", *, late: bool = False) -> shared.ChunkOutcome:
-    probabilities = [0.9 if name == label else 0.05 for name in config.CLASS_NAMES]
-    found = {"label": label, "probabilities": probabilities, "late": late}
-    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, **found)
 
 
 def _progress() -> StreamProgress:
@@ -68,9 +59,9 @@ def test_worst_state_fits_in_one_message() -> None:
     asyncio.run(converter.encode([given_state]))  # pending
     longest = shared.FrameProbabilities.pack([(1.0, 1.0)] * 36, first_frame=999_999, n_final=33)  # 15 s
     progress.use_settings(shared.CHUNK_EVENTS, "0123456789ab")
-    for chunk in [_chunk(sequence) for sequence in range(1, shared.MAX_AHEAD)]:
+    for sequence in range(1, shared.MAX_AHEAD):
         health = shared.ChunkHealth(-89.99, -89.99, 0.1234)
-        progress.record(dataclasses.replace(_outcome(chunk), frames=longest, health=health), now=0.0)
+        progress.record(outcome(_chunk(sequence), frames=longest, health=health), now=0.0)
     progress.state.tail = longest
     progress.state.pending = []
     asyncio.run(converter.encode([shared.MonitorStreamInput(progress.settings, progress.state)]))  # waiting
@@ -81,18 +72,18 @@ def test_worst_state_fits_in_one_message() -> None:
 def test_full_round_fits_in_one_message() -> None:
     change = EventChange(99, 1, "SUSTAINED", "screaming", 123_456.789, 123_456.789, 0.1234, True)
     longest = shared.FrameProbabilities.pack([(1.0, 1.0)] * 36, first_frame=999_999, n_final=33)  # 15 s
-    outcome = dataclasses.replace(
-        _outcome(_chunk(99_999)),
+    classified = outcome(
+        _chunk(99_999),
         probabilities=[0.333333] * 3,
         members={name: [0.333333] * 3 for name in ("yamnet", "wav2vec2")},
         model_version="v" * 100,
         frames=longest,
         health=shared.ChunkHealth(-89.123, -12.345, 0.1234),
     )
-    stored = [shared.StoreInput("stream-0123456789abcdef", outcome, audio=[SHA, SHA])] * shared.CHUNKS_PER_ROUND
+    stored = [shared.StoreInput("stream-0123456789abcdef", classified, audio=[SHA, SHA])] * shared.CHUNKS_PER_ROUND
     changes = [dataclasses.replace(change, change=99_999 + n) for n in range(shared.MAX_CHANGES)]
     stored[-1] = dataclasses.replace(stored[-1], changes=changes)
-    rejected = dataclasses.replace(outcome, reason="r" * 400, frames=None)
+    rejected = dataclasses.replace(classified, reason="r" * 400, frames=None)
     for message in (stored, [dataclasses.replace(each, outcome=rejected) for each in stored]):
         asyncio.run(codec.data_converter(os.urandom(32)).encode([message]))
 
@@ -105,11 +96,9 @@ def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
     progress, told = _progress(), []
     found = [None, STILL, STILL, STILL, CLIPPED, "bad", "bad", "bad", CLIPPED]
     for sequence, health in enumerate(found):
-        progress.accept(dataclasses.replace(_chunk(sequence), start_seconds=10.0 * sequence + 7 * (sequence == 8)))
-        outcome = _outcome(progress.start_round(1)[0], "normal")
+        chunk = dataclasses.replace(_chunk(sequence), start_seconds=10.0 * sequence + 7 * (sequence == 8))
         rejected = {"status": shared.REJECTED, "probabilities": []}
-        changes = rejected if health == "bad" else {"health": health}
-        progress.record(dataclasses.replace(outcome, **changes), now=0.0)
+        apply(progress, chunk, "normal", **(rejected if health == "bad" else {"health": health}))
         progress = another_run(progress)
         told += progress.take_changes()
     assert [change.label for change in progress.status().problems] == ["clipping", "sound lost"]
@@ -133,8 +122,7 @@ def test_problems_of_a_stream_are_raised_counted_and_ended() -> None:
 @pytest.mark.parametrize(("health", "expected"), [(STILL, 5.0), (shared.ChunkHealth(-20.0, -20.0, 0.0), None)])
 def test_a_short_stream_of_silence_is_no_signal_a_short_tone_is_not(health, expected) -> None:
     progress = _progress()
-    progress.accept(dataclasses.replace(_chunk(0), n_samples=80_000))
-    progress.record(dataclasses.replace(_outcome(progress.start_round(1)[0], "normal"), health=health), now=0.0)
+    apply(progress, dataclasses.replace(_chunk(0), n_samples=80_000), "normal", health=health)
     progress.end_events()
     assert progress.summary("stream").problem_seconds.get("no signal") == expected
 
@@ -145,7 +133,7 @@ def test_a_recording_that_waited_for_a_worker_has_no_remark() -> None:
     progress.finish(1)
     progress.start_round(1)
     progress.note_wait()
-    progress.record(_outcome(_chunk(0)), now=1.8e9 + 2.123)
+    progress.record(outcome(_chunk(0)), now=1.8e9 + 2.123)
     assert [change.kind for change in progress.take_changes()][:2] == ["HEALTH", "RESUMED"]
     assert (progress.summary("file").remarks, progress.status().lag_seconds) == ([], 2.0)
 
@@ -156,8 +144,7 @@ def test_an_event_that_version_0_1_left_open_goes_on() -> None:
     progress = _progress()
     progress.state = shared.StreamState(next_sequence=2, seconds=20.0, events=old)
     progress = another_run(progress)
-    progress.accept(_chunk(2))
-    progress.record(_outcome(progress.start_round(1)[0]), now=0.0)
+    apply(progress, _chunk(2))
     changes = [(change.kind, change.number, change.change, change.onset_seconds) for change in progress.take_changes()]
     assert changes == [("UPDATE", 2, 10, 5.0)]
     assert progress.state.events is None
@@ -223,12 +210,6 @@ def test_results_that_cannot_be_used_are_one_line(tmp_path: Path, monkeypatch, c
     assert "AUDIO_RESULTS_URL" in line
 
 
-def worker(predict: Callable[[np.ndarray], Any], store: ChunkStore) -> InferenceActivities:
-    """Return a worker whose classifier predicts by a function."""
-    found = {"versions": {"made": "1"}, "detector": PitchDetector(), "predict_with": lambda own, _: predict(own)}
-    return InferenceActivities(SimpleNamespace(**found), store)
-
-
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What `audio.load` is asked for."""
@@ -245,17 +226,13 @@ def test_a_chunk_is_decoded_once_and_classified_without_its_context(
     soundfile.write(tmp_path / "chunk.wav", samples, rate_hz)  # 16 bit
     sha256 = store.put((tmp_path / "chunk.wav").read_bytes(), stream_id="s", sequence=0)
     chunk = shared.ChunkReference(0, sha256, 5 * rate_hz, rate_hz, 1.0, n_context_samples=rate_hz)
-    seen: list[np.ndarray] = []
-
-    def predict(waveform: np.ndarray) -> Prediction:
-        seen.append(waveform)
-        return Prediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3), {})
-
-    given = shared.ClassifyRound([chunk, dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)])
-    good, bad = ActivityEnvironment().run(worker(predict, store).classify_round, given)
+    predict = Mock(return_value=Prediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3), {}))
+    longer = dataclasses.replace(chunk, sequence=1, n_samples=4 * rate_hz)
+    good, bad = classify_round(inference(store, predict), chunk, longer)
     assert len(loads) == 2
     own = audio.load(tmp_path / "chunk.wav")[16_000:]
-    np.testing.assert_array_equal(seen, [own])
+    (seen,) = predict.call_args_list
+    np.testing.assert_array_equal(seen.args[0], own)
     assert good.result.health == shared.ChunkHealth(*level_range_db(own), clipped_share=0.0)
     assert (bad.sequence, bad.result, bad.reason.split(":")[0]) == (1, None, "WrongLength")
 
@@ -271,8 +248,7 @@ def test_the_same_sound_is_worked_out_once_for_each_place_on_the_grid_of_frames(
 
     def classify(*given: shared.ChunkReference) -> list[shared.ClassifyResult]:
         new, version = InferenceActivities(pitch_classifier.load(tmp_path), store), PitchDetector.settings.version
-        found = ActivityEnvironment().run(new.classify_round, shared.ClassifyRound(list(given), version))
-        return [each.result for each in found]
+        return [each.result for each in classify_round(new, *given, settings_version=version)]
 
     each = [*map(classify, chunks)]
     loads.clear()
@@ -297,7 +273,7 @@ def test_errors_say_whose_fault_it_is(tmp_path: Path, error, attempt, kind, is_f
     chunk = put_waveform(store, np.zeros(80_000, np.float32), stream_id="s", sequence=0, start_seconds=0)
     environment.info = dataclasses.replace(environment.info, attempt=attempt)
     with pytest.raises(ApplicationError) as told:
-        environment.run(worker(Mock(side_effect=error), store).classify, shared.ClassifyInput(chunk))
+        environment.run(inference(store, Mock(side_effect=error)).classify, shared.ClassifyInput(chunk))
     assert (told.value.type, told.value.non_retryable) == (kind, is_final)
 
 

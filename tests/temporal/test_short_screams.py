@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from lib import audio, config
 from lib.corpora import acquisition
 from lib.detector import Detector
 from lib.events import Event, ended
-from lib.inference import Prediction
 from temporal_workflow import shared
-from temporal_workflow.activities import InferenceActivities
 from temporal_workflow.chunks import parts, put_part
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.store import ChunkStore
+from tests.chaos.harness import apply, classify_round, inference
 
 pytestmark = [pytest.mark.hub, pytest.mark.real_audio]
 RATE = config.SAMPLE_RATE_HZ
@@ -68,24 +65,13 @@ def at(place: float, events: list[Event]) -> list[Event]:
 
 def through_service(detector: Detector, store: ChunkStore, stream: np.ndarray, chunk_seconds: float) -> list[Event]:
     """Return the events of a stream that is cut, stored, classified in rounds and followed as by the service."""
-
-    def predict_with(_own: np.ndarray, _frames: np.ndarray) -> Prediction:  # events need no label of a chunk
-        return Prediction("normal", dict.fromkeys(config.CLASS_NAMES, 1 / 3), {})
-
-    classifier = SimpleNamespace(detector=detector, versions={}, predict_with=predict_with)
-    classify_round = InferenceActivities(classifier, store).classify_round
+    activities = inference(store, detector=detector)  # events need no label of a chunk
     progress = StreamProgress(shared.StreamSettings(), shared.StreamState())
+    progress.use_settings(detector.settings.events, detector.settings.version)
     for sequence, part in enumerate(parts([stream], chunk_seconds=chunk_seconds)):
-        progress.accept(put_part(store, part, stream_id="s", sequence=sequence))
-        (chunk,) = progress.start_round(1)
-        given = shared.ClassifyRound([chunk], progress.state.settings_version)
-        (found,) = ActivityEnvironment().run(classify_round, given)
-        assert found.result is not None, found.reason
-        if found.result.settings:
-            progress.use_settings(found.result.settings, found.result.settings_version)
-        told = {"label": "normal", "frames": found.result.frames, "health": found.result.health}
-        progress.record(shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, **told), now=0.0)
-        progress.in_flight.clear()
+        chunk = put_part(store, part, stream_id="s", sequence=sequence)
+        (found,) = classify_round(activities, chunk)
+        apply(progress, chunk, "normal", frames=found.result.frames)
     progress.end_events()
     return ended(progress.state.outbox)
 

@@ -64,12 +64,12 @@ class ChunkStore:
             If the disk is full or read-only; nothing half-written stays behind.
         """
         sha256 = hashlib.sha256(content).hexdigest()
-        path = self._path(sha256)
+        path, claim = self._path(sha256), self._claim(sha256, stream_id, sequence)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with _locked(path.parent):
+            claim.touch()  # first: `sweep` would never find a file without a claim
             if not path.is_file() or _sha256_of(path) != sha256:
                 _write_durably(path, content)
-            self._claim(sha256, stream_id, sequence).touch()
         return sha256
 
     def path(self, sha256: str) -> Path:
@@ -119,13 +119,18 @@ class ChunkStore:
         """Release old claims of chunks whose result is stored (late duplicates, crashes); return how many.
 
         `is_stored` tells whether (stream_id, sequence) has a row. Claims younger than `older_than_seconds` stay: their
-        chunk may be in progress. Those of `orphans_seconds` are removed even without a row.
+        chunk may be in progress. Those of `orphans_seconds` are removed even without a row, and so is what a killed
+        process had half written.
         """
         n_released = 0
+        for path in self.root.glob("??/*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if _age_seconds(path) >= orphans_seconds:
+                    path.unlink()
         for claim in self.root.glob("??/*.mark"):
             sha256, stream_id, sequence, _ = claim.name.split(".")
             with contextlib.suppress(FileNotFoundError):
-                age = time.time() - claim.stat().st_mtime
+                age = _age_seconds(claim)
                 done = age >= older_than_seconds and is_stored(stream_id, int(sequence))
                 if done or age >= orphans_seconds:
                     self.release(sha256, stream_id=stream_id, sequence=int(sequence))
@@ -149,6 +154,10 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _age_seconds(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _sha256_of(path: Path) -> str:

@@ -171,7 +171,8 @@ def test_store_refuses_foreign_references(tmp_path: Path) -> None:
             store.path(bad)
     for stream_id in ("../a", "a/b", "", "a.b", "x" * 81):
         with pytest.raises(ForeignReference):
-            store.put(b"audio", stream_id=stream_id, sequence=0)
+            store.put(b"other audio", stream_id=stream_id, sequence=0)
+    assert [path.stem for path in store.root.rglob("*.flac")] == [sha256]  # nothing stays that no claim holds
 
 
 def test_store_notices_altered_audio_and_mends_it_on_resend(tmp_path: Path) -> None:
@@ -191,6 +192,9 @@ def test_sweep_releases_what_is_stored_and_old_orphans_but_nothing_that_is_kept(
     store.put(b"kept", stream_id="b", sequence=5)
     store.keep(hashes[2], stream_id="a", sequence=2)
     store.release(hashes[2], stream_id="b", sequence=5)
+    with pytest.MonkeyPatch.context() as killed, pytest.raises(KeyboardInterrupt):  # between its temporary and its name
+        killed.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        store.put(b"half", stream_id="c", sequence=0)
 
     def held_after(**ages: float) -> list[bool]:
         store.sweep(lambda _, sequence: sequence == 0, **ages)
@@ -199,6 +203,7 @@ def test_sweep_releases_what_is_stored_and_old_orphans_but_nothing_that_is_kept(
     assert held_after(older_than_seconds=3600, orphans_seconds=60) == [True, True, True]
     assert held_after(older_than_seconds=0) == [False, True, True]
     assert held_after(older_than_seconds=0, orphans_seconds=0) == [False, False, True]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("url", ["nothing", "sqlite:////nowhere/results.sqlite"])

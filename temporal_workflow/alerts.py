@@ -252,10 +252,9 @@ def _address(environment: Mapping[str, str], variable: str, schemes: tuple[str, 
 
 
 def _secret(environment: Mapping[str, str], variable: str) -> str:
-    path = environment.get(variable)
-    return (
-        Path(path).read_text(encoding="utf-8").strip() if path else environment.get(variable.removesuffix("_FILE"), "")
-    )
+    if path := environment.get(variable):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return environment.get(variable.removesuffix("_FILE"), "")
 
 
 class AlertActivities:
@@ -292,9 +291,8 @@ def _alert(row: dict[str, Any]) -> dict[str, Any]:
     """Return what the outside is told of a change."""
     names = ("stream_id", "kind", "label", "onset_seconds", "offset_seconds", "peak_probability", "sustained", "change")
     facts = {"id": f"{row['stream_id']}-{row['change']}", "event": row["number"], "event_type": row["kind"]}
-    return (
-        facts | {name: row[name] for name in names} | {"time": with_zone(row["stored_at"]).astimezone(UTC).isoformat()}
-    )
+    time = with_zone(row["stored_at"]).astimezone(UTC).isoformat()
+    return {**facts, **{name: row[name] for name in names}, "time": time}
 
 
 @workflow.defn(sandboxed=False)

@@ -117,7 +117,6 @@ def _from_thread(blocks: Iterable[Block], stop: threading.Event) -> Iterator[Blo
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    found: Block | Exception | None = None
     while True:
         try:
             found = waiting.get(timeout=LAST_SECONDS)

@@ -117,10 +117,10 @@ class LocalService:
         self.logs_dir = settings.service_dir / "logs"
         self.logs_dir.mkdir(parents=True, exist_ok=True)
         workers = ["orchestration", *(f"inference-{index}" for index in range(1, n_workers + 1))]
-        self.children = {"server": Child("server", self._start_server, self._log_path("server"))}
+        self.children = {"server": Child("server", self._start_server, self.logs_dir / "server.log")}
         for index, name in enumerate(workers):
             start = functools.partial(self._start_worker, name, index)
-            self.children[name] = Child(name, start, self._log_path(name), READY)
+            self.children[name] = Child(name, start, self.logs_dir / f"{name}.log", READY)
         self._stopping, self._launched = threading.Event(), threading.Event()
         self._supervisor = threading.Thread(target=self.run, args=(self._stopping, self._launched.set), daemon=True)
 
@@ -186,20 +186,15 @@ class LocalService:
         return await connect(self.settings)
 
     def __enter__(self) -> LocalService:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
         self.stop()
 
-    def _log_path(self, name: str) -> Path:
-        return self.logs_dir / f"{name}.log"
-
     def _start_server(self) -> subprocess.Popen:
-        database = self.settings.service_dir / "temporal.sqlite"
-        return devserver.start(database, port=self.port, ui_port=self.ui_port, log_path=self._log_path("server"))
+        database, log_path = self.settings.service_dir / "temporal.sqlite", self.children["server"].log_path
+        return devserver.start(database, port=self.port, ui_port=self.ui_port, log_path=log_path)
 
     def _start_worker(self, name: str, index: int) -> subprocess.Popen:
         command = [sys.executable, "-m", "temporal_workflow.worker", "--queue", name.partition("-")[0]]
@@ -209,7 +204,7 @@ class LocalService:
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         threads = str(config.n_threads(SLOTS * self.n_workers))
         chosen = {**self.settings.environment(), "PYTHONPATH": path, config.THREADS_VARIABLE: threads}
-        return devserver.launch(command, log_path=self._log_path(name), env={**os.environ, **chosen})
+        return devserver.launch(command, log_path=self.children[name].log_path, env={**os.environ, **chosen})
 
 
 def supervise(children: Sequence[Child], *, stop: threading.Event, on_launched: Callable[[], object]) -> int:

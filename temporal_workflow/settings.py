@@ -231,10 +231,3 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             entry["error"] = record.exc_info[0].__name__  # its text could repeat a message
         return json.dumps(entry)
-
-
-def log_as_json(level: int = logging.INFO) -> None:
-    """Send every log record to standard error as JSON."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -32,7 +32,7 @@ from temporal_workflow.activities import InferenceActivities, StoreActivities
 from temporal_workflow.alerts import alert_workers
 from temporal_workflow.devserver import LIBC, PortError, check_port
 from temporal_workflow.results import ResultsTable, SchemaError
-from temporal_workflow.settings import Settings, check_access, connect, count, leave, log_as_json
+from temporal_workflow.settings import JsonFormatter, Settings, check_access, connect, count, leave
 from temporal_workflow.store import ChunkStore
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
@@ -142,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=count, default=SLOTS, help=f"chunks classified at a time (default {SLOTS})")
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus port; the SDK's is the next (0: none)")
     chosen = parser.parse_args(arguments)
-    log_as_json()
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     mallopt = getattr(LIBC, "mallopt", None)  # of glibc
     if chosen.queue == "orchestration" and mallopt:
         mallopt(_M_ARENA_MAX, 2)  # all threads share two heaps: with one each, the default, memory grew in the soak

@@ -112,15 +112,22 @@ class MonitorStreamWorkflow:
 
     async def _run_as_before(self, stream: shared.MonitorStreamInput) -> None:
         """Go on as versions without rounds did, which started this run."""
-        while not self._progress.is_finished():
-            await workflow.wait_condition(self._has_work)
-            if self._pipeline.is_run_long():
-                await self._pipeline.drain()
-                workflow.continue_as_new(shared.MonitorStreamInput(stream.settings, self._progress.state))
-            while self._progress.can_start():
-                self._pipeline.start()
-            if self._must_flush():
-                await self._pipeline.flush()
+        progress, pipeline = self._progress, self._pipeline
+
+        def must_flush() -> bool:  # event changes wait, and no chunk is on its way that would take them along
+            return bool(progress.state.outbox) and not progress.in_flight and not progress.state.pending
+
+        while not progress.is_finished():
+            await workflow.wait_condition(
+                lambda: progress.can_start() or must_flush() or progress.is_finished() or pipeline.is_run_long()
+            )
+            if pipeline.is_run_long():
+                await pipeline.drain()
+                workflow.continue_as_new(shared.MonitorStreamInput(stream.settings, progress.state))
+            while progress.can_start():
+                pipeline.start()
+            if must_flush():
+                await pipeline.flush()
 
     @workflow.signal
     def add_chunk(self, chunk: shared.ChunkReference) -> None:
@@ -149,15 +156,6 @@ class MonitorStreamWorkflow:
         known = sorted({*status.seen, *(chunk.sequence for chunk in self._inbox)})
         n_pending = status.n_pending + len(self._inbox)
         return replace(status, seen=known, n_pending=n_pending, hashes={**taken, **status.hashes})
-
-    def _has_work(self) -> bool:
-        ready = self._progress.can_start() or self._must_flush()
-        return ready or self._progress.is_finished() or self._pipeline.is_run_long()
-
-    def _must_flush(self) -> bool:
-        """Return whether event changes wait and no chunk is on its way that would take them along."""
-        state = self._progress.state
-        return bool(state.outbox) and not self._progress.in_flight and not state.pending
 
     async def _watch_gaps(self) -> None:
         """Wait `gap_seconds` for a missing chunk, then go on without it."""
@@ -230,7 +228,10 @@ class ClassifyFileWorkflow:
                 for chunk in await self._cut(file):
                     progress.accept(chunk)
             if self._pipeline.replays_old:
-                await self._classify_as_before()
+                while progress.state.pending:
+                    await workflow.wait_condition(progress.can_start)
+                    self._pipeline.start()
+                await workflow.wait_condition(lambda: not progress.in_flight)
             else:
                 n_lanes = max(1, shared.WINDOW // shared.CHUNKS_PER_ROUND)
                 await asyncio.gather(*(self._pipeline.run_lane() for _ in range(n_lanes)))
@@ -240,12 +241,6 @@ class ClassifyFileWorkflow:
         summary = progress.summary("file")
         await self._pipeline.flush(summary=summary, audio=(file.recording.sha256,))
         return summary
-
-    async def _classify_as_before(self) -> None:
-        while self._progress.state.pending:
-            await workflow.wait_condition(self._progress.can_start)
-            self._pipeline.start()
-        await workflow.wait_condition(lambda: not self._progress.in_flight)
 
     @workflow.query
     def status(self) -> shared.StreamStatus:

@@ -29,7 +29,7 @@ from lib.detector import HOP_SECONDS, Detector, levels_db
 from lib.events import EVENT_LABELS, Event
 from lib.inference import NO_SOUND, no_sound
 from lib.reporting.players import encode_mp3
-from lib.waveforms import level_range_db
+from lib.waveforms import equalise_level, level_range_db
 
 EXIT_BAD_INPUT = 2
 PAD_SECONDS = 2.0  # before and after an event, in its player
@@ -99,11 +99,11 @@ def players(timeline: Timeline) -> dict[int, tuple[float, bytes]]:
         stop = min(event.offset_seconds + PAD_SECONDS, start + LONGEST_PLAYER_SECONDS, timeline.seconds)
         if stop - start <= n_left:
             spans[place], n_left = (start, stop), n_left - (stop - start)
-    places = sorted(spans, key=lambda place: spans[place])
-    pieces = cut(audio.stream(timeline.path) if places else [], [spans[place] for place in places])
+    spans = dict(sorted(spans.items(), key=lambda item: item[1]))
+    pieces = cut(audio.stream(timeline.path) if spans else [], [*spans.values()])
     return {
-        place: (spans[place][0], encode_mp3(audio.equalise_level(piece)))
-        for place, piece in zip(places, pieces, strict=True)
+        place: (start, encode_mp3(equalise_level(piece)))
+        for (place, (start, _)), piece in zip(spans.items(), pieces, strict=True)
     }
 
 
@@ -215,32 +215,25 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _write(path: Path, detector: Detector, chosen: argparse.Namespace, *, name: str) -> list[str]:
     """Write what is asked for of one recording, and name it on standard output; return what is wrong with it."""
-    folders = [None if chosen.no_page else chosen.out or path.parent, chosen.export]
+    pages_dir, texts = None if chosen.no_page else chosen.out or path.parent, dict[Path, str]()
     try:
-        for folder in filter(None, folders):  # before hours of work
+        for folder in filter(None, (pages_dir, chosen.export)):  # before hours of work
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(f"{folder} cannot be written to: choose another folder with --out or --export")
         seconds = audio.inspect(path).duration_seconds
         with tqdm(total=round(seconds), unit="s", unit_scale=True, desc=audio.printable(path.name)) as bar:
             timeline = follow(path, detector, on_seconds=lambda done: bar.update(min(done, bar.total - bar.n)))
-        for written in _files(timeline, detector, chosen, name=name):
-            sys.stdout.write(f"{audio.printable(written)}\n")
+        if pages_dir:
+            texts[pages_dir / f"{name}.html"] = html(timeline, detector, started_at=chosen.started_at)
+        if chosen.export:
+            texts |= {chosen.export / f"{name}{end}": text for end, text in tables(timeline.events).items()}
+        for file, text in texts.items():
+            file.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{audio.printable(file)}\n")
     except (audio.AudioError, OSError) as error:
         return [str(error)]
     return [f"{audio.printable(path)}: {NO_SOUND}"] if NO_SOUND in timeline.remarks else []
-
-
-def _files(timeline: Timeline, detector: Detector, chosen: argparse.Namespace, *, name: str) -> list[Path]:
-    files: dict[Path, str] = {}
-    if not chosen.no_page:
-        folder = chosen.out or timeline.path.parent
-        files[folder / f"{name}.html"] = html(timeline, detector, started_at=chosen.started_at)
-    if chosen.export:
-        files |= {chosen.export / f"{name}{end}": text for end, text in tables(timeline.events).items()}
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
-    return list(files)
 
 
 def _parser() -> argparse.ArgumentParser:

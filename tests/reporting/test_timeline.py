@@ -40,14 +40,15 @@ def night(tmp_path, tone):
 
 
 def test_tables_hold_the_events_for_other_programs():
-    rows = list(csv.DictReader(io.StringIO(timeline.as_csv(EVENTS))))
+    made = timeline.tables(EVENTS)
+    rows = list(csv.DictReader(io.StringIO(made[".csv"])))
     assert [(float(row["onset_seconds"]), float(row["offset_seconds"]), row["label"]) for row in rows] == [
         (3.36, 5.28, "crying"),
         (3700.8, 3702.24, "screaming"),
     ]
     assert [row["peak_probability"] for row in rows] == ["0.912", "0.765"]
-    assert timeline.as_audacity(EVENTS) == "3.360\t5.280\tcrying 0.91\n3700.800\t3702.240\tscreaming 0.76\n"
-    raven = list(csv.DictReader(io.StringIO(timeline.as_raven(EVENTS)), delimiter="\t"))
+    assert made[".audacity.txt"] == "3.360\t5.280\tcrying 0.91\n3700.800\t3702.240\tscreaming 0.76\n"
+    raven = list(csv.DictReader(io.StringIO(made[".raven.txt"]), delimiter="\t"))
     assert [(row["Selection"], row["Channel"], row["High Freq (Hz)"]) for row in raven] == [
         ("1", "1", "8000"),
         ("2", "1", "8000"),

@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from lib import config
-from lib.reporting import environment, steps
+from lib.reporting import environment, report, run_info, steps
 from lib.reporting.energy import EnergyMeter
 from lib.reporting.steps import BuildError, Plan, Step
-
-TRACEBACK_LINES = 25
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -130,8 +128,8 @@ def execute(plan: Plan, step: Step) -> None:
 
 
 def _failure_text(step: Step, error: Any, kept: Path) -> str:
-    """Return the failing cell's error, the end of its traceback and where the notebook was kept."""
-    lines = _ANSI.sub("", "\n".join(error.traceback)).splitlines()[-TRACEBACK_LINES:]
+    """Return the failing cell's error, the last 25 lines of its traceback and where the notebook was kept."""
+    lines = _ANSI.sub("", "\n".join(error.traceback)).splitlines()[-25:]
     head = f"{step.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
     return "\n".join([*("    " + line for line in lines), "", head, f"The notebook is kept: {kept}"])
 
@@ -154,15 +152,14 @@ def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
     missing = [str(path) for path in plan.paths(step.outputs) if not path.exists()]
     if missing:
         raise BuildError(f"{step.name} ran but did not write {', '.join(missing)}.")
-    from lib.reporting import run_info
-
     facts = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
         "energy_kwh": energy_kwh,
         "energy_reason": meter.reason,
+        "energy_method": meter.method,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    facts |= {"energy_method": meter.method, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     steps.write_stamp(plan, step, facts=facts | run_info.commit())
 
 
@@ -247,8 +244,6 @@ def build(options: argparse.Namespace) -> Path:
             run_studies()
         say(str(environment.tier_banner()))
         say(f"[report] {'':<16}", end="")
-        from lib.reporting import report
-
         index = report.make(plan)
         if plan.profile == steps.FULL and config.OUTPUT_DIR == config.PROJECT_DIR:
             say(f"[cards] {'':<17}", end="")

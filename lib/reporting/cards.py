@@ -36,25 +36,25 @@ SPLITS = {
 }
 
 
-def model_card(report: Results, models_dir: Path) -> str:
+def model_card(report: Results) -> str:
     """Return docs/MODEL_CARD.md: the ensemble, what it is made of, and every model's scores."""
-    rule = read_json(models_dir / config.RULE_FILE)
-    records = {name: read_json(models_dir / config.RELEASED_DIRS[name] / "training.json") for name in TITLES}
+    records = {name: config.read_record(_folder(name)) for name in TITLES}
     return render(
         "MODEL_CARD.md.j2",
         **_shared(report, list(records.values())),
         titles=TITLES,
-        rule=rule,
+        rule=read_json(config.MODELS_DIR / config.RULE_FILE),
         records={name: _training(record) for name, record in records.items()},
-        detector=_detector(models_dir),
+        detector=_detector(),
         scores=_scores(report, list(MODEL_TITLES)),
         by_source=_accuracy(report, "source"),
         by_kind=_accuracy(report, "kind"),
     )
 
 
-def network_card(name: str, report: Results, record: Mapping) -> str:
+def network_card(name: str, report: Results) -> str:
     """Return the card of one network, "yamnet" or "wav2vec2", from its training.json."""
+    record = config.read_record(_folder(name))
     return render(
         "NETWORK.md.j2",
         **_shared(report, [record]),
@@ -66,11 +66,11 @@ def network_card(name: str, report: Results, record: Mapping) -> str:
     )
 
 
-def detector_card(report: Results, models_dir: Path) -> str:
+def detector_card(report: Results) -> str:
     """Return the card of the event detector, from its settings.json."""
-    records: list[Mapping] = [read_json(models_dir / config.RELEASED_DIRS["yamnet"] / "training.json")]
+    shared = _shared(report, [config.read_record(_folder("yamnet"))])
     rule = {"detector_share": DETECTOR_SHARE, "ensemble_from": ENSEMBLE_FROM, "scream_weight": EVENT_WEIGHTS[1]}
-    return render("DETECTOR.md.j2", **_shared(report, records), detector=_detector(models_dir), **rule)
+    return render("DETECTOR.md.j2", **shared, detector=_detector(), **rule)
 
 
 def pretrained_card(record: Mapping) -> str:
@@ -114,18 +114,16 @@ def write_committed() -> list[Path]:
     return _write(texts)
 
 
-def write_model_cards(
-    report: Results, *, models_dir: Path = config.MODELS_DIR, docs_dir: Path = DOCS_DIR
-) -> list[Path]:
+def write_model_cards(report: Results) -> list[Path]:
     """Write the cards of the released networks and of the detector, and docs/MODEL_CARD.md; return what changed."""
-    paths = {name: models_dir / config.RELEASED_DIRS[name] for name in TITLES}
-    texts = {
-        path / "README.md": network_card(name, report, read_json(path / "training.json"))
-        for name, path in paths.items()
-    }
-    if _detector(models_dir):
-        texts[models_dir / "detector" / "README.md"] = detector_card(report, models_dir)
-    return _write(texts | {docs_dir / "MODEL_CARD.md": model_card(report, models_dir)})
+    texts = {_folder(name) / "README.md": network_card(name, report) for name in TITLES}
+    if _detector():
+        texts[config.MODELS_DIR / "detector" / "README.md"] = detector_card(report)
+    return _write(texts | {DOCS_DIR / "MODEL_CARD.md": model_card(report)})
+
+
+def _folder(name: str) -> Path:
+    return config.MODELS_DIR / config.RELEASED_DIRS[name]
 
 
 def _write(texts: Mapping[Path, str]) -> list[Path]:
@@ -156,9 +154,9 @@ def _training(record: Mapping) -> dict:
     return rows | record.get("parameters", {})
 
 
-def _detector(models_dir: Path) -> dict:
+def _detector() -> dict:
     """Return the settings that the detector ships with, one line each; empty where there is none."""
-    settings = read_json(models_dir / "detector" / "settings.json")
+    settings = read_json(config.MODELS_DIR / "detector" / "settings.json")
     return {"version": settings["version"], **settings.get("events", {})} if settings else {}
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lib import config, manifest
+from lib import config, manifest, splits
 from lib.reporting import results
 from lib.reporting.results import Results, markdown_table
 
-CORPORA_DIR = config.PROJECT_DIR / "lib" / "corpora"
 NARROW_RATE_HZ = 8000  # of telephones: nothing can be above half of it
 
 SCREAM_ORIGINS = {  # corpus group: how its screams were made, as far as the sources say
@@ -49,7 +48,8 @@ class Facts:
 
 def read(report: Results) -> Facts:
     """Read the index and the tables of a report."""
-    sources, listed = (pd.read_csv(CORPORA_DIR / f"{name}.csv", keep_default_na=False) for name in ("sources", "clips"))
+    paths = (splits.CORPORA_DIR / f"{name}.csv" for name in ("sources", "clips"))
+    sources, listed = (pd.read_csv(path, keep_default_na=False) for path in paths)
     clips, attrition, checks = (report.table(f"02_{name}") for name in ("measures", "attrition", "checks"))
     if not report.is_real or clips is None or attrition is None or checks is None:
         return Facts(sources, listed)
@@ -63,14 +63,11 @@ def card(facts: Facts) -> str:
     return results.render("DATA_CARD.md.j2", **of_index(facts), **({} if facts.clips.empty else of_clips(facts)))
 
 
-def _version(stated: str) -> str:
-    """Return the first digits of a commit, and words as they are."""
-    return stated if " " in stated else stated[:12]
-
-
 def of_index(facts: Facts) -> dict:
     """Return what the versioned index alone tells: counts, fields, sources, citations, narrow recordings."""
     listed, counts = facts.listed, facts.listed["source"].value_counts()
+    commits = facts.sources["commit"]
+    versions = commits.where(commits.str.contains(" "), commits.str[:12])  # of a commit its first digits, words whole
     by_class = listed.groupby("label")
     minutes = by_class["duration_seconds"].sum() / 60
     sizes = by_class["group_id"].agg(["size", "nunique"])
@@ -81,11 +78,11 @@ def of_index(facts: Facts) -> dict:
         "sources": [
             [
                 source["source"],
-                f"{source['title']} ({source['repository']}, {_version(source['commit'])})",
+                f"{source['title']} ({source['repository']}, {source['version']})",
                 counts.get(source["source"], "optional"),
                 *(source[name] for name in ("label_rule", "group_rule", "licence")),
             ]
-            for source in facts.sources.to_dict("records")
+            for source in facts.sources.assign(version=versions).to_dict("records")
         ],
         "citations": list(dict.fromkeys(facts.sources["citation"])),
         "narrow": [[name, narrow[name], sizes.loc[name, "size"]] for name in config.CLASS_NAMES],
@@ -159,23 +156,19 @@ def scream_origins(facts: Facts) -> list[list]:
     return sorted(rows, key=lambda row: -row[2])
 
 
-def histogram(rows: pd.DataFrame, column: str, *, edges: Sequence[float]) -> pd.DataFrame:
-    """Return the number of rows of each class (columns) in each bin (rows, indexed by its name).
+def histogram_table(facts: Facts, title: str) -> str:
+    """Return a histogram of `HISTOGRAMS` by class as a table, with shares, and n in rows and groups.
 
-    `edges` are between the bins, ascending; a value on an edge falls below it, and the outer bins are open.
+    A value on an edge falls below it; the outer bins are open.
     """
+    frame, column, edges = HISTOGRAMS[title]
+    rows = getattr(facts, frame)
     inner = [f"{low:,g} to {high:,g}" for low, high in zip(edges, edges[1:], strict=False)]
     names = [f"to {edges[0]:,g}", *inner, f"above {edges[-1]:,g}"]
     bins = pd.cut(rows[column].astype(float), [-np.inf, *edges, np.inf], labels=names)
-    table = pd.crosstab(bins, rows["label"], dropna=False)
-    return table.reindex(index=names, columns=list(config.CLASS_NAMES), fill_value=0).rename_axis(column)
-
-
-def histogram_table(facts: Facts, title: str) -> str:
-    """Return a histogram of `HISTOGRAMS` by class as a table, with shares, and n in rows and groups."""
-    frame, column, edges = HISTOGRAMS[title]
-    rows = getattr(facts, frame)
-    counts, n_groups = histogram(rows, column, edges=edges), rows.groupby("label")["group_id"].nunique()
+    counts = pd.crosstab(bins, rows["label"], dropna=False)
+    counts = counts.reindex(index=names, columns=list(config.CLASS_NAMES), fill_value=0)
+    n_groups = rows.groupby("label")["group_id"].nunique()
     shares = counts / counts.sum().clip(lower=1)
     lines = [
         [name, *(f"{counts.loc[name, label]} ({shares.loc[name, label]:.0%})" for label in counts)]

@@ -60,16 +60,14 @@ class Microphone:
         changes = self.tracker.advance(spans) + (self.tracker.finish() if is_last else [])
         self.events |= {change.number: change for change in changes}
         first, self.n_frames = self.n_frames, self.n_frames + len(known)
-        return {"first_frame": first, "frames": known.tolist(), **self._label(), "events": self._events()}
+        events = [asdict(change) for change in self.events.values()]
+        return {"first_frame": first, "frames": known.tolist(), **self._label(), "events": events}
 
     def _label(self) -> dict[str, Any]:
         """Return the label of the newest frame: that of the strongest sound that goes on, reported yet or not."""
         active = {label: event for label, event in self.tracker.state.open.items() if event.is_active}
         label = max(active, key=lambda name: active[name].peak_probability, default="normal")
         return {"label": label, "onset": active[label].onset_seconds if active else None}
-
-    def _events(self) -> list[dict[str, Any]]:
-        return [asdict(change) for change in self.events.values()]
 
 
 class Microphones:
@@ -92,14 +90,14 @@ class Microphones:
 
 def file_page(path: str | None, detector: Detector) -> str:
     """Return the timeline of a file in a frame that may run its own script alone; what is wrong with it, as text."""
+    if not path:
+        return ""
     try:
-        page = timeline.html(timeline.follow(Path(path), detector), detector) if path else ""
+        page = timeline.html(timeline.follow(Path(path), detector), detector)
     except audio.AudioError as error:
         page = escape(str(error))
     allowed = "allow-scripts allow-downloads"
-    return (
-        f'<iframe class="file" sandbox="{allowed}" title="Timeline" srcdoc="{escape(page)}"></iframe>' if page else ""
-    )
+    return f'<iframe class="file" sandbox="{allowed}" title="Timeline" srcdoc="{escape(page)}"></iframe>'
 
 
 def build(detector: Detector) -> Any:

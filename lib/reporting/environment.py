@@ -21,7 +21,6 @@ from lib import config
 
 log = logging.getLogger(__name__)
 
-REQUIREMENTS_PATH = config.PROJECT_DIR / "requirements.txt"
 # Set before the frameworks are imported: the notebooks' pages should hold results, not start-up notices.
 QUIET_VARIABLES = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false"}
 # Of requirements.txt, what no notebook imports: programs, tests and the report. Colab goes without.
@@ -67,7 +66,7 @@ class Banner:
         return f'<div class="tier-banner" style="{style}">{escape(self.text)}</div>'
 
 
-def requirements(path: Path = REQUIREMENTS_PATH) -> list[Requirement]:
+def requirements(path: Path = config.PROJECT_DIR / "requirements.txt") -> list[Requirement]:
     """Read the distributions that requirements.txt lists, in its order, with those of the files that it includes."""
     found = []
     for line in (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()):
@@ -151,7 +150,8 @@ def _install(missing: list[Requirement]) -> None:
 
     A pinned package may be older than its pin where the pinned one does not fit what is held: codecarbon, for example.
     """
-    kept = sorted({f"{name}=={version}" for name, version in _installed() if name and version})
+    there = ((found.metadata["Name"], found.version) for found in importlib.metadata.distributions())
+    kept = sorted({f"{name}=={version}" for name, version in there if name and version})
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "kept.txt"
         constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
@@ -166,11 +166,6 @@ def _install(missing: list[Requirement]) -> None:
     other = [f"{item.name} {version}" for item, version in differing_requirements()]
     if other:
         sys.stdout.write(f"Kept in the versions found here, not those of requirements.txt: {', '.join(other)}.\n")
-
-
-def _installed() -> list[tuple[str, str]]:
-    """Return name and version of every distribution that is there."""
-    return [(found.metadata["Name"], found.version) for found in importlib.metadata.distributions()]
 
 
 def keep_data_on_drive(folder: Path = Path("/content/drive/MyDrive/cry-scream-detector")) -> None:

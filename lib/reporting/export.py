@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lib import config
 from lib.networks import onnx_networks
-from lib.reporting.steps import BuildError
+from lib.reporting.steps import BuildError, command
 
 if TYPE_CHECKING:
     import keras
@@ -230,13 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 if something is missing."""
     parser = argparse.ArgumentParser(prog="python -m lib.reporting.export", description=__doc__)
     parser.add_argument("models_dir", nargs="?", type=Path, default=config.MODELS_DIR, help="folder of models")
-    try:
-        written = export(parser.parse_args(arguments).models_dir)
-    except (BuildError, FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write("".join(f"{path}\n" for path in written))
-    return 0
+    chosen = parser.parse_args(arguments)
+    return command(lambda: export(chosen.models_dir))
 
 
 if __name__ == "__main__":

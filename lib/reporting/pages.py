@@ -13,17 +13,17 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from lib import config
+from lib.reporting import steps
 from lib.reporting.results import TEMPLATES_DIR, render
 
-LIGHT_STYLE, DARK_STYLE = "friendly", "github-dark"
 _PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$\n?", re.MULTILINE)  # a progress bar of tqdm
 
 
 @cache
 def style() -> str:
     """Return the style sheet of every page, with the colours of code for light and dark."""
-    light = HtmlFormatter(style=LIGHT_STYLE, nobackground=True).get_style_defs(".highlight")
-    dark = HtmlFormatter(style=DARK_STYLE, nobackground=True).get_style_defs(".highlight")
+    light = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".highlight")
     own = (TEMPLATES_DIR / "style.css").read_text(encoding="utf-8")
     return f"{own}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
 
@@ -101,19 +101,10 @@ def localise(html: str, *, names: set[str]) -> BeautifulSoup:
     return soup
 
 
-def title_and_question(path: Path) -> tuple[str, str]:
-    """Return a notebook's title and the question of its first cell."""
-    lines = _first_cell(path).splitlines()
-    title = next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), path.stem)
-    question = next((line for line in lines if "**Question" in line), "")
-    return title, re.sub(r"^[-*\s]*\*\*Question:?\*\*:?\s*", "", question).strip()
-
-
-def colab_address(path: Path) -> str:
-    """Return where a notebook opens in Colab, as its own badge says; empty without one."""
-    found = re.search(r"https://colab\.research\.google\.com/github/[^)\s]+", _first_cell(path))
-    return found[0] if found else ""
-
-
-def _first_cell(path: Path) -> str:
-    return nbformat.read(path, as_version=4).cells[0].source
+def about(path: Path) -> tuple[str, str, str]:
+    """Return a notebook's title, question and address in Colab by its first cell, "" where absent."""
+    text = steps.read_cells(path)[0]["source"]
+    title = re.search(r"^# +(.*)", text, re.MULTILINE)
+    question = re.search(r"^.*\*\*Question:?\*\*:?\s*(.*)", text, re.MULTILINE)
+    colab = re.search(r"https://colab\.research\.google\.com/github/[^)\s]+", text)
+    return title[1] if title else path.stem, question[1].strip() if question else "", colab[0] if colab else ""

@@ -25,16 +25,16 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
 
     Raises
     ------
-    BuildError
+    BuildError, lib.config.MissingCheckpointError, lib.config.ClassOrderError
         If something is missing, too large, cannot be exported, or was trained on generated audio; says what to do.
     """
     for path, notebook in ((report_dir / "metrics.json", "06"), (build_models_dir / config.RULE_FILE, "05")):
         if not path.is_file():
             raise BuildError(f"{path} is missing: run notebook {notebook} (`./run_all.sh full`).")
-    models_dir, names = config.MODELS_DIR, config.RELEASED_DIRS
-    folders = {build_models_dir / name / "released": models_dir / names[name] for name in LARGEST_MEGABYTES}
+    models_dir, folders = config.MODELS_DIR, {}
     for name in LARGEST_MEGABYTES:
         _check(name, build_models_dir / name / "released")
+        folders[build_models_dir / name / "released"] = models_dir / config.RELEASED_DIRS[name]
     export.export(build_models_dir)  # beside the checkpoints, whatever was there
     if (build_models_dir / DETECTOR).is_dir():
         folders[build_models_dir / DETECTOR] = models_dir / DETECTOR
@@ -43,16 +43,12 @@ def release(build_models_dir: Path, report_dir: Path) -> list[Path]:
         shutil.copytree(source, target)
     written = [path for target in folders.values() for path in sorted(target.iterdir())]
     written.append(Path(shutil.copyfile(build_models_dir / config.RULE_FILE, models_dir / config.RULE_FILE)))
-    report = results.read(report_dir)
-    return [*written, *cards.write_model_cards(report, models_dir=models_dir, docs_dir=cards.DOCS_DIR)]
+    return [*written, *cards.write_model_cards(results.read(report_dir))]
 
 
 def _check(name: str, folder: Path) -> None:
-    """Raise BuildError if a network may not be released."""
-    try:
-        weights = config.require_checkpoint(folder, name)
-    except (FileNotFoundError, config.ClassOrderError) as error:
-        raise BuildError(str(error)) from error
+    """Raise an error if a network may not be released."""
+    weights = config.require_checkpoint(folder, name)
     megabytes, limit = weights.stat().st_size / 1e6, LARGEST_MEGABYTES[name]
     if megabytes > limit:
         raise BuildError(f"{weights} has {megabytes:.1f} MB, the limit is {limit}: too large for git.")

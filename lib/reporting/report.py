@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib import config
-from lib.reporting import environment, run_info, steps
+from lib.reporting import closure, environment, run_info, steps
 from lib.reporting.steps import Plan
 
 TITLE = "Crying, screaming or normal"
@@ -40,7 +40,6 @@ FILES = {
 }
 STUDY_FILES = ("studies.json", "product.json", "chaos.json", "benchmark.json")
 PAGE_FILES = ("curves.json", "listening.json")  # of build/studies: what the interactive pages are made from
-_SOURCES = ("report.py", "pages.py", "pdf.py", "results.py", "run_info.py", "interactive.py", "players.py", "templates")
 
 
 def copy_studies(folder: Path, *, rule: str) -> None:
@@ -91,7 +90,7 @@ def index_body(plan: Plan, info: Mapping) -> str:
     models = {name: splits for name, splits in report.metrics.items() if name in results.MODEL_TITLES}
     notebooks = []
     for step in plan.steps:
-        title, question = pages.title_and_question(plan.notebook(step))
+        title, question, _ = pages.about(plan.notebook(step))
         href = f"{step.name}.html" if plan.executed(step).is_file() else None
         notebooks.append({"title": title, "question": question, "href": href})
     return results.render(
@@ -107,7 +106,7 @@ def index_body(plan: Plan, info: Mapping) -> str:
         notebooks=notebooks,
         there=[name for name in ("appendix.html", *interactive.PAGES) if (folder / name).is_file()],
         product=results.measured(report),
-        colab=pages.colab_address(plan.notebook(steps.STEPS[0])),
+        colab=pages.about(plan.notebook(steps.STEPS[0]))[2],
         files={name: text for name, text in FILES.items() if name == "report.pdf" or (folder / name).is_file()},
         folders=_listing(folder),
         info=info,
@@ -157,7 +156,7 @@ def write_pages(plan: Plan, info: Mapping) -> Path:
     names = {step.name for step in built}
     for step in built:
         body = str(pages.localise(pages.notebook_html(plan.executed(step), code=True), names=names))
-        write(f"{step.name}.html", players.smaller(body), pages.title_and_question(plan.notebook(step))[0])
+        write(f"{step.name}.html", players.smaller(body), pages.about(plan.notebook(step))[0])
     if appendix:
         write("appendix.html", appendix, "Appendix")
     for name, body in moving.items():
@@ -194,10 +193,10 @@ def _fingerprint(plan: Plan) -> str:
 
     The commit does not count: it changes when the report itself is committed.
     """
-    here, folder = Path(__file__).resolve().parent, config.report_dir(plan.profile)
+    folder, templates_dir = config.report_dir(plan.profile), Path(__file__).with_name("templates")
     made_from = [path for step in plan.steps for path in (plan.executed(step), plan.notebook(step))]
     made_from += [folder / name for name in ("metrics.json", "figures", "tables")]
-    made_from += [here / name for name in _SOURCES]
+    made_from += [*closure.files_of_module("lib.reporting.report"), templates_dir]
     made_from += [plan.stamps_dir / f"{step.name}.json" for step in plan.steps]
     if plan.profile == steps.FULL:
         made_from += [config.STUDIES_DIR / name for name in (*STUDY_FILES, *PAGE_FILES, "tables", "figures")]
@@ -217,7 +216,8 @@ def make(plan: Plan, *, force: bool = False) -> Path:
         sys.stdout.write("unchanged, skipped\n")
         return index
     started = time.monotonic()
-    info = run_info.write(plan)
+    info = run_info.collect(plan)
+    (folder / "run_info.json").write_text(f"{json.dumps(info, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
     write_pages(plan, info)
     write_pdf(plan, info)
     stamp.parent.mkdir(parents=True, exist_ok=True)

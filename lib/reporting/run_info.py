@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import subprocess
 
 from lib import config
 from lib.reporting import environment, steps
 from lib.reporting.steps import Plan
 
-MODEL_NAMES = ("yamnet", "wav2vec2")
 STEP_FACTS = ("seconds", "energy_kwh", "energy_reason", "energy_method", "finished", "commit", "dirty")
 
 
-def _git(*arguments: str) -> str | None:
-    """Return what git prints, or None outside a checkout or without git."""
+def _run(*command: str) -> str | None:
+    """Return what a program prints; None where it is not there, or fails, as git outside a checkout does."""
     try:
-        result = subprocess.run(["git", "-C", str(config.PROJECT_DIR), *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=config.PROJECT_DIR)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None
 
 
 def commit() -> dict:
     """Return {"commit", "dirty"}; what a build itself writes does not count as a change."""
-    changes = _git("status", "--porcelain", "--", ".", ":!reports", ":!docs", ":!README.md")
-    return {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": None if changes is None else bool(changes)}
+    changes = _run("git", "status", "--porcelain", "--", ".", ":!reports", ":!docs", ":!README.md")
+    head = _run("git", "rev-parse", "HEAD") or "unknown"
+    return {"commit": head, "dirty": None if changes is None else bool(changes)}
 
 
 def machine() -> dict:
@@ -38,23 +36,14 @@ def machine() -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "n_cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(pages / 1e9, 1),
-        "gpu": gpu_name(),
+        "gpu": (_run("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "none").splitlines()[0],
     }
-
-
-def gpu_name() -> str:
-    """Return the first NVIDIA GPU's name, or ``none``."""
-    if shutil.which("nvidia-smi") is None:
-        return "none"
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    return result.stdout.splitlines()[0].strip() if result.returncode == 0 and result.stdout.strip() else "none"
 
 
 def base_weights(profile: str) -> dict[str, str]:
     """Return the description of the weights that each model started from, as its training.json states it."""
     found = {}
-    for name in MODEL_NAMES:
+    for name in config.CHECKPOINT_FILES:
         paths = sorted((config.build_dir(profile) / "models" / name).glob("*/training.json"))
         stated = (environment.read_json(path).get("base_weights") for path in paths)
         if paths:
@@ -94,12 +83,3 @@ def collect(plan: Plan) -> dict:
         "python": platform.python_version(),
         "versions": {item.name: environment.installed_version(item.name) for item in environment.requirements()},
     }
-
-
-def write(plan: Plan) -> dict:
-    """Write run_info.json into the report's folder and return what it holds."""
-    record = collect(plan)
-    path = config.report_dir(plan.profile) / "run_info.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return record

@@ -33,7 +33,7 @@ def command(write: Callable[[], Iterable[Path]]) -> int:
     """Run what writes files; print their paths, or an expected failure in one line, and return the exit status."""
     try:
         written = "".join(f"{path}\n" for path in write())
-    except BuildError as error:
+    except (BuildError, FileNotFoundError, config.ClassOrderError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     sys.stdout.write(written or "unchanged\n")
@@ -151,18 +151,13 @@ class Plan:
 STUDIES_PLAN = Plan("studies")  # of all studies: they write to build/studies, whatever the profile
 
 
-def read_notebook(path: Path) -> dict:
-    """Read a notebook's JSON."""
+def read_cells(path: Path) -> list[dict]:
+    """Return a notebook's cells, their sources as text: nbformat allows lists of lines, too."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise BuildError(f"{path} cannot be read ({error}). Next: `git status -- notebooks`.") from None
-
-
-def cell_source(cell: dict) -> str:
-    """Return a cell's text; nbformat allows a string or a list of lines."""
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 def declared_parameters(path: Path) -> dict:
@@ -173,10 +168,10 @@ def declared_parameters(path: Path) -> dict:
     BuildError
         If the notebook has not exactly one cell tagged ``parameters``, or if that cell holds anything but literals.
     """
-    cells = [cell for cell in read_notebook(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    cells = [cell for cell in read_cells(path) if "parameters" in cell["metadata"].get("tags", [])]
     try:
         (cell,) = cells
-        given = [node for node in ast.parse(cell_source(cell)).body if isinstance(node, ast.Assign)]
+        given = [node for node in ast.parse(cell["source"]).body if isinstance(node, ast.Assign)]
         return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in given}
     except ValueError:
         raise BuildError(f"{path} needs one cell tagged `parameters`, of literals only.") from None
@@ -217,8 +212,8 @@ def code_files(plan: Plan, step: Step) -> list[Path]:
     """Return the files of lib and temporal_workflow that a step's code imports, directly or through others."""
     if step.module:
         return closure.files_of_module(step.module)
-    cells = read_notebook(plan.notebook(step))["cells"]
-    source = "\n".join(cell_source(cell) for cell in cells if cell["cell_type"] == "code")
+    cells = read_cells(plan.notebook(step))
+    source = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code")
     try:
         return closure.files_of_code(source)
     except SyntaxError as error:
@@ -242,9 +237,9 @@ def digest(paths: list[Path]) -> str:
 
 def fingerprint(plan: Plan, step: Step) -> str:
     """Return a hash over everything that a step's result depends on."""
-    cells = [] if step.module else read_notebook(plan.notebook(step))["cells"]
+    cells = [] if step.module else read_cells(plan.notebook(step))
     facts = {
-        "cells": [(cell["cell_type"], cell_source(cell)) for cell in cells],
+        "cells": [(cell["cell_type"], cell["source"]) for cell in cells],
         "parameters": plan.parameters.get(step.name, {}),
         "code": digest(code_files(plan, step)),
         "inputs": digest(plan.paths(step.inputs + step.optional)),

@@ -67,27 +67,19 @@ def test_the_data_card_with_a_report_and_of_the_index_alone(facts, tmp_path):
     assert tuple(re.findall(r"^\| `(\w+)` \|", card, flags=re.MULTILINE)) == manifest.COLUMNS
 
 
-def test_a_histogram_counts_by_class_and_a_value_on_an_edge_falls_below_it(facts):
-    table = data_card.histogram(facts.listed, "sample_rate_hz", edges=(8000, 16000, 44100))
-    assert table.index.tolist() == ["to 8,000", "8,000 to 16,000", "16,000 to 44,100", "above 44,100"]
-    assert table["crying"].tolist() == [2, 1, 0, 0]
-    assert table["normal"].tolist() == [0, 0, 2, 1]
-    assert list(table.columns) == list(config.CLASS_NAMES) and table.to_numpy().sum() == len(facts.listed)
-    lone = data_card.histogram(facts.listed[:1], "sample_rate_hz", edges=(1.0,))
-    assert lone["normal"].tolist() == [0, 0]
-
-
-def test_the_model_card_and_the_networks_cards(tmp_path):
-    report, models = reports.write(tmp_path / "report"), reports.write_models(tmp_path / "models")
-    written = cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs")
+def test_the_model_card_and_the_networks_cards(tmp_path, monkeypatch):
+    report = reports.write(tmp_path / "report")
+    monkeypatch.setattr(config, "MODELS_DIR", reports.write_models(tmp_path / "models"))
+    monkeypatch.setattr(cards, "DOCS_DIR", tmp_path / "docs")
+    written = cards.write_model_cards(report)
     texts = {path.parent.name: path.read_text(encoding="utf-8") for path in written}
     assert set(texts) == {*config.RELEASED_DIRS.values(), "detector", "docs"}
     golden.check(GOLDEN_DIR / "DETECTOR.md", texts["detector"])
     golden.check(GOLDEN_DIR / "MODEL_CARD.md", texts["docs"])
     golden.check(GOLDEN_DIR / "NETWORK.md", texts["yamnet"])
     golden.check(GOLDEN_DIR / "PRETRAINED.md", cards.pretrained_card(PRETRAINED))
-    assert cards.write_model_cards(report, models_dir=models, docs_dir=tmp_path / "docs") == []
-    bare = cards.model_card(results.Results(tmp_path, metrics=reports.METRICS), models)
+    assert cards.write_model_cards(report) == []
+    bare = cards.model_card(results.Results(tmp_path, metrics=reports.METRICS))
     headings = re.findall(r"^## (.*)$", bare, flags=re.MULTILINE)  # others are left out
     assert headings == ["How to use", "Uses", "Training data", "Training", "Evaluation", "Limits"]
 
@@ -110,7 +102,7 @@ def test_the_committed_cards_and_readme_are_current():
     assert readme == cards.readme(readme, report)
     assert (cards.DOCS_DIR / "DATA_CARD.md").read_text(encoding="utf-8") == data_card.card(data_card.read(report))
     model_card = (cards.DOCS_DIR / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert model_card == cards.model_card(report, config.MODELS_DIR)
+    assert model_card == cards.model_card(report)
 
 
 def test_the_readme_is_short_and_names_no_machine_path():

@@ -17,6 +17,7 @@ import sysconfig
 import venv
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -110,7 +111,8 @@ def test_colab_is_asked_for_what_it_lacks_and_keeps_the_rest(monkeypatch, capsys
 
     monkeypatch.setattr(environment, "on_colab", lambda: True)
     monkeypatch.setattr(environment, "installed_version", lambda name: there.get(plain(name)))
-    monkeypatch.setattr(environment, "_installed", lambda: list(there.items()))
+    distributions = [SimpleNamespace(metadata={"Name": name}, version=version) for name, version in there.items()]
+    monkeypatch.setattr(environment.importlib.metadata, "distributions", lambda: distributions)
     monkeypatch.setattr(environment.subprocess, "run", run)
     environment.prepare()
     ((command, held),) = calls

@@ -76,7 +76,7 @@ REFUSED = {  # file of the build, its content (None: not there), what is said
 @pytest.mark.parametrize(("file", "content", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_may_not_be_released_is_refused_and_nothing_is_copied(build, tmp_path, file, content, said):
     (tmp_path / file).unlink() if content is None else (tmp_path / file).write_bytes(content)
-    with pytest.raises(release.BuildError, match=said):
+    with pytest.raises((release.BuildError, config.MissingCheckpointError, config.ClassOrderError), match=said):
         run(build)
     assert not list(build["models"].iterdir())
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lib import config
-from lib.reporting import build, energy, pages, pdf, report, results, run_info, steps
+from lib.reporting import build, closure, energy, pages, pdf, report, results, run_info, steps
 from tests.reporting import reports
 
 GOLDEN_DIR = Path(__file__).parent / "golden"
@@ -108,7 +108,9 @@ def test_studies_are_copied_and_others_stay_as_the_committed_report_has_them(pla
     assert there == ["06_scores.csv", "study_old.csv", "study_seeds.csv"]
 
 
-def test_a_commit_of_the_report_itself_changes_no_page(plan, monkeypatch, capsys):
+def test_a_commit_of_the_report_itself_changes_no_page_and_an_edit_of_what_a_page_is_made_by_does(
+    plan, monkeypatch, capsys
+):
     def written(commit, *, dirty):
         monkeypatch.setattr(run_info, "commit", lambda: {"commit": commit * 40, "dirty": dirty})
         return report.make(plan).read_text(encoding="utf-8")
@@ -117,6 +119,9 @@ def test_a_commit_of_the_report_itself_changes_no_page(plan, monkeypatch, capsys
     assert "aaaa" in first and written("b", dirty=False) == first
     assert capsys.readouterr().out.endswith("unchanged, skipped\n")
     assert "bbbb" in written("b", dirty=True)
+    assert config.PROJECT_DIR / "lib/studies/appendix.py" in closure.files_of_module("lib.reporting.report")
+    monkeypatch.setattr(closure, "files_of_module", lambda _: [Path(__file__)])
+    assert "cccc" in written("c", dirty=True)
 
 
 def test_a_page_asks_for_no_remote_image_and_links_to_pages(tmp_path):

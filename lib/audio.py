@@ -1,7 +1,7 @@
 """The one door for audio: files in, waveforms out, and back.
 
 A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 16 kHz unless a rate is given. Files
-are decoded by `lib.decoding`, waveforms changed by `lib.waveforms`; what others need of both is found here.
+are decoded by `lib.decoding`, whose errors are found here, and waveforms changed by `lib.waveforms`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,7 @@ from lib.config import SAMPLE_RATE_HZ, write_whole
 from lib.decoding.decode import Decoding
 from lib.decoding.errors import *  # noqa: F403 - each of them is audio's, too
 from lib.decoding.errors import Head, InvalidWaveform, MissingAudio, TooShort, printable
-from lib.waveforms import (  # noqa: F401 - what others need of it is found here
-    MIN_SECONDS,
-    bandwidth_hz,
-    check_waveform,
-    equalise_level,
-    remove_dc,
-    resample,
-    segment_bounds,
-    to_mono,
-    within_full_scale,
-)
+from lib.waveforms import MIN_SECONDS, check_waveform, equalise_level, resample, to_mono, within_full_scale  # noqa: F401
 
 AUDIO_SUFFIXES = {
     ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb",
@@ -87,8 +77,8 @@ class Stream(Decoding):
         yield np.concatenate([ready, rest])
 
 
-def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Stream:
-    """Return a recording of any length as blocks, in bounded memory.
+def stream(path: str | os.PathLike[str]) -> Stream:
+    """Return a recording of any length as blocks at 16 kHz, in bounded memory.
 
     Returns
     -------
@@ -101,7 +91,7 @@ def stream(path: str | os.PathLike[str], *, sample_rate_hz: int = SAMPLE_RATE_HZ
     >>> sum(len(block) for block in blocks) / 16_000, blocks.remarks  # doctest: +SKIP
     (36000.0, [])
     """
-    return Stream(Path(path), MAX_STREAM_SECONDS, sample_rate_hz=sample_rate_hz)
+    return Stream(Path(path), MAX_STREAM_SECONDS)
 
 
 def read(

@@ -20,7 +20,7 @@ from scipy import fft, signal
 
 from lib import audio
 from lib.config import SAMPLE_RATE_HZ
-from lib.waveforms import amplitude, fade, within_full_scale
+from lib.waveforms import amplitude, equalise_level, fade, resample, within_full_scale
 
 SEAM_SECONDS = 0.005  # fade on both sides where two ends meet, so that no click marks the place
 # name: (rate in hertz, container, subtype); libsndfile writes and reads them without delay
@@ -76,7 +76,7 @@ def augment(
 ) -> np.ndarray:
     """Draw a chain of changes from `rng` and apply it: room, then recorder, then level.
 
-    The result has the level of `audio.equalise_level` give or take `gain_db`.
+    The result has the level of `waveforms.equalise_level` give or take `gain_db`.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def augment(
         changed = mix(changed, other, snr_db=rng.uniform(*settings.background_snr_db))
     if wanted["noise"]:
         changed = mix(changed, coloured_noise(len(changed), rng), snr_db=rng.uniform(*settings.noise_snr_db))
-    changed = audio.equalise_level(_record(changed, rng, wanted=wanted, draw=settings))
+    changed = equalise_level(_record(changed, rng, wanted=wanted, draw=settings))
     return gain(changed, gain_db=rng.uniform(*settings.gain_db)) if wanted["gain"] else changed
 
 
@@ -158,21 +158,21 @@ def high_pass(waveform: np.ndarray, *, cutoff_hz: float) -> np.ndarray:
 
 def resample_round_trip(waveform: np.ndarray, *, rate_hz: int) -> np.ndarray:
     """Go to `rate_hz` and back: a bandwidth limit as steep as a converter's."""
-    there = audio.resample(waveform, SAMPLE_RATE_HZ, rate_hz)
-    return _same_length(audio.resample(there, rate_hz, SAMPLE_RATE_HZ), len(waveform))
+    there = resample(waveform, SAMPLE_RATE_HZ, rate_hz)
+    return _same_length(resample(there, rate_hz, SAMPLE_RATE_HZ), len(waveform))
 
 
 def codec_round_trip(waveform: np.ndarray, *, codec: str) -> np.ndarray:
     """Encode and decode with one of `CODECS`, at the codec's own rate."""
     rate_hz, container, subtype = CODECS[codec]
     buffer = io.BytesIO()
-    there = audio.resample(waveform, SAMPLE_RATE_HZ, rate_hz)
+    there = resample(waveform, SAMPLE_RATE_HZ, rate_hz)
     if container == "WAV":  # beyond full scale, libsndfile's mu-law reads past its table and its GSM wraps around
         there = np.clip(there, -1, 1)
     soundfile.write(buffer, there, rate_hz, format=container, subtype=subtype)
     buffer.seek(0)
     back, _ = soundfile.read(buffer, dtype="float32")
-    return _same_length(audio.resample(back, rate_hz, SAMPLE_RATE_HZ), len(waveform))
+    return _same_length(resample(back, rate_hz, SAMPLE_RATE_HZ), len(waveform))
 
 
 def random_crop(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:

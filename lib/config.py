@@ -73,14 +73,6 @@ def check_class_names(names: Iterable[str], *, where: str) -> None:
         raise ClassOrderError(f"{where} has classes {found}, expected {CLASS_NAMES}: retrain or re-export it.")
 
 
-def check_labels(checkpoint_dir: Path) -> None:
-    """Check labels.json of a checkpoint: FileNotFoundError without one, ClassOrderError for another order."""
-    path = Path(checkpoint_dir) / LABELS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: a checkpoint without {LABELS_FILE} cannot be trusted.")
-    check_class_names(json.loads(path.read_text(encoding="utf-8"))["class_names"], where=str(path))
-
-
 def require_file(path: Path) -> Path:
     """Return the path of a file that training makes, or raise MissingCheckpointError with the command that does."""
     if not Path(path).is_file():
@@ -99,7 +91,10 @@ def require_checkpoint(checkpoint_dir: Path, network: str) -> Path:
     MissingCheckpointError, ClassOrderError
     """
     path = require_file(Path(checkpoint_dir) / CHECKPOINT_FILES[network])
-    check_labels(path.parent)
+    labels = path.with_name(LABELS_FILE)
+    if not labels.is_file():
+        raise MissingCheckpointError(f"{labels} is missing: a checkpoint without {LABELS_FILE} cannot be trusted.")
+    check_class_names(json.loads(labels.read_text(encoding="utf-8"))["class_names"], where=str(labels))
     return path
 
 

@@ -14,7 +14,6 @@ from lib.ensemble import checked
 
 N_CLASSES = len(config.CLASS_NAMES)
 N_BOOTSTRAP = 1000
-INTERVAL_PERCENTILES = (2.5, 97.5)
 
 MIN_GROUPS = 5  # with fewer, a bootstrap over groups shows nothing of the spread: no interval is given
 
@@ -183,7 +182,7 @@ def interval(value: float, spread: np.ndarray, *, n_groups: int) -> Interval:
     """
     low, high = (None, None)
     if n_groups >= MIN_GROUPS and not np.isnan(value):
-        low, high = (float(edge) for edge in np.nanpercentile(spread, INTERVAL_PERCENTILES))
+        low, high = (float(edge) for edge in np.nanpercentile(spread, (2.5, 97.5)))
     return {"value": None if np.isnan(value) else float(value), "low": low, "high": high}
 
 

@@ -86,25 +86,17 @@ def load_base(name: str = "auto") -> tuple[ClipClassifier, str]:
         If models/wav2vec2_pretrained is not there, or another name or folder cannot be loaded.
     """
     if name == "auto":
-        name = _choose_base()
+        name = PRETRAINED_NAME if device().type == "cuda" and _available(PRETRAINED_NAME) else "pretrained"
     own = name == "pretrained"
-    source = _pretrained_dir() if own else name
+    if own and not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
+        raise config.MissingCheckpointError(
+            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after 02)."
+        )
+    source = PRETRAINED_DIR if own else name
     # Nothing of an earlier head is kept: a released classifier given as `name` starts over.
     model = ClipClassifier.from_pretrained(source, **labels(), ignore_mismatched_sizes=True, dtype=torch.float32)
     model.classifier.reset_parameters()
     return model, f"compact Wav2Vec2, pretrained (models/{PRETRAINED_DIR.name})" if own else name
-
-
-def _pretrained_dir() -> str:
-    if not (PRETRAINED_DIR / CHECKPOINT_FILE).is_file():
-        raise config.MissingCheckpointError(
-            f"{PRETRAINED_DIR / CHECKPOINT_FILE} is missing: `python -m lib.studies.pretraining` makes it (after 02)."
-        )
-    return str(PRETRAINED_DIR)
-
-
-def _choose_base() -> str:
-    return PRETRAINED_NAME if torch.cuda.is_available() and _available(PRETRAINED_NAME) else "pretrained"
 
 
 def _available(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Work on waveforms: mono, rate, level, segments, log-mel. `lib.audio` re-exports what is public here.
+"""Work on waveforms: mono, rate, level, segments, log-mel.
 
 A *waveform* is float32 of shape ``(n_samples,)``, mono, finite, in [-1, 1], at 16 kHz unless a rate is given.
 """

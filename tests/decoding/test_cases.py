@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from audio_bytes import by_av, opus, pages, wav
 
-from lib import audio
+from lib import audio, waveforms
 from lib.inference import Classifier, run_inference
 
 DATA_DIR = Path(__file__).resolve().parents[1] / "data"
@@ -85,7 +85,7 @@ def test_what_encoders_write_is_read_whole_and_at_its_level(tmp_path, case):
     waveform = audio.load(path)
     assert -10.5 < 20 * np.log10(np.sqrt(np.square(waveform, dtype=np.float64).mean())) < -8.5
     assert audio.inspect(path).duration_seconds == pytest.approx(len(waveform) / 16_000, abs=0.1)
-    assert audio.bandwidth_hz(waveform, 16_000) == pytest.approx(440, abs=100)
+    assert waveforms.bandwidth_hz(waveform, 16_000) == pytest.approx(440, abs=100)
 
 
 @pytest.fixture(scope="module")

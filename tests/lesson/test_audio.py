@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import audio
+from lib import audio, waveforms
 
 RATE_HZ = 16_000
 
@@ -54,7 +54,7 @@ def test_any_rate_comes_out_at_16_khz_and_the_shortest_recording_is_valid(wav, t
     sound = tone(440, 1.5, sample_rate_hz=rate_hz)
     waveform = audio.load(wav(sound, rate_hz))
     assert abs(len(waveform) - 24_000) <= 1
-    assert audio.bandwidth_hz(waveform, RATE_HZ) == pytest.approx(440, abs=5)
+    assert waveforms.bandwidth_hz(waveform, RATE_HZ) == pytest.approx(440, abs=5)
     shortest = audio.load(wav(sound[: -(-rate_hz // 10)], rate_hz))  # 0.1 s, rounded up
     audio.check_waveform(shortest, sample_rate_hz=RATE_HZ)
 
@@ -70,50 +70,50 @@ def test_inspect_reads_the_header_and_the_name_says_nothing_about_the_content(wa
 def test_to_mono_loses_no_sound(tone, shares):
     """Channels that agree, two out of phase, one that sounds of eight, and no second dimension."""
     sound = tone(300, 0.5)
-    mono = audio.to_mono(sound if shares is None else np.outer(sound, shares))
+    mono = waveforms.to_mono(sound if shares is None else np.outer(sound, shares))
     assert mono.shape == sound.shape
     assert np.allclose(np.abs(mono), np.abs(sound), atol=1e-6)
-    assert not audio.to_mono(np.zeros((100, 2))).any()
+    assert not waveforms.to_mono(np.zeros((100, 2))).any()
 
 
 def test_remove_dc_leaves_full_scale(tone):
-    shifted = audio.remove_dc(tone(300, 0.5) + np.float32(0.4))
+    shifted = waveforms.remove_dc(tone(300, 0.5) + np.float32(0.4))
     assert abs(shifted.mean()) < 1e-6
     square = np.where(np.arange(1_000) % 10 == 0, 1, -1).astype(np.float32)
-    assert np.abs(audio.remove_dc(square)).max() <= 1
+    assert np.abs(waveforms.remove_dc(square)).max() <= 1
 
 
 def test_equalise_level_brings_all_to_the_target_ignores_pauses_and_never_clips(tone, rng):
     for amplitude in (0.005, 0.05, 0.9):
-        assert rms_db(audio.equalise_level(tone(300, 1.0, amplitude=amplitude))) == pytest.approx(-26, abs=0.1)
+        assert rms_db(waveforms.equalise_level(tone(300, 1.0, amplitude=amplitude))) == pytest.approx(-26, abs=0.1)
     half_silent = np.concatenate([tone(300, 1.0), np.zeros(16_000, dtype=np.float32)])
-    assert rms_db(audio.equalise_level(half_silent)[:16_000]) == pytest.approx(-26, abs=0.1)
-    assert not audio.equalise_level(np.zeros(1_000, dtype=np.float32)).any()
+    assert rms_db(waveforms.equalise_level(half_silent)[:16_000]) == pytest.approx(-26, abs=0.1)
+    assert not waveforms.equalise_level(np.zeros(1_000, dtype=np.float32)).any()
     click = rng.normal(0, 1e-2, 16_000).astype(np.float32)
     click[5_000] = 0.95
-    assert np.abs(audio.equalise_level(click)).max() == pytest.approx(10 ** (-1 / 20), abs=1e-6)
+    assert np.abs(waveforms.equalise_level(click)).max() == pytest.approx(10 ** (-1 / 20), abs=1e-6)
     faint = tone(300, 1.0, amplitude=1e-5)
-    assert np.abs(audio.equalise_level(faint)).max() == pytest.approx(1e-3, rel=1e-3)  # the gain is limited
+    assert np.abs(waveforms.equalise_level(faint)).max() == pytest.approx(1e-3, rel=1e-3)  # the gain is limited
 
 
 @pytest.mark.parametrize("seconds", [0.3, 5.0, 14.99, 15.0, 15.01, 16.0, 29.9, 31.0, 60.0, 3_600.5])
 @pytest.mark.parametrize("segment_seconds", [5.0, 10.0, 15.0])
 def test_segments_cover_a_clip_in_equal_windows(seconds, segment_seconds):
     n_samples = round(seconds * RATE_HZ)
-    bounds = audio.segment_bounds(n_samples, segment_seconds=segment_seconds)
+    bounds = waveforms.segment_bounds(n_samples, segment_seconds=segment_seconds)
     lengths = [stop - start for start, stop in bounds]
     assert [stop for _, stop in bounds[:-1]] == [start for start, _ in bounds[1:]]
     assert (bounds[0][0], bounds[-1][1]) == (0, n_samples)
     assert max(lengths) - min(lengths) <= 1
     assert max(lengths) <= 15 * RATE_HZ
     assert len(bounds) == 1 if seconds <= 15 else min(lengths) >= 5 * RATE_HZ
-    assert audio.segment_bounds(0) == []
+    assert waveforms.segment_bounds(0) == []
 
 
 def test_bandwidth(tone, rng):
-    assert audio.bandwidth_hz(tone(1_000, 1.0), RATE_HZ) == pytest.approx(1_000, abs=2)
-    assert audio.bandwidth_hz(rng.normal(size=16_000), RATE_HZ) == pytest.approx(7_920, abs=40)
-    assert audio.bandwidth_hz(np.zeros(100, dtype=np.float32), RATE_HZ) == 0
+    assert waveforms.bandwidth_hz(tone(1_000, 1.0), RATE_HZ) == pytest.approx(1_000, abs=2)
+    assert waveforms.bandwidth_hz(rng.normal(size=16_000), RATE_HZ) == pytest.approx(7_920, abs=40)
+    assert waveforms.bandwidth_hz(np.zeros(100, dtype=np.float32), RATE_HZ) == 0
 
 
 def test_pcm16_and_flac_round_trips_are_exact(tmp_path, rng):

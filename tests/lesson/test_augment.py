@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import audio, augment
+from lib import audio, augment, waveforms
 from lib.augment import CODECS, AugmentConfig
 
 SAMPLE_RATE_HZ = 16_000
@@ -67,7 +67,7 @@ def test_same_seed_same_result_other_seed_another(rng):
 def test_with_all_probabilities_zero_only_the_level_is_set(rng):
     waveform = noise(rng)
     changed = augment.augment(waveform, rng, background=[waveform], settings=NOTHING)
-    np.testing.assert_array_equal(changed, audio.equalise_level(waveform))
+    np.testing.assert_array_equal(changed, waveforms.equalise_level(waveform))
 
 
 @pytest.mark.parametrize("snr_db", [0, 5, 10, 20])

@@ -21,15 +21,17 @@ def test_class_order_is_fixed_and_another_is_refused():
 
 
 def test_labels_survive_a_round_trip_and_are_checked(tmp_path):
-    config.describe_checkpoint(tmp_path / "model", {"base_weights": "any"})
-    config.check_labels(tmp_path / "model")
-    assert config.read_record(tmp_path / "model") == {"base_weights": "any"}
-    path = tmp_path / "model" / config.LABELS_FILE
+    config.describe_checkpoint(tmp_path, {"base_weights": "any"})
+    (tmp_path / config.CHECKPOINT_FILES["yamnet"]).touch()
+    assert config.require_checkpoint(tmp_path, "yamnet").is_file()
+    assert config.read_record(tmp_path) == {"base_weights": "any"}
+    path = tmp_path / config.LABELS_FILE
     path.write_text(json.dumps({"class_names": ["normal", "crying", "screaming"]}), encoding="utf-8")
     with pytest.raises(config.ClassOrderError):
-        config.check_labels(tmp_path / "model")
-    with pytest.raises(FileNotFoundError, match=r"labels\.json"):
-        config.check_labels(tmp_path)
+        config.require_checkpoint(tmp_path, "yamnet")
+    path.unlink()
+    with pytest.raises(config.MissingCheckpointError, match=r"labels\.json"):
+        config.require_checkpoint(tmp_path, "yamnet")
 
 
 def test_output_folder_moves_data_build_and_reports_but_not_models(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import audio
+from lib import audio, waveforms
 
 CRY_PATH = Path(__file__).resolve().parents[1] / "data" / "id3_twice.mp3"
 
@@ -33,7 +33,7 @@ def likeness(mono: np.ndarray, cry: np.ndarray) -> float:
 
 def test_channels_out_of_phase_with_a_hum_in_phase(cry):
     buzz = at_level(hum(len(cry)), cry, -9.0)
-    assert likeness(audio.to_mono(np.stack([cry + buzz, -cry + buzz], axis=1)), cry) > 0.85
+    assert likeness(waveforms.to_mono(np.stack([cry + buzz, -cry + buzz], axis=1)), cry) > 0.85
 
 
 @pytest.mark.parametrize("level_db", [-6.0, 0.0, 10.0, 20.0])
@@ -42,7 +42,7 @@ def test_channels_out_of_phase_with_a_hum_in_phase(cry):
 def test_one_bad_channel_does_not_drown_a_good_one(cry, rng, kind, level_db, bad):
     kinds = {"noise": rng.normal(size=len(cry)), "hum": hum(len(cry)), "constant": np.ones(len(cry))}
     other = 0 * cry if kind == "dead" else at_level(kinds[kind], cry, level_db)
-    mono = audio.to_mono(np.stack([other, cry] if bad == 0 else [cry, other], axis=1))
+    mono = waveforms.to_mono(np.stack([other, cry] if bad == 0 else [cry, other], axis=1))
     assert likeness(mono, cry) > 0.75
 
 
@@ -60,4 +60,4 @@ def test_the_choice_may_change_in_the_course_of_a_recording(cry, rng, tmp_path):
 
 def test_channels_that_agree_are_averaged_exactly(cry, rng):
     samples = np.stack([cry, cry + 0.01 * rng.normal(size=len(cry))], axis=1).astype(np.float32)
-    assert np.array_equal(audio.to_mono(samples), samples.mean(axis=1))
+    assert np.array_equal(waveforms.to_mono(samples), samples.mean(axis=1))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib import audio, config, manifest, preprocess
+from lib import audio, config, manifest, preprocess, waveforms
 from lib.preprocess import Options
 
 SAMPLE_RATE_HZ = 16_000
@@ -180,7 +180,7 @@ def test_pitch_moves_towards_the_reference_by_a_limited_step(rng, noisy):
 def test_options_are_applied(tone, noisy):
     waveform = tone(300, 2) + noisy(2, 0.05)
     plain = preprocess.process_waveform(waveform, Options())
-    np.testing.assert_array_equal(plain, audio.equalise_level(audio.remove_dc(waveform)))
+    np.testing.assert_array_equal(plain, waveforms.equalise_level(waveforms.remove_dc(waveform)))
     for options in (Options(reduce_noise=True), Options(normalise_pitch=True)):
         assert not np.allclose(preprocess.process_waveform(waveform, options), plain, atol=1e-3)
 

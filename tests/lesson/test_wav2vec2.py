@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -128,9 +127,16 @@ def test_a_classifier_given_as_base_loses_its_head(model, tmp_path):
         assert torch.equal(value, model.state_dict()[name]) == name.startswith("wav2vec2."), name
 
 
-def test_an_unreachable_hub_is_found_out_quickly(monkeypatch):
+def test_auto_does_without_an_unreachable_hub_and_asks_none_where_that_is_forbidden(monkeypatch, model, tmp_path):
+    compact_wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
+    monkeypatch.setattr(wav2vec2, "PRETRAINED_DIR", tmp_path / "own")
+    monkeypatch.setattr(wav2vec2, "PRETRAINED_NAME", "nobody/nothing")  # in no cache
+    monkeypatch.setattr(wav2vec2, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(wav2vec2.constants, "ENDPOINT", "https://hub.invalid")
-    assert not wav2vec2._available("nobody/nothing")
+    for _ in range(2):
+        assert wav2vec2.load_base("auto")[1] == "compact Wav2Vec2, pretrained (models/own)"
+        monkeypatch.setattr(wav2vec2.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(wav2vec2.urllib.request, "urlopen", None)
 
 
 def hub_cache_with(folder, model):
@@ -150,36 +156,28 @@ def hub_cache_with(folder, model):
     (snapshot / "model.safetensors").symlink_to("../../blobs/weights")
 
 
-def load_as_with_a_gpu(out, pretrained_dir):
-    """Load "auto" as where a GPU is, write its weights and description."""
-    choose = wav2vec2._choose_base
-
-    def choose_with_gpu():
-        with mock.patch.object(torch.cuda, "is_available", return_value=True):
-            return choose()
-
-    with mock.patch.multiple(wav2vec2, _choose_base=choose_with_gpu, PRETRAINED_DIR=Path(pretrained_dir)):
-        model, description = wav2vec2.load_base("auto")
-    save_file(model.state_dict(), out, metadata={"description": description, "labels": str(model.config.id2label)})
+AS_WITH_A_GPU = """
+import sys, torch
+from safetensors.torch import save_file
+from lib import wav2vec2
+wav2vec2.device = lambda: torch.device("cuda")
+model, description = wav2vec2.load_base("auto")
+save_file(model.state_dict(), sys.argv[1], metadata={"description": description, "labels": str(model.config.id2label)})
+"""
 
 
-def load_offline(cache_dir, *, pretrained_dir=""):
-    """Call `load_as_with_a_gpu` in a fresh process: huggingface_hub reads its environment once, when imported.
+def load_offline(cache_dir):
+    """Load "auto" as where a GPU is, in a fresh process: huggingface_hub reads its environment once, when imported.
 
     Its hub takes calls and never answers; it must not be called. Returns description, labels and weights.
     """
-    code = "import sys; from test_wav2vec2 import load_as_with_a_gpu; load_as_with_a_gpu(*sys.argv[1:])"
     out, variables = cache_dir / "loaded", {"HF_HUB_OFFLINE": 1, "no_proxy": "127.0.0.1"}
     with socket.create_server(("127.0.0.1", 0)) as hub:
-        variables |= {"HF_HOME": cache_dir, "HF_HUB_CACHE": cache_dir / "hub", "PYTHONPATH": config.PROJECT_DIR}
+        variables |= {"HF_HOME": cache_dir, "HF_HUB_CACHE": cache_dir / "hub"}
         variables |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}"}
-        subprocess.run(
-            [sys.executable, "-c", code, str(out), str(pretrained_dir)],
-            env=os.environ | {name: str(value) for name, value in variables.items()},
-            cwd=Path(__file__).parent,
-            check=True,
-            timeout=300,
-        )
+        environment = os.environ | {name: str(value) for name, value in variables.items()}
+        command = [sys.executable, "-c", AS_WITH_A_GPU, str(out)]
+        subprocess.run(command, env=environment, cwd=config.PROJECT_DIR, check=True, timeout=300)
         assert not select.select([hub], [], [], 0)[0], "HF_HUB_OFFLINE asks for no connection"
     with safe_open(out, "pt") as loaded:
         return loaded.metadata(), load_file(out)
@@ -195,12 +193,6 @@ def test_auto_takes_the_cached_published_network_with_a_new_head(tmp_path):
     assert all(torch.equal(weights.pop(name), value) for name, value in backbone.items())
     assert {name.split(".")[0] for name in weights} == {"classifier"}  # no quantiser
     assert weights["classifier.weight"].shape == (len(config.CLASS_NAMES), 2 * TINY["hidden_size"])
-
-
-def test_auto_does_without_hub_and_cache(model, tmp_path):
-    compact_wav2vec2.save_backbone(model.wav2vec2, tmp_path / "own", record={})
-    facts, _ = load_offline(tmp_path, pretrained_dir=tmp_path / "own")
-    assert facts["description"] == "compact Wav2Vec2, pretrained (models/own)"
 
 
 def test_auto_names_what_it_took_and_what_makes_it_where_it_is_missing(monkeypatch, model, tmp_path):

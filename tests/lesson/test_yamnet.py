@@ -124,16 +124,6 @@ def test_two_heads_are_averaged_and_predict_the_same_after_loading(base, rng, tm
     assert path.stat().st_size < 14e6
 
 
-def test_class_scores_come_back_from_a_released_checkpoint(base, rng, monkeypatch, tmp_path):
-    classifier, _ = two_headed(base, rng)
-    yamnet.save(classifier, tmp_path, record={"base_weights": "google/yamnet/1"})
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr(yamnet_backbone, "HUB_HANDLE", "https://hub.invalid/yamnet")
-    released = yamnet.load_base(tmp_path)
-    assert released.backbone.output_shape == (None, yamnet_backbone.EMBEDDING_SIZE)
-    np.testing.assert_array_equal(released.class_scores[0], base.class_scores[0])
-
-
 def test_fine_tuning_moves_convolutions_and_leaves_batch_norms_and_class_scores(base, rng):
     classifier, _ = two_headed(base, rng)
     network = classifier.get_layer("yamnet")
@@ -167,18 +157,22 @@ def test_permuted_classes_and_missing_checkpoints_are_refused(classifier, tmp_pa
         yamnet.load(tmp_path / "nothing")
 
 
-def test_without_a_hub_the_released_backbone_is_taken(classifier, backbone, monkeypatch, rng, tmp_path):
+def test_without_a_hub_the_released_backbone_is_taken_with_its_class_scores(
+    classifier, base, backbone, monkeypatch, rng, tmp_path
+):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty"))
     monkeypatch.setattr(yamnet_backbone, "HUB_HANDLE", "https://hub.invalid/yamnet")
     assert "random" in yamnet.load_base(tmp_path / "none").description
-    released = tmp_path / "yamnet"
-    yamnet.save(classifier, released, record={"base_weights": "google/yamnet/1"})
-    base = yamnet.load_base(released)
-    assert "models/yamnet" in base.description
-    assert "google/yamnet/1" in base.description
     clip = [noise(rng, 16_000)]
-    np.testing.assert_allclose(yamnet.embeddings(base.backbone, clip), yamnet.embeddings(backbone, clip), atol=1e-5)
-    assert base.class_scores is None  # this head was fitted to the embedding alone
+    for given in (classifier, two_headed(base, rng)[0]):
+        yamnet.save(given, tmp_path / "yamnet", record={"base_weights": "google/yamnet/1"})
+        released = yamnet.load_base(tmp_path / "yamnet")
+        assert released.description == "models/yamnet (google/yamnet/1)"
+        found = yamnet.embeddings(released.backbone, clip)
+        np.testing.assert_allclose(found, yamnet.embeddings(backbone, clip), atol=1e-5)
+        if given is classifier:
+            assert released.class_scores is None  # this head was fitted to the embedding alone
+    np.testing.assert_array_equal(released.class_scores[0], base.class_scores[0])
     with pytest.raises(yamnet_backbone.HubUnavailableError):
         yamnet_backbone.from_hub()
 

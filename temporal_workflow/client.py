@@ -164,7 +164,8 @@ async def _follow(chosen: argparse.Namespace, settings: Settings) -> int:
     if not results.knows(chosen.stream):  # it may have just begun
         await (await _connect(settings)).get_workflow_handle(chosen.stream).describe()
     for kind, row in follow(results, chosen.stream):
-        _print(_chunk_line(row) if kind == "chunk" else _change_line(row))
+        change = "" if kind == "chunk" else f"{row['stream_id']} {row['kind']:>9} {_interval(row)}  {row['label']}"
+        _print(change or _chunk_line(row))
     return EX_OK
 
 
@@ -208,10 +209,6 @@ def _event_line(row: dict[str, Any]) -> str:
     state = "ended" if row["kind"] in ("END", "RESUMED") else "open"
     sustained = ", sustained" if row["sustained"] else ""
     return f"{row['stream_id']} event {row['number']:>3} {_interval(row)}  {row['label']}, {state}{sustained}"
-
-
-def _change_line(row: dict[str, Any]) -> str:
-    return f"{row['stream_id']} {row['kind']:>9} {_interval(row)}  {row['label']}"
 
 
 def _interval(row: dict[str, Any]) -> str:

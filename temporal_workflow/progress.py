@@ -148,6 +148,10 @@ class StreamProgress:
     def summary(self, kind: str) -> shared.StreamSummary:
         """Return the counts so far."""
         state = self.state
+        lasting = {name: seconds for name, seconds in state.problem_seconds.items() if seconds > shared.SAME_SECONDS}
+        remarks = [f"{problem} for {seconds:.1f} s" for problem, seconds in lasting.items()]  # a wait takes none of it
+        remarks += [f"a chunk was rejected: {state.reason}"] * bool(state.reason)
+        remarks += [f"interrupted: {state.interrupted}"] * bool(state.interrupted)
         found = {
             "state": self._name_of_state(),
             "kind": kind,
@@ -155,7 +159,7 @@ class StreamProgress:
             "n_chunks": state.n_classified + state.n_rejected,
             "n_missing": sum(last - first + 1 for first, last in state.missing),
             "n_events": state.tracker.n_events,
-            "remarks": self._remarks(),
+            "remarks": [*state.remarks, *remarks],
             "problem_seconds": {problem: round(seconds, 3) for problem, seconds in state.problem_seconds.items()},
         }
         return shared.StreamSummary(**_of_state(state, shared.StreamSummary) | found)
@@ -172,15 +176,6 @@ class StreamProgress:
             "problems": list(state.problems.values()),
         }
         return shared.StreamStatus(**_of_state(state, shared.StreamStatus) | found)
-
-    def _remarks(self) -> list[str]:
-        """Return what is odd about the recording, and what was wrong with the stream for how long."""
-        state = self.state
-        lasting = {name: seconds for name, seconds in state.problem_seconds.items() if seconds > shared.SAME_SECONDS}
-        found = [f"{problem} for {seconds:.1f} s" for problem, seconds in lasting.items()]  # a wait takes none of it
-        found += [f"a chunk was rejected: {state.reason}"] * bool(state.reason)
-        found += [f"interrupted: {state.interrupted}"] * bool(state.interrupted)
-        return [*state.remarks, *found]
 
     def _name_of_state(self) -> str:
         if self.state.abandoned:

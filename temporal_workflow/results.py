@@ -194,8 +194,9 @@ class ResultsTable:
         )
 
     def _prepare(self) -> None:
+        lock = "BEGIN IMMEDIATE" if self.engine.dialect.name == "sqlite" else "SELECT pg_advisory_xact_lock(7215)"
         with self.engine.begin() as connection:
-            _lock_schema(connection)
+            connection.execute(sa.text(lock))  # one process at a time makes the tables
             _METADATA.create_all(connection)
             for index in EVENTS.indexes:
                 index.create(connection, checkfirst=True)
@@ -260,11 +261,3 @@ def _migrate(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":  # SQLite does not hold to lengths
         connection.execute(sa.text("ALTER TABLE streams ALTER COLUMN state TYPE VARCHAR(20)"))
     connection.execute(SCHEMA.update().values(version=SCHEMA_VERSION))
-
-
-def _lock_schema(connection: sa.Connection) -> None:
-    """Let one process at a time make the tables."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7215)"))
-    else:
-        connection.execute(sa.text("BEGIN IMMEDIATE"))

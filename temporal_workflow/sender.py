@@ -153,7 +153,8 @@ class StreamSender:
         status = await self.status()
         self._next_sequence = status.next_sequence
         for sequence, (chunk, sent_at) in list(self._unconfirmed.items()):
-            if _is_known(status, sequence):
+            is_missing = any(first <= sequence <= last for first, last in status.missing)
+            if sequence in status.seen or (sequence < status.next_sequence and not is_missing):
                 self._check_same(chunk, status.hashes.get(str(sequence), ""))
                 del self._unconfirmed[sequence]
             elif time.monotonic() - sent_at > RESEND_SECONDS:
@@ -245,12 +246,6 @@ async def submit_file(
         task_queue=shared.ORCHESTRATION_QUEUE,
         task_timeout=shared.WORKFLOW_TASK_TIMEOUT,
     )
-
-
-def _is_known(status: shared.StreamStatus, sequence: int) -> bool:
-    if sequence in status.seen:
-        return True
-    return sequence < status.next_sequence and not any(first <= sequence <= last for first, last in status.missing)
 
 
 async def _patiently(call: Callable[[], Awaitable[Result]], *, exists: bool = True) -> Result:

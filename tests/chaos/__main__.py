@@ -87,8 +87,7 @@ def write_row(path: Path, row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     rows = [old for old in rows if (old["test"], old["size"]) != (row["test"], row["size"])]
-    text = json.dumps([*rows, row], indent=2) + "\n"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(json.dumps([*rows, row], indent=2) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from lib import config
 from lib.inference import Prediction
 from temporal_workflow import shared
 from temporal_workflow.activities import InferenceActivities
-from temporal_workflow.chunks import CONTEXT_SAMPLES, Part, put_part, put_waveform
+from temporal_workflow.chunks import RATE, Held, put_part, put_waveform
 from temporal_workflow.codec import data_converter
 from temporal_workflow.pitch_classifier import PitchDetector
 from temporal_workflow.progress import StreamProgress
@@ -106,17 +107,14 @@ async def send_eventful(service: Service, stream_id: str) -> shared.StreamSummar
 
 def send_in_pieces(service: Service, waveform: np.ndarray, *, first_seconds: float, chunk_seconds: float) -> str:
     """Send a stream as chunks of any phase, shuffled, every third one twice; return its id once it has ended."""
-    n_first, n_chunk, n_least = (
-        round(s * config.SAMPLE_RATE_HZ) for s in (first_seconds, chunk_seconds, CHUNK_SECONDS)
-    )
+    n_first, n_chunk, n_least = (round(s * RATE) for s in (first_seconds, chunk_seconds, CHUNK_SECONDS))
     borders = [0, *range(n_first, len(waveform) - n_least, n_chunk), len(waveform)]
-    contexts = [min(start, CONTEXT_SAMPLES) for start in borders[:-1]]
-    parts = [
-        Part(waveform[start - n_context : stop], start, n_context)
-        for start, stop, n_context in zip(borders, borders[1:], contexts, strict=False)
+    stream_id, held = new_stream_id(), Held()
+    held.add(waveform)
+    sent = [
+        put_part(service.chunks, held.cut(stop - start), stream_id=stream_id, sequence=sequence)
+        for sequence, (start, stop) in enumerate(itertools.pairwise(borders))
     ]
-    stream_id = new_stream_id()
-    sent = [put_part(service.chunks, part, stream_id=stream_id, sequence=n) for n, part in enumerate(parts)]
     random.Random(7).shuffle(sent)
     asyncio.run(service.send(stream_id, sent + sent[::3]))
     return stream_id
@@ -161,7 +159,7 @@ def classify_round(
 
 def tone(frequency_hz: float, seconds: float = CHUNK_SECONDS) -> np.ndarray:
     """A tone whose level moves a little, as a room's does."""
-    times = np.arange(round(seconds * config.SAMPLE_RATE_HZ)) / config.SAMPLE_RATE_HZ
+    times = np.arange(round(seconds * RATE)) / RATE
     return ((0.3 + 0.05 * np.sin(times)) * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
 
 

@@ -38,12 +38,7 @@ def receiver(*answers: int, port: int = 0) -> Iterator[SimpleNamespace]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(
-                (
-                    {name.lower(): text for name, text in self.headers.items()},
-                    self.rfile.read(int(self.headers["content-length"])),
-                )
-            )
+            got.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(waiting.pop(0) if waiting else 204)
             self.send_header("Location", "/elsewhere")
             self.end_headers()

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
@@ -283,13 +283,8 @@ def test_errors_say_whose_fault_it_is(tmp_path: Path, error, attempt, kind, is_f
 
 
 def test_real_cluster_by_settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = {}
-
-    async def note(**options: object) -> None:
-        seen.update(options)
-
     (tmp_path / "ca.pem").write_bytes(b"certificate")
-    monkeypatch.setattr("temporal_workflow.settings.Client.connect", note)
+    monkeypatch.setattr("temporal_workflow.settings.Client.connect", connected := AsyncMock())
     for variable, value in {
         "AUDIO_SERVICE_DIR": str(tmp_path),
         "TEMPORAL_ADDRESS": "cluster.example:7233",
@@ -300,11 +295,9 @@ def test_real_cluster_by_settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_pat
         monkeypatch.setenv(variable, value)
     chosen = Settings.from_environment()
     asyncio.run(connect(chosen))
-    assert (seen["target_host"], seen["namespace"], seen["api_key"]) == (
-        "cluster.example:7233",
-        "listening",
-        "secret-key",
-    )
+    seen = connected.call_args.kwargs
+    assert (seen["target_host"], seen["namespace"]) == ("cluster.example:7233", "listening")
+    assert seen["api_key"] == "secret-key"
     assert seen["tls"].server_root_ca_cert == b"certificate"
     assert socket.gethostname() not in seen["identity"]
     assert "secret" not in repr(dataclasses.replace(chosen, key=b"secret" * 6))

@@ -141,14 +141,7 @@ def test_command_line(client, tmp_path) -> None:
 def test_listening_ends_with_the_sound_in_hand_on_ctrl_c(service: Service) -> None:
     samples = (tone(PITCH_HZ["crying"], 7.0) * 32767).astype("<i2").tobytes()
     with on_air(Radio, (wav(samples, data_size=0xFFFFFFFF), 7.0), hold=60.0) as address:
-        command = [
-            sys.executable,
-            "-m",
-            "temporal_workflow.client",
-            "listen",
-            f"http://{address}/",
-            "--chunk-seconds=5",
-        ]
+        command = [sys.executable, *f"-m temporal_workflow.client listen http://{address}/ --chunk-seconds=5".split()]
         environment = {**os.environ, **service.settings.environment()}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             stream_id = process.stdout.readline().strip()

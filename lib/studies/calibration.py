@@ -58,9 +58,7 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(np.linspace(0, 1, N_BINS + 1), confidence, side="left") - 1, 0, N_BINS - 1)
 
 
-def measures(
-    probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, seed: int = SEED
-) -> pd.DataFrame:
+def measures(probabilities: np.ndarray, class_ids: np.ndarray, groups: Sequence[str] | np.ndarray) -> pd.DataFrame:
     """Return how well the probabilities (n_clips, 3) are calibrated, each measure with its interval.
 
     Returns
@@ -79,18 +77,18 @@ def measures(
     by_group = np.zeros((len(names), N_BINS + 1))
     np.add.at(by_group, (place, _bins(confidence)), correct - confidence)
     by_group[:, -1] = np.bincount(place)
-    whole, resampled = evaluation.resample_groups(by_group, seed=seed)
+    whole, resampled = evaluation.resample_groups(by_group, seed=SEED)
     value, spread = float(_error(whole)), _error(resampled)
     shifted = np.maximum(spread - spread.mean() + value, 0)
-    perfect = _perfect(confidence, seed=seed)
-    rows = [{"measure": "ece", **evaluation.interval(value, shifted, n_groups=len(names)), "perfect": perfect}]
+    ece = evaluation.interval(value, shifted, n_groups=len(names))
+    rows = [{"measure": "ece", **ece, "perfect": _perfect(confidence)}]
     losses = {
         "brier": ((probabilities - truth) ** 2).sum(axis=1),
         "log_loss": -np.log(np.clip((probabilities * truth).sum(axis=1), ensemble.SMALLEST_PROBABILITY, 1)),
     }
     for name, loss in losses.items():
         sums = np.stack([np.bincount(place, loss), np.bincount(place)], axis=1)
-        figure = evaluation.bootstrap(sums, lambda n: n[:, 0] / n[:, 1], seed=seed)
+        figure = evaluation.bootstrap(sums, lambda n: n[:, 0] / n[:, 1], seed=SEED)
         rows.append({"measure": name, **figure})
     return pd.DataFrame(rows)
 
@@ -100,8 +98,8 @@ def _error(sums: np.ndarray) -> np.ndarray:
     return np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1]
 
 
-def _perfect(confidence: np.ndarray, *, seed: int) -> float:
-    rng, bins = np.random.default_rng(seed), _bins(confidence)
+def _perfect(confidence: np.ndarray) -> float:
+    rng, bins = np.random.default_rng(SEED), _bins(confidence)
     gaps = ((rng.random(len(confidence)) < confidence) - confidence for _ in range(N_PERFECT))
     return float(np.percentile([np.abs(np.bincount(bins, gap)).sum() / len(gap) for gap in gaps], 95))
 

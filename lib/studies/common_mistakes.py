@@ -9,26 +9,26 @@ reported as just that.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib import augment, config, ensemble, evaluation, manifest, plots
-from lib.networks import frozen_features
 from lib.studies.folds import group_folds
-from lib.studies.inputs import SEED, Inputs
+from lib.studies.inputs import SEED, Inputs, yamnet_features
 from lib.studies.result import Result, columns, interval_of
 
 WINDOW_SAMPLES = round(2.9 * config.SAMPLE_RATE_HZ)  # windows of a recording share no sample
-N_FOLDS, N_REPEATS = 5, 3
+N_REPEATS = 3
 HEAD_C = 1e-3  # inverse strength of the L2 penalty on the head, as in notebook 03
 N_EPOCHS, LEARNING_RATE = 30, 1e-3  # of the head whose epoch is chosen
 N_TREES = 200  # of the usual meta-classifier, a random forest
@@ -65,8 +65,6 @@ MISTAKES = {
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 FoldsOf = Callable[[pd.DataFrame, int], Folds]  # of rows and a seed
-Predict = Callable[[np.ndarray], np.ndarray]  # features (n_rows, n_features) to probabilities (n_rows, 3)
-Fit = Callable[[np.ndarray, np.ndarray, int], Predict]  # of features, class ids and a seed
 
 
 @dataclass(frozen=True)
@@ -84,27 +82,18 @@ def run(inputs: Inputs) -> Result:
     The networks' probabilities are of validation and test clips, which neither was trained on; all else takes the clips
     of all splits.
     """
-    from lib import yamnet  # here: TensorFlow takes seconds to import
-
     rows, waveforms = inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS)
-    backbone = yamnet.load_base().with_class_scores()
-
-    def embedded(sounds: Sequence[np.ndarray]) -> np.ndarray:
-        return yamnet.split_features(frozen_features.of_clips(yamnet, backbone, sounds))[0]
-
     pieces = [(owner, piece) for owner, waveform in enumerate(waveforms) for piece in cut(waveform)]
-    owners, clips, one_each = [owner for owner, _ in pieces], embedded(waveforms), one_clip_per_group(rows, seed=SEED)
+    owners, one_each = [owner for owner, _ in pieces], one_clip_per_group(rows, seed=SEED)
     copies = [augment.augmented_copy(waveforms[place], key=f"{rows['clip_id'][place]} 0") for place in one_each]
+    clips, windows, of_copies = (yamnet_features(sounds)[0] for sounds in (waveforms, [w for _, w in pieces], copies))
     tested = pd.concat([inputs.rows("validation"), inputs.rows("test")], ignore_index=True)
     both = inputs.validation_predictions, inputs.test_predictions
     networks = {name: np.concatenate([part[name] for part in both]) for name in ensemble.MODEL_NAMES}
     pairs = {
-        "windows": fold_pair(rows.iloc[owners], embedded([piece for _, piece in pieces]), linear, usual=at_random),
+        "windows": fold_pair(rows.iloc[owners], windows, linear, usual=at_random),
         "augmentation": fold_pair(
-            pd.concat([rows.iloc[one_each]] * 2),
-            np.concatenate([clips[one_each], embedded(copies)]),
-            linear,
-            usual=at_random,
+            pd.concat([rows.iloc[one_each]] * 2), np.concatenate([clips[one_each], of_copies]), linear, usual=at_random
         ),
         "meta": fold_pair(tested, ensemble.meta_features(networks), forest, usual=same_rows),
         "class_order": class_order_pair(tested, networks),
@@ -164,20 +153,25 @@ def one_clip_per_group(rows: pd.DataFrame, *, seed: int) -> np.ndarray:
     return np.sort(shuffled.drop_duplicates("group_id").index.to_numpy())
 
 
-def fold_pair(rows: pd.DataFrame, features: np.ndarray, fit: Fit, *, usual: FoldsOf) -> Pair:
-    """Predict every row from features (n_rows, n_features) by what is fitted to other rows: `usual` folds, by group."""
-    class_ids, both = manifest.class_ids(rows), np.full((2, N_REPEATS, len(rows), len(config.CLASS_NAMES)), np.nan)
-    for predictions, folds_of in zip(both, (usual, by_group), strict=True):
-        for repeat in range(N_REPEATS):
-            for fitted, scored in folds_of(rows, repeat):
-                predict = fit(features[fitted], class_ids[fitted], repeat)
-                predictions[repeat, scored] = predict(features[scored])
-    return Pair(rows, *both)
+def fold_pair(
+    rows: pd.DataFrame, features: np.ndarray, head: Callable[[int], ClassifierMixin], *, usual: FoldsOf
+) -> Pair:
+    """Predict every row from features (n_rows, n_features) by a head fitted to other rows: `usual` folds, by group.
+
+    `head` makes a classifier for a seed.
+    """
+
+    def predicted(folds_of: FoldsOf) -> np.ndarray:
+        every = ((head(seed), folds_of(rows, seed)) for seed in range(N_REPEATS))
+        options = {"X": features, "y": manifest.class_ids(rows), "method": "predict_proba"}
+        return np.stack([cross_val_predict(classifier, cv=folds, **options) for classifier, folds in every])
+
+    return Pair(rows, predicted(usual), predicted(by_group))
 
 
 def by_group(rows: pd.DataFrame, seed: int) -> Folds:
     """Return folds (fitted, scored) that keep groups whole, with class shares alike."""
-    return group_folds(manifest.class_ids(rows), rows["group_id"].to_numpy(), n_folds=N_FOLDS, seed=seed)
+    return group_folds(manifest.class_ids(rows), rows["group_id"].to_numpy(), seed=seed)
 
 
 def at_random(rows: pd.DataFrame, seed: int) -> Folds:
@@ -191,18 +185,15 @@ def same_rows(rows: pd.DataFrame, _seed: int) -> Folds:
     return [(np.arange(len(rows)), np.arange(len(rows)))]
 
 
-def linear(features: np.ndarray, class_ids: np.ndarray, seed: int) -> Predict:
-    """Fit the lesson's linear head, classes weighing alike."""
+def linear(seed: int) -> ClassifierMixin:
+    """Return the lesson's linear head, classes weighing alike."""
     options = {"max_iter": 1000, "tol": 1e-3, "class_weight": "balanced", "random_state": seed}
-    return (
-        make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, **options)).fit(features, class_ids).predict_proba
-    )
+    return make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, **options))
 
 
-def forest(features: np.ndarray, class_ids: np.ndarray, seed: int) -> Predict:
-    """Fit the usual meta-classifier, a random forest."""
-    trees = RandomForestClassifier(N_TREES, class_weight="balanced", random_state=seed)
-    return trees.fit(features, class_ids).predict_proba
+def forest(seed: int) -> ClassifierMixin:
+    """Return the usual meta-classifier, a random forest."""
+    return RandomForestClassifier(N_TREES, class_weight="balanced", random_state=seed)
 
 
 def class_order_pair(rows: pd.DataFrame, probabilities: ensemble.Probabilities) -> Pair:

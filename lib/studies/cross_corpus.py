@@ -40,7 +40,7 @@ def run(inputs: Inputs) -> Result:
     rows, predictions = inputs.left_out("clip")
     table, of_clips = matrix(rows, predictions), scores(rows, predictions)
     of_windows = by_seconds(*inputs.left_out("window"))
-    figures = summary(table, CHOSEN) | {"scores": of_clips}
+    figures = summary(table) | {"scores": of_clips}
     figures["windows"] = {seconds: with_size(by[CHOSEN]) for seconds, by in of_windows.items()}
     return Result(figures, {"cross_corpus": table, "left_out_scores": by_length({"clip": of_clips} | of_windows)})
 
@@ -86,8 +86,8 @@ def by_length(scores: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
-    """Return what a page says about the matrix of one model.
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what a page says about the matrix of the chosen model.
 
     Returns
     -------
@@ -97,14 +97,12 @@ def summary(table: pd.DataFrame, chosen: str) -> dict[str, Any]:
         interval) and apart (whether their intervals do not overlap), few_groups (sources without interval); under
         "false_alarms" pooled and highest.
     """
-    rows = table[table["model"] == chosen]
-    if rows.empty:
-        raise ValueError(f"no model is called {chosen!r}: there are {sorted(set(table['model']))}.")
+    rows = table[table["model"] == CHOSEN]
     by_source = rows[rows["source"] != ALL]
     whole = rows[(rows["measure"] == "macro F1") & (rows["corpus_group"] == ALL)].iloc[0]
     n_classes = by_source[by_source["measure"] == "recall"].groupby("source").size()
     return {
-        "chosen": chosen,
+        "chosen": CHOSEN,
         "macro_f1": _figure(whole),
         "n_clips": int(whole["n_clips"]),
         "n_groups": int(whole["n_groups"]),

@@ -17,9 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib import config, manifest, plots
-from lib.networks import frozen_features
 from lib.studies import shares
-from lib.studies.inputs import Inputs
+from lib.studies.inputs import Inputs, yamnet_features
 from lib.studies.result import Result, columns, interval_of
 
 # In the order of their numbers, by major category. Source: Piczak 2015, ESC: Dataset for Environmental Sound
@@ -77,16 +76,13 @@ def choose_classes(found: pd.DataFrame) -> tuple[str, ...]:
 
 def run(inputs: Inputs) -> Result:
     """Tell ten kinds of sound apart from the mean of frozen YAMNet embeddings, as `classify`; no classes, no table."""
-    from lib import yamnet  # here: TensorFlow takes seconds to import
-
     rows, raw = inputs.rows(*manifest.SPLITS), pd.read_csv(config.RAW_MANIFEST_PATH)
     published = rows["clip_id"].map(raw.set_index("clip_id")["path"]).fillna("")
     found = clips(rows.assign(path=published))
     if not choose_classes(found):
         return Result({"classes": []})
-    waveforms = manifest.load_waveforms(rows.loc[found.index])
-    features = frozen_features.of_clips(yamnet, yamnet.load_base().with_class_scores(), waveforms)
-    return classify(found, features[:, : yamnet.EMBEDDING_SIZE])
+    mean, _ = np.split(yamnet_features(manifest.load_waveforms(rows.loc[found.index]))[0], 2, axis=1)
+    return classify(found, mean)
 
 
 def classify(found: pd.DataFrame, embeddings: np.ndarray) -> Result:

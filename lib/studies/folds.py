@@ -9,6 +9,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from lib import config, ensemble
 
+N_FOLDS = 5
+
 
 def out_of_fold(
     name: str, probabilities: ensemble.Probabilities, class_ids: np.ndarray, folds: Sequence[str] | np.ndarray
@@ -26,11 +28,11 @@ def out_of_fold(
 
 
 def group_folds(
-    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, n_folds: int, seed: int
+    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (rows to fit on, rows held out) of each fold; no group is in both, and class shares are alike.
 
-    There are as many folds as the class with the fewest groups has groups, `n_folds` at most.
+    There are as many folds as the class with the fewest groups has groups, `N_FOLDS` at most.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def group_folds(
     if min(n_groups) < 2:
         label = config.CLASS_NAMES[int(np.argmin(n_groups))]
         raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score what is fitted on others.")
-    splitter = StratifiedGroupKFold(min(n_folds, *n_groups), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(min(N_FOLDS, *n_groups), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(class_ids)), class_ids, names))
 
 

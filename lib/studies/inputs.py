@@ -18,6 +18,14 @@ SEED = 7
 Predictions = dict[str, np.ndarray]
 
 
+def yamnet_features(waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embedding and class scores that heads on frozen YAMNet are given of clips: `yamnet.split_features`."""
+    from lib import yamnet  # here: TensorFlow takes seconds to import
+
+    features = frozen_features.of_clips(yamnet, yamnet.load_base().with_class_scores(), waveforms)
+    return yamnet.split_features(features)
+
+
 class Inputs:
     """The grouped split of a build, its networks and its chosen rule; everything is read once, when first asked for.
 

@@ -37,6 +37,7 @@ PATCH_FRAMES = 22  # those whose receptive field (1,916 samples) is within the p
 TEACHER_UNITS = (1024, 23)  # of the embedding, and of the AudioSet class scores (lib.yamnet)
 TEACHER_LIMIT = 5.0  # standard deviations: a rare burst of one unit must not rule the loss
 N_VALIDATION_CROPS = 96
+LEARNING_RATE = 5e-4
 # Time must stay in step with the teacher: no shift, no tempo.
 CHANGES = replace(augment.RECORDING, p_codec=0.1)
 # Sound that the teacher is given beside the clips as they are: other speeds, and another clip under every second one.
@@ -71,11 +72,11 @@ class Sound:
 class Distillation(nn.Module):
     """Predicts the teacher's embedding and class scores of each patch from the mean of the frames it spans."""
 
-    def __init__(self, n_units: int = sum(TEACHER_UNITS)) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.backbone = compact_wav2vec2.initial_model().wav2vec2
         size = self.backbone.config.hidden_size
-        self.head = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, n_units))
+        self.head = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, sum(TEACHER_UNITS)))
 
     def forward(self, clips: Sequence[np.ndarray], targets: torch.Tensor) -> torch.Tensor:
         """Return the mean squared error over standardised units: class scores count as much as the embedding."""
@@ -105,11 +106,6 @@ def tile(waveform: np.ndarray) -> np.ndarray:
     return waveform[: PATCH_SAMPLES + (len(waveform) - PATCH_SAMPLES) // PATCH_HOP_SAMPLES * PATCH_HOP_SAMPLES]
 
 
-def change_speed(waveform: np.ndarray, *, ratio: float) -> np.ndarray:
-    """Play `ratio` times as fast: pitch, tempo and formants move together, and the length (n_samples / ratio) too."""
-    return within_full_scale(audio.resample(waveform, config.SAMPLE_RATE_HZ, round(config.SAMPLE_RATE_HZ / ratio)))
-
-
 def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list[np.ndarray]:
     """Return `n_copies` copies of every whole clip, in the clips' order each time: other speeds, half of them mixed.
 
@@ -118,7 +114,8 @@ def copies(waveforms: Sequence[np.ndarray], n_copies: int, *, seed: int) -> list
     """
     rng, made = np.random.default_rng(seed), []
     for waveform in list(waveforms) * n_copies:
-        copied = change_speed(waveform, ratio=float(np.exp(rng.uniform(*np.log(SPEEDS)))))
+        rate_hz = round(config.SAMPLE_RATE_HZ / float(np.exp(rng.uniform(*np.log(SPEEDS)))))
+        copied = within_full_scale(audio.resample(waveform, config.SAMPLE_RATE_HZ, rate_hz))  # pitch and tempo together
         if rng.random() < P_MIXED:
             background = augment.random_crop(waveforms[int(rng.integers(len(waveforms)))], len(copied), rng)
             copied = augment.mix(copied, background, snr_db=rng.uniform(*MIXED_SNR_DB))
@@ -133,7 +130,6 @@ def pretrain(
     n_steps: int,
     batch_size: int = 8,
     start: Wav2Vec2Model | None = None,
-    learning_rate: float = 5e-4,
     report_steps: int = 250,
     seed: int = 7,
 ) -> Iterator[tuple[Wav2Vec2Model, dict]]:
@@ -148,7 +144,7 @@ def pretrain(
     if start is not None:
         objective.backbone.load_state_dict(start.state_dict())
     weights = compact_wav2vec2.parameter_groups(objective, weight_decay=0.01)
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimizer, n_steps // 20, n_steps)
     began, losses = time.monotonic(), []
     for step in range(n_steps):

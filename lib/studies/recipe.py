@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from lib import config, manifest, preprocess, splits
 from lib.corpora import windows
 from lib.networks import frozen_features
-from lib.studies.inputs import SEED, Inputs
+from lib.studies.inputs import SEED, Inputs, yamnet_features
 from lib.studies.result import Result, compare
 
 N_CLIPS = 600
@@ -80,10 +80,7 @@ def _processed(clips: list[np.ndarray], given: dict[str, bool]) -> list[np.ndarr
 
 def _by_yamnet(rows: pd.DataFrame, clips: list[np.ndarray]) -> np.ndarray:
     """Return the mean of both heads' probabilities, as notebook 03 combines them."""
-    from lib import yamnet  # here: TensorFlow takes seconds to import
-
-    features = frozen_features.of_clips(yamnet, yamnet.load_base().with_class_scores(), clips)
-    heads = zip(yamnet.split_features(features), (EMBEDDING_C, SCORES_C), strict=True)
+    heads = zip(yamnet_features(clips), (EMBEDDING_C, SCORES_C), strict=True)
     return np.mean([predict_left_out(rows, part, c=c) for part, c in heads], axis=0)
 
 

@@ -101,10 +101,9 @@ def degraded(rows: pd.DataFrame, waveforms: Sequence[np.ndarray], name: str, cha
 
     `clip_id` of the rows and the first word of the condition's name seed the change.
     """
-    kind, found = name.partition(" ")[0], []
-    for clip_id, waveform in zip(rows["clip_id"], waveforms, strict=True):
-        found.append(prepare(change(waveform, augment.generator(f"{clip_id} {kind}"))))
-    return found
+    seeds = rows["clip_id"] + " " + name.partition(" ")[0]
+    pairs = zip(waveforms, map(augment.generator, seeds), strict=True)
+    return [prepare(change(waveform, rng)) for waveform, rng in pairs]
 
 
 def run(inputs: Inputs) -> Result:

@@ -94,13 +94,7 @@ class _Bout:
     wanted: np.ndarray  # bool, one each 10 ms: what is to be found
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A clip of the background: which row, from which sample, how loud."""
-
-    row: int
-    start: int
-    level_db: float
+_Placed = tuple[int, int, float]  # a clip of the background: its row, its first sample, its level in dBFS
 
 
 @dataclass(frozen=True)
@@ -147,12 +141,13 @@ def soundscapes(
         raise ValueError(f"{len(rows)} rows for {len(clips)} waveforms")
     snr_turns = {label: _snr_turns(np.random.default_rng([seed, *label.encode()])) for label in EVENT_LABELS}
     held = _Clips(rows.reset_index(drop=True), clips, snr_turns, cry_segments(rows))
-    kinds = [kind for kind in kinds if not SUBTYPES[kind] or _of_kind(held.rows, kind).sum() >= FEWEST_CLIPS]
-    if not kinds:
+    every = {kind: _deck(held, kind, seed) for kind in kinds}
+    decks = {kind: deck for kind, deck in every.items() if not SUBTYPES[kind] or len(deck) >= MAX_USES * FEWEST_CLIPS}
+    if not decks:
         raise ValueError("no kind of background has enough clips.")
-    turns = [kinds[number % len(kinds)] for number in range(n_soundscapes)]
-    decks = {kind: _deck(held, kind, seed) for kind in kinds}
-    budgets = {kind: _budget(held, decks[kind], kind, turns.count(kind), seconds) for kind in kinds}
+    turns = [list(decks)[number % len(decks)] for number in range(n_soundscapes)]
+    available = {kind: sum(len(clips[row]) for row in deck) / max(turns.count(kind), 1) for kind, deck in decks.items()}
+    budgets = {kind: min(SHARES[kind] * seconds * SAMPLE_RATE_HZ, n) for kind, n in available.items()}  # in samples
     for number, kind in enumerate(turns):
         rng = np.random.default_rng([seed, number, *name.encode()])
         bouts = _draw_bouts(held, rng, seconds, content)
@@ -202,13 +197,13 @@ def cry_segments(rows: pd.DataFrame) -> list[np.ndarray | None]:
     """Return onsets and offsets (n, 2) in seconds of the crying in each clip; None where nobody marked them."""
     recordings = acquisition.clips()
     hashes = dict(zip(recordings["clip_id"], recordings["sha256"], strict=True))
-    marked = dict(list(acquisition.cry_segments().groupby("sha256")))
+    segments = acquisition.cry_segments().set_index("sha256")
+    marked = {sha256: part.to_numpy(float) for sha256, part in segments.groupby("sha256")}
     found: list[np.ndarray | None] = []
     for row in rows.to_dict("records"):
         name = row["clip_id"]  # of a recording that was cut into clips, with a number added
-        segments = marked.get(hashes.get(name) or hashes.get(name.rpartition("-")[0]))
-        times = None if segments is None else segments[["onset_seconds", "offset_seconds"]] - row["start_seconds"]
-        found.append(None if times is None else times.to_numpy(float))
+        times = marked.get(hashes.get(name) or hashes.get(name.rpartition("-")[0]))
+        found.append(None if times is None else times - row["start_seconds"])
     return found
 
 
@@ -235,21 +230,11 @@ def _snr_turns(rng: np.random.Generator) -> Iterator[float]:
         yield from (float(value) for value in rng.permutation(SNR_DB))
 
 
-def _of_kind(rows: pd.DataFrame, kind: str) -> np.ndarray:
-    return ((rows["label"] == "normal") & rows["subtype"].isin(SUBTYPES[kind])).to_numpy()
-
-
 def _deck(held: _Clips, kind: str, seed: int) -> list[int]:
     """Return the rows of a kind, `MAX_USES` times, each round shuffled; soundscapes are dealt from its end."""
     rng = np.random.default_rng([seed, *kind.encode()])
-    rows = np.flatnonzero(_of_kind(held.rows, kind))
+    rows = np.flatnonzero((held.rows["label"] == "normal") & held.rows["subtype"].isin(SUBTYPES[kind]))
     return [int(row) for _ in range(MAX_USES) for row in rng.permutation(rows)]
-
-
-def _budget(held: _Clips, deck: Sequence[int], kind: str, n_soundscapes: int, seconds: float) -> float:
-    """Return how many samples of background clips each soundscape of a kind is given."""
-    available = sum(len(held.waveforms[row]) for row in deck) / max(n_soundscapes, 1)
-    return min(SHARES[kind] * seconds * SAMPLE_RATE_HZ, available)
 
 
 def _background(
@@ -266,7 +251,7 @@ def _background(
     starts = _place([len(held.waveforms[row]) for row in rows], n_samples, rng, 0.0)
     level_db = rng.uniform(*CLIP_DB)
     spread = rng.uniform(-CLIP_SPREAD_DB, CLIP_SPREAD_DB, len(rows))
-    return [_Placed(row, start, level_db + db) for row, start, db in zip(rows, starts, spread, strict=True)]
+    return list(zip(rows, starts, level_db + spread, strict=True))
 
 
 def _soundscape(
@@ -284,20 +269,20 @@ def _soundscape(
     def waveform() -> np.ndarray:
         """Make the samples: float32 (n_samples,), 16 kHz, within full scale."""
         mixed = room_noise(round(seconds * SAMPLE_RATE_HZ), np.random.default_rng(noise_seed), room_db)
-        for clip in background:
-            piece = fade(at_level(held.waveforms[clip.row], clip.level_db), seconds=FADE_SECONDS)
-            mixed[clip.start : clip.start + len(piece)] += piece
+        for row, start, level_db in background:
+            piece = fade(at_level(held.waveforms[row], level_db), seconds=FADE_SECONDS)
+            mixed[start : start + len(piece)] += piece
         for start, bout in placed:
             _add_bout(mixed[start : start + len(bout.waveform)], bout)
         return waveforms.within_full_scale(mixed)
 
     ids, references = held.rows["clip_id"], list[Reference]()
-    sounding = [(ids[clip.row], *_seconds(clip.start, held.waveforms[clip.row])) for clip in background]
+    sounding = [(ids[row], *_seconds(start, held.waveforms[row])) for row, start, _ in background]
     for start, bout in placed:
         sounding += [(name, *_seconds(start, bout.waveform)) for name in bout.clip_ids]
         at, facts = start / SAMPLE_RATE_HZ, (bout.snr_db, bout.group_id, bout.clip_ids)
         references += [Reference(Event(at + a, at + b, bout.label), *facts) for a, b in active_stretches(bout.wanted)]
-    clip_ids = tuple(sorted({ids[clip.row] for clip in background}))
+    clip_ids = tuple(sorted({ids[row] for row, *_ in background}))
     return Soundscape(name, kind, seconds, tuple(references), clip_ids, tuple(sounding), waveform)
 
 
@@ -346,7 +331,8 @@ def _scream_bout(held: _Clips, rng: np.random.Generator, seconds: float) -> _Bou
     row = rng.choice(_draw_group(held, rng, "screaming"))
     whole = held.waveforms[row]
     piece = whole[_sounding(whole)][: round(seconds * SAMPLE_RATE_HZ)]
-    return _bout(fade(waveforms.equalise_level(piece), seconds=FADE_SECONDS), held, [row])
+    sound = fade(waveforms.equalise_level(piece), seconds=FADE_SECONDS)
+    return _bout(sound, held, [row], np.ones(len(sound), dtype=bool))
 
 
 def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarray:
@@ -357,11 +343,11 @@ def _draw_group(held: _Clips, rng: np.random.Generator, label: str) -> np.ndarra
     return groups[rng.integers(len(groups))]
 
 
-def _bout(waveform: np.ndarray, held: _Clips, rows: Sequence[int], wanted: np.ndarray | None = None) -> _Bout:
+def _bout(waveform: np.ndarray, held: _Clips, rows: Sequence[int], wanted: np.ndarray) -> _Bout:
     label, group_id = held.rows.loc[rows[0], ["label", "group_id"]]
     clip_ids = tuple(dict.fromkeys(held.rows["clip_id"][row] for row in rows))
     active = active_frames(waveform)
-    to_find = active if wanted is None else active & wanted[::ACTIVE_FRAME_SAMPLES]
+    to_find = active & wanted[::ACTIVE_FRAME_SAMPLES]
     return _Bout(waveform, label, group_id, clip_ids, next(held.snr_turns[label]), active, to_find)
 
 

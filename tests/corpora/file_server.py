@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 
 class FileServer(ThreadingHTTPServer):
-    """`files` maps paths to bytes (or a function of the path returns them); `faults` to what goes wrong, in turn.
+    """`files` maps paths to bytes, `faults` to what goes wrong, in turn.
 
     Faults: a status such as "404", "429 <Retry-After>", "cut" (half, then gone), "wrong" (other bytes of the same
     length). The last fault of a list that ends with "always" stays.
@@ -19,7 +19,7 @@ class FileServer(ThreadingHTTPServer):
 
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files if callable(files) else files.get
+        self.files = files
         self.faults = defaultdict(list)
         self.requests = []  # paths asked for
 
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = unquote(self.path).lstrip("/")
         self.server.requests.append(path)
-        content, fault = self.server.files(path), self.server.next_fault(path)
+        content, fault = self.server.files.get(path), self.server.next_fault(path)
         if content is None:
             fault = "404"
         if fault[:3].isdigit():

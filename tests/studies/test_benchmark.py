@@ -61,7 +61,7 @@ def test_silence_comes_in_the_share_that_was_asked_for():
 def test_a_process_is_measured_and_one_that_fails_is_told(tmp_path):
     printed, seconds = benchmark.run_process("json.tool", "--help")
     assert "usage" in printed and 0 < seconds < 30
-    with pytest.raises(RuntimeError, match="code 2"):
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 2"):
         benchmark.run_process("json.tool", tmp_path / "absent.json")
 
 

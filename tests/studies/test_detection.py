@@ -185,8 +185,7 @@ def test_a_long_cry_is_found_whole_or_not():
     whole = scene([long, short], frames_of([long, short]), name="whole")
     half = scene([long], frames_of([(50.0, 75.0, "crying"), (300.0, 340.0, "crying")]), name="half")
     figures = detection.sustained_figures([whole, half], PLAIN)
-    assert figures["found_whole"]["value"] == 0.5
-    assert figures["found_whole"]["n_events"] == 2
+    assert (figures["found_whole"]["value"], figures["found_whole"]["n_events"]) == (0.5, 2)
 
 
 def test_tables_can_be_written_and_drawn(tmp_path):

@@ -11,7 +11,7 @@ GROUPS = np.array([f"g{i // 2}" for i in range(180)])
 
 
 def test_folds_share_no_group_and_cover_every_row():
-    parts = group_folds(CLASS_IDS, GROUPS, n_folds=5, seed=1)
+    parts = group_folds(CLASS_IDS, GROUPS, seed=1)
     assert sorted(np.concatenate([held_out for _, held_out in parts])) == list(range(180))
     for fitted, held_out in parts:
         assert not set(GROUPS[fitted]) & set(GROUPS[held_out])
@@ -19,11 +19,11 @@ def test_folds_share_no_group_and_cover_every_row():
 
 def test_folds_are_as_few_as_the_groups_of_the_rarest_class():
     scarce = np.where(CLASS_IDS == 1, np.char.add("s", (np.arange(180) % 3).astype(str)), GROUPS)
-    parts = group_folds(CLASS_IDS, scarce, n_folds=5, seed=1)
+    parts = group_folds(CLASS_IDS, scarce, seed=1)
     assert len(parts) == 3
     assert all({0, 1, 2} == set(CLASS_IDS[fitted]) for fitted, _ in parts)
     with pytest.raises(ValueError, match="too few"):
-        group_folds(CLASS_IDS, ["one"] * 180, n_folds=5, seed=1)
+        group_folds(CLASS_IDS, ["one"] * 180, seed=1)
 
 
 def test_a_corpus_group_is_predicted_by_a_rule_fitted_to_the_others():

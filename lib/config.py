@@ -118,10 +118,14 @@ def write_whole(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def read_json(path: Path) -> dict:
+    """Return a JSON file's content, or an empty dict when it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def read_record(checkpoint_dir: Path) -> dict:
     """Return training.json of a checkpoint, or an empty dict where there is none."""
-    path = Path(checkpoint_dir) / RECORD_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(Path(checkpoint_dir) / RECORD_FILE)
 
 
 def version_of(path: Path) -> str:

@@ -146,15 +146,15 @@ def page_at(chromium: Browser) -> Callable[..., AbstractContextManager[Page]]:
     """A factory: with page_at(url, width=390, scheme="dark") as page. Fails on script errors and outside requests."""
 
     @contextmanager
-    def open_page(url: str, *, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-        page = chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    def open_page(url: str, *, width: int = 1280, scheme: str = "light", browser: Browser = chromium) -> Iterator[Page]:
+        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
         asked, errors = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(error))
         page.goto(url)
         yield page
         assert not errors
-        own = (url.partition("#")[0].rpartition("/")[0], "data:", "blob:")
+        own = (url.partition("#")[0].rpartition("/")[0], "data:", "blob:", "about:")
         assert not [address for address in asked if not address.startswith(own)]
         page.close()
 

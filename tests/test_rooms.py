@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sources import imported
 
 from lib import config
 
@@ -18,21 +19,9 @@ MAX_CODE_LINES = 19_500
 PURE_PYTHON = ("temporalio",)  # beside the standard library, what workflow.py may reach
 
 
-def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
 def reaches(path: Path, *packages: str) -> list[str]:
-    return sorted(
-        name for name in imported(path) for package in packages if name == package or name.startswith(f"{package}.")
-    )
+    names = imported(path.read_text(encoding="utf-8"))
+    return sorted(name for name in names for package in packages if f"{name}.".startswith(f"{package}."))
 
 
 def files(room: str) -> list[Path]:
@@ -80,7 +69,7 @@ def test_the_workflow_imports_pure_python_alone():
     while pending:
         path = pending.pop()
         seen.add(path)
-        for name in imported(path):
+        for name in imported(path.read_text(encoding="utf-8")):
             own = config.PROJECT_DIR.joinpath(*name.split(".")).with_suffix(".py")
             if own.is_file() and own not in seen:
                 pending.append(own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -195,14 +194,9 @@ def versions(*names: str) -> str:
     return " · ".join([f"Python {platform.python_version()}", *found])
 
 
-def read_json(path: Path) -> dict:
-    """Return a JSON file's content, or an empty dict when it is not there."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def acquisition() -> dict:
     """Return what notebook 01 recorded about the data, or ``{"tier": "none"}`` before it ran."""
-    return read_json(config.ACQUISITION_PATH) or {"tier": "none"}
+    return config.read_json(config.ACQUISITION_PATH) or {"tier": "none"}
 
 
 def tier_banner() -> Banner:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lib import config, plots
+from lib.config import read_json
 from lib.detector import HOP_SECONDS
 from lib.events import EVENT_LABELS
 from lib.reporting import results
-from lib.reporting.environment import read_json
 from lib.reporting.report import PAGE_FILES
 from lib.waveforms import log_mel
 

@@ -15,10 +15,10 @@ import jinja2
 import pandas as pd
 
 from lib import config
+from lib.config import read_json
 from lib.ensemble import ENSEMBLE_FROM
 from lib.evaluation import format_interval
 from lib.events import EVENT_LABELS
-from lib.reporting.environment import read_json
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 FULL_DIR = config.PROJECT_DIR / "reports" / "full"  # the committed report, wherever a build writes

@@ -45,7 +45,7 @@ def base_weights(profile: str) -> dict[str, str]:
     found = {}
     for name in config.CHECKPOINT_FILES:
         paths = sorted((config.build_dir(profile) / "models" / name).glob("*/training.json"))
-        stated = (environment.read_json(path).get("base_weights") for path in paths)
+        stated = (config.read_json(path).get("base_weights") for path in paths)
         if paths:
             found[name] = next(filter(None, stated), "not stated")
     return found
@@ -53,7 +53,7 @@ def base_weights(profile: str) -> dict[str, str]:
 
 def ensemble_rule(profile: str) -> str | None:
     """Return the name of the combination rule that notebook 05 chose, or None before it ran."""
-    return environment.read_json(config.build_dir(profile) / "models" / config.RULE_FILE).get("rule")
+    return config.read_json(config.build_dir(profile) / "models" / config.RULE_FILE).get("rule")
 
 
 def _energy(facts: dict[str, dict]) -> dict:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import config
+from lib.config import read_json
 from lib.reporting import closure
-from lib.reporting.environment import read_json
 
 NOTEBOOKS_DIR = config.PROJECT_DIR / "notebooks"
 PARAMS_DIR = config.PROJECT_DIR / "params"

@@ -58,6 +58,11 @@ def test_the_choice_may_change_in_the_course_of_a_recording(cry, rng, tmp_path):
     assert likeness(waveform[160_000:], sound) > 0.9
 
 
+def test_silence_and_one_channel_stay_as_they_are(cry):
+    assert not waveforms.to_mono(np.zeros((100, 2))).any()
+    assert np.array_equal(waveforms.to_mono(cry), cry) and np.array_equal(waveforms.to_mono(cry[:, None]), cry)
+
+
 def test_channels_that_agree_are_averaged_exactly(cry, rng):
     samples = np.stack([cry, cry + 0.01 * rng.normal(size=len(cry))], axis=1).astype(np.float32)
     assert np.array_equal(waveforms.to_mono(samples), samples.mean(axis=1))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from lib import config, yamnet
+from lib import audio, config, yamnet
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 from lib.networks import onnx_networks, yamnet_backbone
 
@@ -31,6 +31,11 @@ def classifier(backbone):
 @pytest.fixture(scope="module")
 def hub_module():
     return yamnet_backbone.load_hub()
+
+
+@pytest.fixture(scope="module")
+def hub_base():
+    return yamnet_backbone.from_hub()
 
 
 def plain_head():
@@ -219,30 +224,26 @@ def assert_parity(base, module, waveform):
 
 
 @pytest.mark.hub
-def test_parity_with_the_hub_on_generated_clips(hub_module, rng):
-    base = yamnet_backbone.from_hub()
+def test_parity_with_the_hub_on_generated_clips(hub_base, hub_module, rng):
     time = np.arange(WHOLE_HOPS) / 16_000
     for waveform in (noise(rng, WHOLE_HOPS), 0.5 * np.sin(2 * np.pi * 440 * time), np.zeros(WHOLE_HOPS)):
-        assert_parity(base, hub_module, waveform.astype(np.float32))
+        assert_parity(hub_base, hub_module, waveform.astype(np.float32))
 
 
 @pytest.mark.hub
 @pytest.mark.real_audio
-def test_parity_with_the_hub_on_real_clips(hub_module, mirror_dir):
-    from lib import audio
-
-    base = yamnet_backbone.from_hub()
+def test_parity_with_the_hub_on_real_clips(hub_base, hub_module, mirror_dir):
     paths = sorted(mirror_dir.glob("*/*/*/**/*.wav"))[::150][:6]
     assert paths
     for path in paths:
         waveform = np.resize(audio.load(path), WHOLE_HOPS)
-        assert_parity(base, hub_module, waveform)
+        assert_parity(hub_base, hub_module, waveform)
 
 
 @pytest.mark.hub
-def test_the_description_says_whose_weights_they_are(hub_module):
+def test_the_description_says_whose_weights_they_are(hub_base, hub_module):
     variables = {v.name.split(":")[0]: v.numpy() for v in hub_module._yamnet.variables}
     rebuilt = yamnet_backbone.weights_sha256(variables) == yamnet_backbone.REBUILT_WEIGHTS_SHA256
-    assert yamnet_backbone.from_hub().description.startswith("rebuilt" if rebuilt else "google/yamnet/1")
+    assert hub_base.description.startswith("rebuilt" if rebuilt else "google/yamnet/1")
     variables["dense/bias"] = variables["dense/bias"] + 1e-3
     assert yamnet_backbone.weights_sha256(variables) != yamnet_backbone.REBUILT_WEIGHTS_SHA256

@@ -7,20 +7,18 @@ versions Colab ships is assumed: tests/data/colab_versions.txt.
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
 import subprocess
-import sys
 import sysconfig
 import venv
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
+from sources import code_cells, packages
 from test_requirements import DISTRIBUTIONS
 
 from lib import config
@@ -65,11 +63,6 @@ for name, cells in json.load(open(sys.argv[1])).items():
 """
 
 
-def code_cells(name: str) -> list[str]:
-    cells = nbformat.read(steps.NOTEBOOKS_DIR / f"{name}.ipynb", as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "code"]
-
-
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -83,17 +76,9 @@ def colab_versions() -> dict[str, str]:
 def imported_by(name: str) -> set[str]:
     """Return the distributions that a notebook imports, through this project's modules too, inside functions too."""
     source = "\n".join(code_cells(name))
-    texts = [
-        source,
-        *(path.read_text(encoding="utf-8") for path in closure.files_of_code(source) if path.suffix == ".py"),
-    ]
-    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    tops = (
-        {module.partition(".")[0] for module in modules} - {"lib", "temporal_workflow"} - set(sys.stdlib_module_names)
-    )
-    return {plain(DISTRIBUTIONS.get(top, top)) for top in tops}
+    files = [path for path in closure.files_of_code(source) if path.suffix == ".py"]
+    texts = [source, *(path.read_text(encoding="utf-8") for path in files)]
+    return {plain(DISTRIBUTIONS.get(package, package)) for package in packages(*texts)}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

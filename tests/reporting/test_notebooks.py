@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from sources import code_cells
 
 from lib import config
 from lib.reporting import steps
@@ -41,10 +42,6 @@ def repository() -> str:
     return tomllib.loads((config.PROJECT_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
         "Repository"
     ]
-
-
-def code_cells(path: Path) -> list[str]:
-    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 def test_there_are_exactly_seven_and_an_appendix():
@@ -77,7 +74,7 @@ def test_its_prose_has_badge_bullets_and_no_formula_that_needs_a_script_and_read
 
 
 def test_the_set_up_cell_is_the_same_in_all_and_names_the_repository():
-    found = {code_cells(path)[0] for path in PATHS}
+    found = {code_cells(name)[0] for name in NAMES}
     assert len(found) == 1
     (source,) = found
     assert f'REPOSITORY = "{repository()}"' in source

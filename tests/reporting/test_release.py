@@ -53,13 +53,6 @@ def test_networks_rule_and_cards_are_written(build):
     assert json.loads((build["models"] / "ensemble.json").read_text()) == {"rule": "average"}
 
 
-def test_a_figure_without_a_value_is_called_so(build):
-    metrics = {"yamnet": {"test": reports.scores(0.6) | {"macro_f1": reports.figure(None)}}}
-    (build["report"] / "metrics.json").write_text(json.dumps(metrics))
-    run(build)
-    assert "| 1,234 | 56 | no value | 0.600 [0.500, 0.650] |" in (build["docs"] / "MODEL_CARD.md").read_text()
-
-
 REFUSED = {  # file of the build, its content (None: not there), what is said
     "too large for git": ("build/wav2vec2/released/model.safetensors", bytes(26_000_000), "MB"),
     "permuted classes": (

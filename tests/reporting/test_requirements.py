@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import sys
-from pathlib import Path
+
+from sources import code_cells, packages
 
 from lib import config
-from lib.reporting import environment
+from lib.reporting import environment, steps
 
 DISTRIBUTIONS = {  # imported name: name in the list, where they differ
     "IPython": "ipython",
@@ -42,32 +40,12 @@ NOT_IMPORTED = {  # listed, and what needs it
 }
 
 
-def sources() -> list[str]:
-    found = [
-        path.read_text(encoding="utf-8")
-        for room in ("lib", "temporal_workflow", "tests")
-        for path in (config.PROJECT_DIR / room).rglob("*.py")
-    ]
-    for path in (config.PROJECT_DIR / "notebooks").glob("*.ipynb"):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        found += [re.sub(r"(?m)^\s*[%!].*$", "", "".join(c["source"])) for c in cells if c["cell_type"] == "code"]
-    return found
-
-
-def imported() -> set[str]:
-    """Return the first part of every name that is imported anywhere, the standard library's and our own left out."""
-    nodes = [node for source in sources() for node in ast.walk(ast.parse(source))]
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    ours = {"lib", "temporal_workflow", "tests"} | {
-        path.stem for path in Path(config.PROJECT_DIR, "tests").rglob("*.py")
-    }
-    return {name.partition(".")[0] for name in names} - ours - set(sys.stdlib_module_names)
-
-
 def test_what_is_imported_is_listed_and_what_is_listed_is_imported():
     listed = {requirement.name for requirement in environment.requirements()}
-    wanted = {DISTRIBUTIONS.get(name, name) for name in imported() - set(NOT_LISTED)}
+    rooms = ("lib", "temporal_workflow", "tests")
+    sources = [path.read_text("utf-8") for room in rooms for path in (config.PROJECT_DIR / room).rglob("*.py")]
+    sources += [cell for step in steps.STEPS for cell in code_cells(step.name)]
+    wanted = {DISTRIBUTIONS.get(name, name) for name in packages(*sources) - set(NOT_LISTED)}
     assert sorted(wanted - listed) == []
     assert sorted(listed - wanted - set(NOT_IMPORTED)) == []
     assert sorted(set(NOT_IMPORTED) - listed) == []

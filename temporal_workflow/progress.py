@@ -31,7 +31,7 @@ class StreamProgress:
         self.tracker = EventTracker(state.event_settings or shared.CHUNK_EVENTS, state.tracker)
         self.in_flight: set[int] = set()
 
-    def accept(self, chunk: shared.ChunkReference) -> bool:
+    def accept(self, chunk: shared.ChunkReference) -> None:
         """Accept a chunk, unless it is known, too far ahead or one too many.
 
         A refused chunk costs nothing: the sender sees in the status that it is not there and sends it again.
@@ -41,10 +41,10 @@ class StreamProgress:
         known = chunk.sequence in state.seen or (chunk.sequence < state.next_sequence and not late)
         if known or chunk.sequence < 0 or 0 <= state.end <= chunk.sequence:
             state.n_duplicates += 1
-            return False
+            return
         if chunk.sequence >= state.next_sequence + shared.MAX_AHEAD or len(state.pending) >= shared.MAX_PENDING:
             state.n_refused += 1
-            return False
+            return
         if late:
             self._forget_missing(chunk.sequence)
             state.n_late += 1
@@ -54,7 +54,6 @@ class StreamProgress:
         state.hashes[str(chunk.sequence)] = shared.short_hash(chunk.sha256)
         if len(state.hashes) > shared.MAX_HASHES:
             del state.hashes[min(state.hashes, key=int)]
-        return True
 
     def can_start(self) -> bool:
         """Return whether a chunk waits and a slot is free."""

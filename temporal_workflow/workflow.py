@@ -291,12 +291,12 @@ class ChunkPipeline:
         What was done is read from the results, not from what is remembered: a replay may take more chunks into the
         round than the worker did that saw their signals later.
         """
-        is_alone = self._n_alone > 0
+        is_alone, keep_audio = self._n_alone > 0, False
         chunks = self.progress.start_round(1 if is_alone else shared.CHUNKS_PER_ROUND)
         self._n_alone -= is_alone
         self._n_rounds += 1
         try:
-            found = await self._classify_round(chunks)
+            outcomes = await self._classify_round(chunks)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -304,17 +304,17 @@ class ChunkPipeline:
                 await self._put_off(chunks, is_told=_is_not_taken(error))
                 self._n_alone += is_alone
                 return False
-            found = [self._rejected(chunk, _reason(error), keep_audio=True) for chunk in chunks]
+            outcomes, keep_audio = [self._outcome(chunk, None, _reason(error)) for chunk in chunks], True
             if len(chunks) > 1:
-                self._n_alone, found = len(chunks), []
-        for stored in found:
-            assert stored.outcome is not None
-            self.progress.record(stored.outcome, now=workflow.now().timestamp())
-        done = {stored.outcome.sequence for stored in found if stored.outcome}
+                self._n_alone, outcomes = len(chunks), []
+        for outcome in outcomes:
+            self.progress.record(outcome, now=workflow.now().timestamp())
+        done = {outcome.sequence for outcome in outcomes}
         self.progress.give_back([chunk for chunk in chunks if chunk.sequence not in done])
-        if found:
-            found[-1] = replace(found[-1], changes=self.progress.take_changes())
-            await self._store(found, is_local=True)
+        if outcomes:
+            stored = [self._message(outcome, keep_audio=keep_audio) for outcome in outcomes]
+            stored[-1] = replace(stored[-1], changes=self.progress.take_changes())
+            await self._store(stored, is_local=True)
         self._n_started += len(done)
         self.progress.in_flight -= done
         return True
@@ -327,7 +327,7 @@ class ChunkPipeline:
                 await self.flush()
         self.progress.give_back(chunks)
 
-    async def _classify_round(self, chunks: list[shared.ChunkReference]) -> list[shared.StoreInput]:
+    async def _classify_round(self, chunks: list[shared.ChunkReference]) -> list[shared.ChunkOutcome]:
         classified = await _infer(
             "classify_round",
             shared.ClassifyRound(chunks, self.progress.state.settings_version),
@@ -336,34 +336,32 @@ class ChunkPipeline:
             wait=timedelta(seconds=self._settings.unclassified_seconds),
         )
         by_sequence = {chunk.sequence: chunk for chunk in chunks}
-        return [
-            self._classified(by_sequence[each.sequence], each.result)
-            if each.result
-            else self._rejected(by_sequence[each.sequence], each.reason)
-            for each in sorted(classified, key=lambda each: each.sequence)
-        ]
+        ordered = sorted(classified, key=lambda each: each.sequence)
+        return [self._outcome(by_sequence[each.sequence], each.result, each.reason) for each in ordered]
 
-    def _classified(self, chunk: shared.ChunkReference, result: shared.ClassifyResult) -> shared.StoreInput:
-        """Return what is stored about a chunk."""
-        if result.settings is not None:
-            self.progress.use_settings(result.settings, result.settings_version)
-        found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
-        return self._stored(chunk, shared.CLASSIFIED, **found)
-
-    def _rejected(self, chunk: shared.ChunkReference, reason: str, *, keep_audio: bool = False) -> shared.StoreInput:
-        """Return what is stored about a bad chunk; what failed because of our code is kept for a corrected one."""
-        stored = self._stored(chunk, shared.REJECTED, reason=reason)
-        return replace(stored, keep_audio=keep_audio or stored.keep_audio)
-
-    def _stored(self, chunk: shared.ChunkReference, status: str, **found: Any) -> shared.StoreInput:
+    def _outcome(
+        self, chunk: shared.ChunkReference, result: shared.ClassifyResult | None, reason: str
+    ) -> shared.ChunkOutcome:
+        """Return what came of a chunk: its classification, or why it is rejected."""
+        found: dict[str, Any] = {"reason": reason}
+        if result is not None:
+            found = {name: value for name, value in vars(result).items() if not name.startswith("settings")}
+            if result.settings is not None:
+                self.progress.use_settings(result.settings, result.settings_version)
+        status = shared.CLASSIFIED if result else shared.REJECTED
         is_late = chunk.sequence not in self.progress.state.seen  # the stream had gone on without it
-        outcome = shared.ChunkOutcome.for_chunk(chunk, status, late=is_late, **found)
-        return self._message(outcome=outcome, audio=[chunk.sha256])
+        return shared.ChunkOutcome.for_chunk(chunk, status, late=is_late, **found)
 
-    def _message(self, **found: Any) -> shared.StoreInput:
-        settings = self._settings
+    def _message(
+        self, outcome: shared.ChunkOutcome | None = None, *, keep_audio: bool = False, **found: Any
+    ) -> shared.StoreInput:
+        """Return what is stored; audio is kept where it was asked for, or for a corrected version of our code."""
         return shared.StoreInput(
-            workflow.info().workflow_id, **found, keep_audio=settings.keep_audio, name=settings.name[:MAX_NAME]
+            workflow.info().workflow_id,
+            outcome,
+            **{"audio": [outcome.sha256] if outcome else [], **found},
+            keep_audio=keep_audio or self._settings.keep_audio,
+            name=self._settings.name[:MAX_NAME],
         )
 
     def start(self) -> None:
@@ -426,6 +424,7 @@ class ChunkPipeline:
 
     async def _process(self, chunk: shared.ChunkReference) -> None:
         """Classify and store one chunk, as versions without rounds did."""
+        result, reason, keep_audio = None, "", False
         try:
             given = shared.ClassifyInput(chunk)
             given = await _infer("preprocess", given, shared.ClassifyInput, timeout=shared.PREPROCESS_TIMEOUT)
@@ -434,12 +433,11 @@ class ChunkPipeline:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            stored = self._rejected(chunk, _reason(error), keep_audio=not _is_bad_audio(error))
-        else:
-            stored = self._classified(chunk, result)
-        assert stored.outcome is not None
-        self.progress.record(stored.outcome, now=workflow.now().timestamp())
-        await self._store(replace(stored, changes=self.progress.take_changes()), is_local=False)
+            reason, keep_audio = _reason(error), not _is_bad_audio(error)
+        outcome = self._outcome(chunk, result, reason)
+        self.progress.record(outcome, now=workflow.now().timestamp())
+        stored = self._message(outcome, keep_audio=keep_audio, changes=self.progress.take_changes())
+        await self._store(stored, is_local=False)
         self.progress.in_flight.discard(chunk.sequence)
 
 

@@ -1,10 +1,12 @@
-"""`client listen`: live sources that end, hang up, stand still, refuse, or are no sound at all."""
+"""Live sound: URLs that end, hang up, stand still or refuse, and a microphone that drops sound or is unplugged."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +16,10 @@ from audio_bytes import by_av, film_alone, tone, wav
 from live_sources import AWAY_SECONDS, CLOCK, Camera, Radio, mulaw, on_air
 
 from lib import audio
-from temporal_workflow import listening
-from temporal_workflow.chunks import live_parts, send_live
+from temporal_workflow import listening, microphone
+from temporal_workflow.chunks import Block, live_parts, send_live
 from temporal_workflow.listening import Source, SourceError
+from temporal_workflow.microphone import NoMicrophone, open_microphone
 from temporal_workflow.store import ChunkStore
 
 
@@ -26,14 +29,14 @@ def fast(monkeypatch):
     monkeypatch.setattr(listening, "PAUSES_SECONDS", (0.05,))
 
 
-def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[list, list[str]]:
-    """Listen; return (start, seconds, seconds of context, pitch in Hz) of each chunk, and the notes."""
-    store, stop, notes, rows = ChunkStore(folder), threading.Event(), [], []
+def cut(blocks: Iterable[Block], stop: threading.Event, folder: Path, *, max_chunks=None, stop_after=None) -> list:
+    """Return (start, seconds, seconds of context, pitch in Hz) of each chunk of 5 s, and why the microphone is gone."""
+    store, rows = ChunkStore(folder), []
 
     async def collect() -> None:
-        blocks = Source(url, stop, notes.append).blocks()
         async for chunk in send_live(store, blocks, stop, stream_id="s", chunk_seconds=5.0):
             waveform = audio.load(store.path(chunk.sha256))
+            assert abs(waveform).max() <= 1
             pitch_hz = np.abs(np.fft.rfft(waveform)).argmax() * 16_000 / len(waveform)
             n_context = chunk.n_context_samples / 16_000
             rows.append((chunk.start_seconds, chunk.stop_seconds - chunk.start_seconds, n_context, pitch_hz))
@@ -42,8 +45,17 @@ def heard(url: str, folder: Path, *, max_chunks=None, stop_after=None) -> tuple[
             if len(rows) == max_chunks:
                 break
 
-    asyncio.run(asyncio.wait_for(collect(), 60))
-    return rows, notes
+    try:
+        asyncio.run(asyncio.wait_for(collect(), 60))
+    except NoMicrophone as error:
+        rows.append(str(error))
+    return rows
+
+
+def heard(url: str, folder: Path, **until: int) -> tuple[list, list[str]]:
+    """Listen to a URL; return the chunks and the notes."""
+    stop, notes = threading.Event(), []
+    return cut(Source(url, stop, notes.append).blocks(), stop, folder, **until), notes
 
 
 def endless_wav(rate_hz: int, seconds: float, channels: int = 1) -> bytes:
@@ -148,3 +160,85 @@ def test_live_sound_is_cut_by_the_clock():
     ]
     assert parts[1].waveform[-1] == 6
     assert parts[2].waveform[0] == 20
+
+
+class PortAudioError(Exception):
+    """sounddevice's."""
+
+
+class Device:
+    """Reads like sounddevice's InputStream, on a clock of its own: a tone, with whatever is planned by block."""
+
+    def __init__(self, *, samplerate: float = 16_000, plan: dict[int, object] | None = None, **_: object) -> None:
+        self.samplerate, self.plan = samplerate, plan or {}
+        self.seconds, self.n_blocks, self.opened = 0.0, 0, 0
+
+    def __enter__(self) -> Device:
+        self.opened += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.opened -= 1
+
+    def read(self, n_samples: int) -> tuple[np.ndarray, bool]:
+        planned = self.plan.get(self.n_blocks, 0.0)
+        self.n_blocks += 1
+        if isinstance(planned, threading.Event):
+            planned.set()
+        elif isinstance(planned, str):
+            raise PortAudioError(planned)
+        else:
+            self.seconds += planned
+        self.seconds += n_samples / self.samplerate
+        times = np.arange(n_samples) / self.samplerate
+        samples = (0.5 * np.sin(2 * np.pi * 500 * times)).astype(np.float32)[:, None]
+        samples[:2, 0] = 3.0, np.nan
+        return samples, isinstance(planned, float) and planned > 0
+
+
+def recorded(device: Device, folder: Path, monkeypatch) -> list[tuple[float, float] | str]:
+    """Record until the planned end; return (start, seconds) of each chunk and the error."""
+    monkeypatch.setattr(microphone, "time", SimpleNamespace(monotonic=lambda: device.seconds))
+    stop = next((each for each in device.plan.values() if isinstance(each, threading.Event)), threading.Event())
+    rows = cut(microphone.recorded(device, stop), stop, folder)
+    assert device.opened == 0
+    error = [rows.pop()] if isinstance(rows[-1], str) else []
+    assert [row[3] for row in rows] == pytest.approx([500] * len(rows), abs=1)
+    return [(row[0], round(row[1], 2)) for row in rows] + error
+
+
+UNPLUGGED = "the microphone is gone (Device unavailable): plug it in and start again."
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ({13: threading.Event()}, [(0.0, 5.0), (5.0, 2.0)]),  # stopped: the last chunk is the sound in hand
+        ({14: 7.0, 30: threading.Event()}, [(0.0, 5.0), (5.0, 2.0), (14.0, 5.0), (19.0, 3.5)]),  # 7 s are dropped
+        ({13: "Device unavailable"}, [(0.0, 5.0), (5.0, 1.5), UNPLUGGED]),
+    ],
+)
+def test_what_a_device_does_is_a_gap_or_an_end_at_its_true_time(tmp_path, monkeypatch, plan, expected) -> None:
+    assert recorded(Device(plan=plan), tmp_path, monkeypatch) == expected
+
+
+def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> None:
+    def opened(*, samplerate: float, **options: object) -> Device:
+        if samplerate == 16_000:
+            raise PortAudioError("Invalid sample rate")
+        return Device(samplerate=samplerate, **options)
+
+    fake = SimpleNamespace(
+        InputStream=opened, PortAudioError=PortAudioError, query_devices=lambda *_: {"default_samplerate": 44_100.0}
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    device = open_microphone()
+    assert device.samplerate == 44_100
+    device.plan[13] = threading.Event()
+    assert recorded(device, tmp_path, monkeypatch) == [(0.0, 5.0), (5.0, 1.98)]  # the resampler holds the rest
+
+
+def test_no_microphone_is_said_clearly(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(NoMicrophone, match="pip install sounddevice"):
+        open_microphone()

@@ -134,7 +134,7 @@ def acquire(
         result = _describe((_from_mirror if tier == "mirror" else _from_network)(progress), tier)
         lacking = lacking_classes(result.manifest)
         if not lacking:
-            result = _add(result, *optional.bring(chosen, offline=download.is_offline()))
+            result = _add(result, *optional.bring(chosen))
             return _write(replace(result, skipped=skipped))
         skipped[tier] = _why_not(result.failures, lacking)
     if data_tier == "real":

@@ -53,15 +53,8 @@ def check(names: Iterable[str]) -> list[pd.Series]:
     return chosen
 
 
-def bring(rows: Iterable[pd.Series], *, offline: bool = False) -> tuple[pd.DataFrame, list[Failure]]:
-    """Fetch, unpack and describe optional corpora.
-
-    Parameters
-    ----------
-    rows : iterable of Series
-        From `check`.
-    offline : bool
-        Open no socket: only what is there is read.
+def bring(rows: Iterable[pd.Series]) -> tuple[pd.DataFrame, list[Failure]]:
+    """Fetch, unpack and describe optional corpora: `rows` from `check`.
 
     Returns
     -------
@@ -75,7 +68,7 @@ def bring(rows: Iterable[pd.Series], *, offline: bool = False) -> tuple[pd.DataF
         folder = config.RAW_DIR / row["source"]
         try:
             if not folder.is_dir():
-                download.extract(_archive(row, offline=offline), folder)
+                download.extract(_archive(row), folder)
             labelled = rules.RULES[row["source"]](folder)
         except (OSError, ValueError) as error:
             failures.append(Failure(row["source"], "*", str(error)))
@@ -87,14 +80,14 @@ def bring(rows: Iterable[pd.Series], *, offline: bool = False) -> tuple[pd.DataF
     return pd.DataFrame(facts, columns=[name for name in manifest.RAW_COLUMNS if name != "tier"]), failures
 
 
-def _archive(row: pd.Series, *, offline: bool) -> Path:
+def _archive(row: pd.Series) -> Path:
     """Return a corpus's archive, downloaded where it is not there."""
     parts = urlsplit(row["url"])
     path = config.RAW_DIR / ARCHIVES_DIR / row["source"] / Path(parts.path).name
     item = Item(row["source"], path.name, parts.path.lstrip("/"), path, row["sha256"])
     if download.missing([item]):
         download.check_space(path, 3 * int(float(row["megabytes"]) * 1e6))  # packed, unpacked, and the clips
-        if offline:
+        if download.is_offline():
             raise CorpusError(f"offline mode ({download.OFFLINE_VARIABLE}). Or put {row['url']} at {path}.")
         failures = download.fetch([item], f"{parts.scheme}://{parts.netloc}", folder=config.RAW_DIR)
         if failures:

@@ -273,12 +273,11 @@ FIGURES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write rows into benchmark.json; rows of other figures stay."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     new = [row.record() for row in rows]
     names = {row["figure"] for row in new}
     text = json.dumps([*(row for row in old if row["figure"] not in names), *new], indent=2) + "\n"
-    path.write_text(text, encoding="utf-8")
+    config.write_whole(path, text.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ FILE_NAME = "curves.json"
 ON = (*(round(0.05 * step, 2) for step in range(2, 20)), 0.97, 0.98, 0.99)
 MIN_SECONDS = (0.48, 0.96, 1.44, 1.92, 2.88)
 MERGE_SECONDS = (0.0, 0.96, 1.92, 3.84, 5.76)
+_GRID = {"on": ON, "min_seconds": MIN_SECONDS, "merge_seconds": MERGE_SECONDS}
 
 
 def write(path: Path, sets: Mapping[str, Sequence[Scored]], settings: Mapping[str, Any]) -> None:
@@ -45,8 +46,7 @@ def write(path: Path, sets: Mapping[str, Sequence[Scored]], settings: Mapping[st
 
 def grid(events: Mapping[str, Mapping[str, float]], label: str) -> dict[str, Any]:
     """Return the values tried of one label (on, min_seconds, merge_seconds), and `off` as a share of `on`."""
-    usual = {"on": ON, "min_seconds": MIN_SECONDS, "merge_seconds": MERGE_SECONDS}
-    values = {name: sorted({*usual[name], events[name][label]}) for name in usual}
+    values = {name: sorted({*usual, events[name][label]}) for name, usual in _GRID.items()}
     return {**values, "off_share": round(events["off"][label] / events["on"][label], 4)}
 
 
@@ -71,14 +71,11 @@ def counts(scored: Sequence[Scored], grids: Mapping[str, Mapping[str, Any]]) -> 
             "n_by_snr": [sum(item.snr_db == ratio for _, item in places) for ratio in ratios],
             "n_by_background": [sum(place == name for place, _ in places) for name in backgrounds],
             "tries": [
-                _try(scored, label, dict(zip(_NAMES, setting, strict=True)), values["off_share"], ratios, backgrounds)
-                for setting in itertools.product(*(values[name] for name in _NAMES))
+                _try(scored, label, dict(zip(_GRID, setting, strict=True)), values["off_share"], ratios, backgrounds)
+                for setting in itertools.product(*(values[name] for name in _GRID))
             ],
         }
     return result
-
-
-_NAMES = ("on", "min_seconds", "merge_seconds")
 
 
 def _try(
@@ -108,11 +105,10 @@ def by_threshold(curves: Mapping[str, Any], name: str, label: str) -> list[dict[
     found, hours = where["labels"][label], sum(where["hours"].values())
     n_snr, n_backgrounds = len(where["snr_db"]), len(where["hours"])
     clear = [place for place, ratio in enumerate(where["snr_db"]) if ratio >= detection.CLEAR_DB]
-    durations = list(itertools.product(values["min_seconds"], values["merge_seconds"]))
-    place = durations.index((events["min_seconds"][label], events["merge_seconds"][label]))
+    tries = dict(zip(itertools.product(*(values[name] for name in _GRID)), found["tries"], strict=True))
     rows = []
-    for number, on in enumerate(values["on"]):
-        tried = found["tries"][number * len(durations) + place]
+    for on in values["on"]:
+        tried = tries[on, events["min_seconds"][label], events["merge_seconds"][label]]
         n_events, n_clear = sum(found["n_by_snr"]), sum(found["n_by_snr"][at] for at in clear)
         rows.append({
             "on": on, "is_shipped": on == events["on"][label],

@@ -1,7 +1,5 @@
 """Windows: the same again for the same seed, events where they are said to be, backgrounds of one corpus group."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

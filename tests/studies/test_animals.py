@@ -1,7 +1,5 @@
 """Which clips the environmental-audio lesson takes."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

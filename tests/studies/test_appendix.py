@@ -1,7 +1,5 @@
 """The appendix: tables of numbers become text, and every study's section is made from what the study wrote."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

@@ -1,7 +1,5 @@
 """mn04_as: its published size, its front end, and what it predicts of known recordings."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

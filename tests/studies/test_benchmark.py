@@ -1,7 +1,5 @@
 """The benchmark: when a goal is met, what is written, and what the parts of it measure."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Calibration on data whose answer is known: labels drawn from the probabilities, sharpened ones, perfect ones."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What notebook 07 shows of chaos.json."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command of the studies: what runs, what is written, and what studies start from."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

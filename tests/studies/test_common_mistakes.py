@@ -1,7 +1,5 @@
 """Common mistakes on data where the answer is known: a planted leak is optimistic, and no leak is not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

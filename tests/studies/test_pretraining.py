@@ -1,7 +1,5 @@
 """Pretraining: crops in step with the teacher, no label used, runs that repeat, what is written."""
 
-from __future__ import annotations
-
 import copy
 import json
 import types

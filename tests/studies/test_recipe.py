@@ -1,7 +1,5 @@
 """Heads on frozen features, on data where the truth is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Changes whose size can be measured on the waveform itself, and a table whose course is known."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Shares with intervals over groups, counted by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The shortcut audit on data where the answer is known: a planted shortcut is found, and where there is none, none."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

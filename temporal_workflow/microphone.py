@@ -28,6 +28,8 @@ class NoMicrophone(OSError):  # noqa: N818 - named for what is wrong
 def open_microphone(device: str | None = None) -> Any:
     """Return sounddevice's input stream, not yet started: mono float32 at 16 kHz, or at the device's own rate.
 
+    `device`: its number, or words of its name; None: the system's.
+
     Raises
     ------
     NoMicrophone
@@ -40,17 +42,19 @@ def open_microphone(device: str | None = None) -> Any:
     except OSError as error:
         raise NoMicrophone(f"sounddevice finds no PortAudio ({error}): apt-get install libportaudio2.") from None
 
+    wanted = int(device) if device and device.isdecimal() else device  # text is looked for in names
+
     def opened(rate_hz: float) -> Any:
         n_block = round(BLOCK_SECONDS * rate_hz)
         return sounddevice.InputStream(
-            samplerate=rate_hz, channels=1, dtype="float32", blocksize=n_block, device=device
+            samplerate=rate_hz, channels=1, dtype="float32", blocksize=n_block, device=wanted
         )
 
     try:
         try:
             return opened(config.SAMPLE_RATE_HZ)
         except sounddevice.PortAudioError:  # many devices know 44.1 and 48 kHz alone
-            return opened(sounddevice.query_devices(device, "input")["default_samplerate"])
+            return opened(sounddevice.query_devices(wanted, "input")["default_samplerate"])
     except (sounddevice.PortAudioError, ValueError) as error:
         raise NoMicrophone(f"no microphone can be opened ({error}): `python -m sounddevice` lists devices.") from None
 

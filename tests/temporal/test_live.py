@@ -222,8 +222,9 @@ def test_what_a_device_does_is_a_gap_or_an_end_at_its_true_time(tmp_path, monkey
     assert recorded(Device(plan=plan), tmp_path, monkeypatch) == expected
 
 
-def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> None:
+def test_a_device_named_by_its_number_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> None:
     def opened(*, samplerate: float, **options: object) -> Device:
+        assert options["device"] == 3
         if samplerate == 16_000:
             raise PortAudioError("Invalid sample rate")
         return Device(samplerate=samplerate, **options)
@@ -232,7 +233,7 @@ def test_a_device_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch) -> Non
         InputStream=opened, PortAudioError=PortAudioError, query_devices=lambda *_: {"default_samplerate": 44_100.0}
     )
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    device = open_microphone()
+    device = open_microphone("3")
     assert device.samplerate == 44_100
     device.plan[13] = threading.Event()
     assert recorded(device, tmp_path, monkeypatch) == [(0.0, 5.0), (5.0, 1.98)]  # the resampler holds the rest

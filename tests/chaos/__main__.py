@@ -59,7 +59,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
         "soak": {"audio_seconds": 7 * 86_400.0},
     },
 }
-FAULTS: dict[str, Callable[..., Row]] = {**faults.IN_A_FOLDER, **faults.ON_A_SERVICE}
+FAULTS: dict[str, Callable[..., Any]] = {**faults.IN_A_FOLDER, **faults.ON_A_SERVICE}
 N_TIMES = {"ci": 1, "long": 20}
 
 
@@ -75,11 +75,11 @@ def suite(size: str, seed: int, *, tables_dir: Path | None = None) -> dict[str, 
     return tests | {name: functools.partial(_fault, fault, N_TIMES[size]) for name, fault in FAULTS.items()}
 
 
-def _fault(fault: Callable[[Any, int], Row], n_times: int, folder: Path) -> Row:
+def _fault(fault: Callable[[Any, int], Any], n_times: int, folder: Path) -> Row:
     if fault in faults.IN_A_FOLDER.values():
         return {"times": n_times, **fault(folder, n_times)}
     with Service(folder) as service:
-        return {"times": n_times, **fault(service, n_times)}
+        return {"times": n_times, **asyncio.run(fault(service, n_times))}
 
 
 def write_row(path: Path, row: Row) -> None:

@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +29,27 @@ LOCK_SECONDS = 6.0  # longer than SQLite's busy timeout of 5 s, so that the acti
 DAY_SECONDS = 86_400.0
 
 
-def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object], error: str) -> Row:
+async def _spoiled(service: Service, n_times: int, *, spoil: Callable[[Path], object], error: str) -> Row:
     """Spoil every other chunk's file; each must be rejected by name while the stream goes on."""
     stream_id = new_stream_id()
     chunks = service.put(stream_id, ["crying", "normal"] * n_times)
     for chunk in chunks[::2]:
         spoil(service.chunks.path(chunk.sha256))
-    asyncio.run(service.send(stream_id, chunks))
+    await service.send(stream_id, chunks)
     rows = service.results.chunks(stream_id)
     named = sum(row["reason"].startswith(error) for row in rows[::2])
     fine = sum(row["label"] == "normal" for row in rows[1::2])
     return {
         "held": min(named, fine),
         "outcome": f"rejected as {error}, the stream goes on",
-        **_found(service, stream_id, chunks),
+        **await examined(service, stream_id, chunks),
     }
 
 
-def results_locked(service: Service, n_times: int) -> Row:
+async def results_locked(service: Service, n_times: int) -> Row:
     """Another process holds the results database for longer than the busy timeout."""
     locked = functools.partial(_locked, service.settings.service_dir / "results.sqlite")
-    row = asyncio.run(_sent_meanwhile(service, n_times, locked, seconds=LOCK_SECONDS))
+    row = await _sent_meanwhile(service, n_times, locked, seconds=LOCK_SECONDS)
     return {"outcome": "stored once the lock is gone", **row}
 
 
@@ -76,25 +76,25 @@ async def _sent_meanwhile(
     return {"held": held, **await examined(service, stream_id, chunks)}
 
 
-def clock_jump(service: Service, n_times: int) -> Row:
+async def clock_jump(service: Service, n_times: int) -> Row:
     """The sender's clock jumps by a day, forwards and backwards in turn."""
     stream_id = new_stream_id()
     chunks = [
         dataclasses.replace(chunk, sent_seconds=chunk.sent_seconds + DAY_SECONDS * (-1) ** chunk.sequence)
         for chunk in service.put(stream_id, ["crying"] * n_times)
     ]
-    asyncio.run(service.send(stream_id, chunks))
+    await service.send(stream_id, chunks)
     (event,) = service.results.events(stream_id)
     whole = event["offset_seconds"] - event["onset_seconds"] >= chunks[-1].stop_seconds
     rows = service.results.chunks(stream_id)
     return {
         "held": len(rows) if whole else 0,
         "outcome": "places in the stream come from the stream, not from clocks; lag is never negative",
-        **_found(service, stream_id, chunks),
+        **await examined(service, stream_id, chunks),
     }
 
 
-def worker_stalled(service: Service, n_times: int) -> Row:
+async def worker_stalled(service: Service, n_times: int) -> Row:
     """The orchestration worker stands still for longer than a workflow task may take, while chunks come and go."""
     stream_id = new_stream_id()
     chunks = service.put(stream_id, ["crying", "normal", "screaming"] * 10 * n_times)
@@ -108,19 +108,15 @@ def worker_stalled(service: Service, n_times: int) -> Row:
             await asyncio.sleep(STALL_SECONDS)
             process.send_signal(signal.SIGCONT)
 
-    async def send() -> None:
-        stalls = asyncio.create_task(stall())
-        sender = StreamSender(await service.client(), stream_id)
-        for chunk in chunks:
-            await sender.send(chunk)
-            await sender.send(chunk)
-            await sender.status()
-        await stalls
-        await sender.finish(len(chunks))
-        await sender.result()
-
-    asyncio.run(send())
-    found = _found(service, stream_id, chunks)
+    stalls, sender = asyncio.create_task(stall()), StreamSender(await service.client(), stream_id)
+    for chunk in chunks:
+        await sender.send(chunk)
+        await sender.send(chunk)
+        await sender.status()
+    await stalls
+    await sender.finish(len(chunks))
+    await sender.result()
+    found = await examined(service, stream_id, chunks)
     held = n_times if found["replayed"] == found["histories"] else 0
     return {"held": held, "outcome": "the stream goes on, and its history replays", **found}
 
@@ -160,15 +156,11 @@ def port_taken(folder: Path, n_times: int) -> Row:
     return {"held": held, "outcome": "exit code 69, the message names the port, the other process is left alone"}
 
 
-def _found(service: Service, stream_id: str, chunks: list[shared.ChunkReference]) -> Row:
-    return asyncio.run(examined(service, stream_id, chunks))
-
-
 async def _stored(service: Service, stream_id: str, n_chunks: int) -> bool:
     deadline = time.monotonic() + 30
-    while len(service.results.chunks(stream_id)) < n_chunks and time.monotonic() < deadline:
+    while (n_stored := len(service.results.chunks(stream_id))) < n_chunks and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-    return len(service.results.chunks(stream_id)) == n_chunks
+    return n_stored == n_chunks
 
 
 @contextlib.contextmanager
@@ -230,7 +222,7 @@ def _refuses(service: Service, number: int) -> bool:
     return False
 
 
-ON_A_SERVICE: dict[str, Callable[[Service, int], Row]] = {
+ON_A_SERVICE: dict[str, Callable[[Service, int], Coroutine[Any, Any, Row]]] = {
     "chunk missing": functools.partial(_spoiled, spoil=Path.unlink, error="MissingChunk"),
     "chunk altered": functools.partial(
         _spoiled, spoil=lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0\1"), error="AlteredChunk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_run(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", faults.ON_A_SERVICE)
 def test_fault_of_one_stream(name: str, service: Service) -> None:
-    row = faults.ON_A_SERVICE[name](service, 1)
+    row = asyncio.run(faults.ON_A_SERVICE[name](service, 1))
     assert row["held"] == 1, row
     assert_clean(row)
 

@@ -204,7 +204,9 @@ def test_a_broker_that_refuses_or_is_gone_is_named_without_its_password(broker: 
         assert not [thread for thread in threading.enumerate() if "paho" in thread.name]  # none goes on trying
 
 
-def test_a_dead_webhook_never_holds_a_stream_and_gets_its_alerts_later(tmp_path: Path, monkeypatch) -> None:
+def test_a_dead_webhook_holds_neither_a_stream_nor_the_service_and_gets_its_alerts_later(
+    tmp_path: Path, monkeypatch
+) -> None:
     port = free_port()
     monkeypatch.setenv("AUDIO_WEBHOOK_URL", f"http://127.0.0.1:{port}/hook?token=secret-in-url")
     monkeypatch.setenv("AUDIO_WEBHOOK_SECRET", SECRET)
@@ -225,6 +227,8 @@ def test_a_dead_webhook_never_holds_a_stream_and_gets_its_alerts_later(tmp_path:
             return history.to_json()
 
         found = asyncio.run(text())
+    assert [child.process.returncode for child in service.children.values()] == [0, 0, 0]
+    assert service.logs().count('"message": "stopped"') == 2  # the workers, after what they had in progress
     assert '"deliver"' in found
     assert "secret-in-url" not in found
     assert SECRET not in found

@@ -205,10 +205,3 @@ def test_supervisor_waits_longer_and_longer_only_for_what_cannot_start(tmp_path:
     n_starts = working.log_path.read_text().count("ready")
     assert n_starts > 4, "a child that cannot start must not keep the other waiting"
     assert working.pause == RESTART_SECONDS
-
-
-def test_service_stops_everything_gracefully(tmp_path) -> None:
-    with Service(tmp_path) as running:
-        processes = [child.process for child in running.children.values()]
-    assert [process.poll() for process in processes] == [0, 0, 0]
-    assert running.logs().count('"message": "stopped"') == 2  # the workers, after what they had in progress

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import binascii
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def read_key(*, file: Path | None, text: str | None) -> bytes | None:
         key = b""
     if len(key) != KEY_BYTES:
         raise KeyFileError(
-            "the codec key is not base64 of 32 bytes: make one with `python -m temporal_workflow.codec`."
+            "the key is not base64 of 32 bytes: make one with `python -m temporal_workflow.codec KEYFILE`."
         )
     return key
 
@@ -146,4 +146,6 @@ def write_key(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_key(Path(sys.argv[1]))  # python -m temporal_workflow.codec KEYFILE
+    parser = argparse.ArgumentParser(prog="python -m temporal_workflow.codec", description=write_key.__doc__)
+    parser.add_argument("keyfile", type=Path)
+    write_key(parser.parse_args().keyfile)

@@ -26,7 +26,7 @@ from temporal_workflow import shared
 from temporal_workflow.results import with_zone
 from temporal_workflow.sender import StreamSender, new_stream_id
 from temporal_workflow.serve import LocalService
-from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, leave
+from temporal_workflow.settings import PITCH_CLASSIFIER, REAL_CLASSIFIER, Settings, chunk_seconds, count, leave
 from temporal_workflow.store import ChunkStore
 
 RATE, HOP = config.SAMPLE_RATE_HZ, config.PATCH_HOP_SAMPLES
@@ -135,8 +135,8 @@ async def _history_bytes(service: LocalService, stream_id: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m temporal_workflow.load", description=__doc__)
-    parser.add_argument("--streams", type=int, default=1, help="side by side (default 1)")
-    parser.add_argument("--chunks", type=int, default=30, help="per stream (default 30)")
+    parser.add_argument("--streams", type=count, default=1, help="side by side (default 1)")
+    parser.add_argument("--chunks", type=count, default=30, help="per stream (default 30)")
     parser.add_argument("--chunk-seconds", type=chunk_seconds, default=10.0)
     parser.add_argument("--pace", type=float, help="seconds between a stream's chunks (default: their length)")
     parser.add_argument("--silence", type=float, default=0.0, help="share of digital silence, in tenths")

@@ -332,7 +332,9 @@ def test_codec_hides_and_authenticates() -> None:
 
 def test_key_file(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    codec.write_key(path)
+    command = [sys.executable, "-m", "temporal_workflow.codec"]
+    for given, code in ([path], 0), ([], 2):
+        assert subprocess.run([*command, *given], cwd=config.PROJECT_DIR, stderr=subprocess.DEVNULL).returncode == code
     assert len(codec.read_key(file=path, text=None)) == 32
     with pytest.raises(FileExistsError):
         codec.write_key(path)

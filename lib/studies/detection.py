@@ -72,8 +72,6 @@ def at(scored: Sequence[Scored], settings: EventSettings) -> list[Scored]:
 
 def n_pairs(references: Sequence[Event], found: Sequence[Event]) -> int:
     """Return the largest number of pairs of events of one label within the collars of event F1."""
-    if not references or not found:
-        return 0
     (on, off), (found_on, found_off) = _times(references), _times(found)
     allowed = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (off - on))[:, None]
     near = np.abs(on[:, None] - found_on) <= COLLAR_SECONDS
@@ -93,13 +91,14 @@ def event_f1(counts: np.ndarray) -> np.ndarray:
 
 
 def false_alarms(scape: Scored, label: str) -> list[Event]:
-    """Return the stretches that raise a false alarm."""
-    references = scape.reference_events(label)
-    return [
-        alarm
-        for alarm in _alarms(scape.found(label))
-        if not any(overlap(alarm, one, COLLAR_SECONDS) for one in references)
-    ]
+    """Return the stretches that raise a false alarm, of those of one alarm each that the events are cut into."""
+    references, alarms = scape.reference_events(label), list[Event]()
+    for event in scape.found(label):
+        n_alarms = max(1, math.ceil(_seconds(event) / ALARM_SECONDS - 1e-9))
+        starts = [event.onset_seconds + ALARM_SECONDS * number for number in range(n_alarms)]
+        stops = [*starts[1:], event.offset_seconds]
+        alarms += [Event(start, stop, label) for start, stop in zip(starts, stops, strict=True)]
+    return [alarm for alarm in alarms if not any(overlap(alarm, one, COLLAR_SECONDS) for one in references)]
 
 
 def alarm_counts(scored: Sequence[Scored], label: str) -> np.ndarray:
@@ -231,8 +230,7 @@ def sustained_figures(scored: Sequence[Scored], settings: EventSettings) -> dict
     """Return how many long cries are found whole, and how many raise the sustained-cry alert."""
     table = references(scored)
     long = table[table["offset_seconds"] - table["onset_seconds"] >= settings.sustained_seconds]
-    lasting = [[e for e in s.found("crying") if _seconds(e) >= settings.sustained_seconds] for s in scored]
-    raised = {scape.name for scape, events in zip(scored, lasting, strict=True) if events}
+    raised = {s.name for s in scored if any(_seconds(e) >= settings.sustained_seconds for e in s.found("crying"))}
     return {
         "found_whole": share(long, "is_whole"),
         "alert_raised": share(long.assign(is_raised=long["soundscape"].isin(raised)), "is_raised"),
@@ -266,17 +264,6 @@ def description(scored: Sequence[Scored]) -> Mapping[str, object]:
 def n_background_clips(scored: Sequence[Scored]) -> int:
     """Return how many clips are in the backgrounds."""
     return len({name for scape in scored for name in scape.background_clip_ids})
-
-
-def _alarms(events: Sequence[Event]) -> list[Event]:
-    """Cut events into the stretches that raise one alarm each."""
-    alarms = []
-    for event in events:
-        n_alarms = max(1, math.ceil(_seconds(event) / ALARM_SECONDS - 1e-9))
-        starts = [event.onset_seconds + ALARM_SECONDS * number for number in range(n_alarms)]
-        stops = [*starts[1:], event.offset_seconds]
-        alarms += [Event(start, stop, event.label) for start, stop in zip(starts, stops, strict=True)]
-    return alarms
 
 
 def overlap(one: Event, other: Event, collar_seconds: float = 0.0) -> bool:

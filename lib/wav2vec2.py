@@ -113,11 +113,6 @@ def _available(name: str) -> bool:
     return True
 
 
-def padding_leaks(model: ClipClassifier | Wav2Vec2Model) -> bool:
-    """Return whether padding changes valid frames: group norm (facebook/wav2vec2-base) averages over time."""
-    return model.config.feat_extract_norm == "group"
-
-
 def collate(waveforms: Sequence[np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
     """Normalise each waveform over its own samples, pad to the longest, and mark the valid samples.
 
@@ -139,9 +134,10 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
     """Yield the rows of each batch and what `collate` makes of them, clips of similar length together.
 
-    So little is padded, and nothing for a network that padding leaks into.
+    So little is padded, and nothing for a network that padding leaks into: a group norm (facebook/wav2vec2-base)
+    averages over time.
     """
-    size = 1 if padding_leaks(model) else batch_size
+    size = 1 if model.config.feat_extract_norm == "group" else batch_size
     order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
     for start in range(0, len(order), size):
         batch = order[start : start + size]

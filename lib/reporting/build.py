@@ -111,7 +111,7 @@ def execute(plan: Plan, step: Step) -> None:
             kernel_name="python3",
             progress_bar=False,
             start_timeout=180,
-            cwd=str(steps.NOTEBOOKS_DIR),
+            cwd=str(config.PROJECT_DIR / "notebooks"),
             # Kernels listen on loopback only; without the first each one warns that it does so unencrypted. The second
             # leaves what TensorFlow's C++ says to `native_messages_to`, out of the page.
             extra_arguments=["--IPKernelApp.log_level=40", "--IPKernelApp.capture_fd_output=False"],
@@ -203,10 +203,10 @@ def run_studies() -> None:
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """Read and check the parameters of the profile that was asked for."""
-    parameters = steps.load_parameters(arguments.params or steps.PARAMS_DIR / f"{arguments.profile}.yaml")
+    parameters = steps.load_parameters(arguments.profile)
     if arguments.data:
         parameters["01_data_acquisition"]["data_tier"] = arguments.data
-    plan = Plan(arguments.profile, parameters, arguments.notebooks.resolve())
+    plan = Plan(arguments.profile, parameters)
     steps.check_parameters(plan)
     return plan
 
@@ -219,10 +219,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--from", dest="first", metavar="NN", help="leave earlier notebooks, rerun from this one")
     parser.add_argument("--force", action="store_true", help="rerun everything")
     parser.add_argument("--without-studies", action="store_true", help="full: leave the studies as they are")
-    parser.add_argument("--params", type=Path, help="another parameter file")
-    parser.add_argument(
-        "--notebooks", type=Path, default=steps.NOTEBOOKS_DIR, help="another folder with the seven notebooks"
-    )
     options = parser.parse_args(arguments)
     numbers = [step.number for step in steps.STEPS]
     if options.first is not None and options.first.zfill(2) not in numbers:

@@ -231,8 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.reporting.report", description=__doc__.splitlines()[0])
     parser.add_argument("profile", nargs="?", default="quick")
     profile = parser.parse_args(arguments).profile
-    path = steps.PARAMS_DIR / f"{profile}.yaml"
-    return steps.command(lambda: [make(Plan(profile, steps.load_parameters(path)), force=True)])
+    return steps.command(lambda: [make(Plan(profile, steps.load_parameters(profile)), force=True)])
 
 
 if __name__ == "__main__":

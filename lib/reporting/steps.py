@@ -106,7 +106,6 @@ class Plan:
 
     profile: str
     parameters: Mapping[str, dict] = field(default_factory=dict)
-    notebooks_dir: Path = NOTEBOOKS_DIR
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -130,7 +129,7 @@ class Plan:
 
     def notebook(self, step: Step) -> Path:
         """Return the source notebook of a step."""
-        return self.notebooks_dir / f"{step.name}.ipynb"
+        return NOTEBOOKS_DIR / f"{step.name}.ipynb"
 
     def executed(self, step: Step) -> Path:
         """Return where a notebook's executed form is when it succeeded."""
@@ -177,8 +176,8 @@ def declared_parameters(path: Path) -> dict:
         raise BuildError(f"{path} needs one cell tagged `parameters`, of literals only.") from None
 
 
-def load_parameters(path: Path) -> dict[str, dict]:
-    """Return parameters by notebook: a YAML file's `common` section and its section of the notebook.
+def load_parameters(profile: str) -> dict[str, dict]:
+    """Return parameters by notebook: the `common` section of params/<profile>.yaml and its section of the notebook.
 
     Raises
     ------
@@ -187,6 +186,7 @@ def load_parameters(path: Path) -> dict[str, dict]:
     """
     import yaml
 
+    path = PARAMS_DIR / f"{profile}.yaml"
     if not path.is_file():
         raise BuildError(f"There is no {path}. Profiles are the files of {PARAMS_DIR.name}/.")
     sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

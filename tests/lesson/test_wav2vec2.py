@@ -109,7 +109,6 @@ def test_a_network_that_sees_padding_is_never_given_any(group_norm_model, rng, t
     group_norm_model.save_pretrained(tmp_path)
     model, description = wav2vec2.load_base(str(tmp_path))
     assert description == str(tmp_path)
-    assert wav2vec2.padding_leaks(model)
     assert model.config.num_labels == 3  # the head is new
     clips = [noise(rng, n_samples) for n_samples in (20_000, 48_000)]
     together = wav2vec2.logits(model, clips, batch_size=2)

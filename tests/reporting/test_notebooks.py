@@ -88,22 +88,31 @@ def test_a_network_has_its_first_accuracy_by_cell_12(path):
 
 @pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
 def test_parameter_files_name_only_declared_parameters(path):
-    plan = steps.Plan(path.stem, steps.load_parameters(path))
+    plan = steps.Plan(path.stem, steps.load_parameters(path.stem))
     steps.check_parameters(plan)
     assert {parameters["profile"] for parameters in plan.parameters.values()} == {path.stem}
 
 
-def test_an_undeclared_parameter_and_an_unknown_section_are_errors(tmp_path):
-    parameters = steps.load_parameters(steps.PARAMS_DIR / "quick.yaml")
+def test_an_undeclared_parameter_and_an_unknown_section_are_errors(tmp_path, monkeypatch):
+    parameters = steps.load_parameters("quick")
     parameters["05_ensemble"]["no_such"] = 1
     with pytest.raises(steps.BuildError, match="no_such"):
         steps.check_parameters(steps.Plan("quick", parameters))
+    monkeypatch.setattr(steps, "PARAMS_DIR", tmp_path)
     (tmp_path / "odd.yaml").write_text("08_more:\n  seed: 1\n", encoding="utf-8")
     with pytest.raises(steps.BuildError, match="08_more"):
-        steps.load_parameters(tmp_path / "odd.yaml")
+        steps.load_parameters("odd")
 
 
 # -- the build -------------------------------------------------------------------------------------------------
+
+
+RUN = """
+import pathlib, sys
+from lib.reporting import build, steps
+steps.NOTEBOOKS_DIR = steps.PARAMS_DIR = pathlib.Path(sys.argv[1])
+sys.exit(build.main(["small", "--data", "synthetic"]))
+"""
 
 
 class Build:
@@ -112,15 +121,13 @@ class Build:
     def __init__(self, folder: Path) -> None:
         self.notebooks_dir = folder / "note books"
         self.output_dir = folder / "out"
-        self.params_path = folder / "small.yaml"
         self.report_dir = self.output_dir / "reports" / "small"
         shutil.copytree(steps.NOTEBOOKS_DIR, self.notebooks_dir, ignore=shutil.ignore_patterns(".*"))
-        self.params_path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+        (self.notebooks_dir / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        places = ["--params", str(self.params_path), "--notebooks", str(self.notebooks_dir)]
+    def run(self) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "lib.reporting.build", "small", "--data", "synthetic", *places, *arguments],
+            [sys.executable, "-c", RUN, str(self.notebooks_dir)],
             cwd=config.PROJECT_DIR,
             env=os.environ | {"AUDIO_OUTPUT_DIR": str(self.output_dir), "OMP_NUM_THREADS": "1"},
             capture_output=True,

@@ -23,7 +23,8 @@ def plan(tmp_path, monkeypatch):
     reports.move(monkeypatch, tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in.csv").write_text("a\n", encoding="utf-8")
-    made = steps.Plan("quick", {STEP.name: {"seed": 7}}, tmp_path / "notebooks")
+    monkeypatch.setattr(steps, "NOTEBOOKS_DIR", tmp_path / "notebooks")
+    made = steps.Plan("quick", {STEP.name: {"seed": 7}})
     write_notebook(made.notebook(STEP), "from lib import config")
     return made
 

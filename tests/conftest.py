@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from tests.chaos.harness import Service
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-for folder in (
-    PROJECT_DIR,
-    PROJECT_DIR / "tests",
-    PROJECT_DIR / "tests" / "decoding",
-    PROJECT_DIR / "tests" / "corpora",
-):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+for folder in ("", "tests", "tests/decoding", "tests/corpora"):
+    if str(PROJECT_DIR / folder) not in sys.path:
+        sys.path.insert(0, str(PROJECT_DIR / folder))
 
 # Before lib.config is imported anywhere: the suite writes into a folder of its own, never into data/ or reports/.
 _OUTPUT_DIR = tempfile.mkdtemp(prefix="cry-scream-tests-")
@@ -42,17 +37,10 @@ NEEDS = {
 }
 
 
-def _folder(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value) if value and Path(value).is_dir() else None
-
-
 def _require(marker: str) -> Path:
     variable, reason = NEEDS[marker]
-    folder = _folder(variable)
-    if folder is None:
-        pytest.skip(f"needs {reason}")
-    return folder
+    folder = Path(os.environ.get(variable) or "/absent")
+    return folder if folder.is_dir() else pytest.skip(f"needs {reason}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -101,12 +89,6 @@ def rng() -> np.random.Generator:
 def mirror_dir() -> Path:
     """The mirror of real recordings, or a skip."""
     return _require("real_audio")
-
-
-@pytest.fixture
-def hub_cache() -> Path:
-    """The TF-Hub cache with YAMNet, or a skip."""
-    return _require("hub")
 
 
 @pytest.fixture

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,16 +47,6 @@ print(json.dumps(classified.result.label))
 """
 
 
-def uv_environment() -> dict[str, str]:
-    """Return the environment in which uv looks where pip would."""
-    listing = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    lines = [line.partition("=") for line in listing.splitlines()]
-    given = {key.rsplit(".", 1)[-1]: ast.literal_eval(text) for key, _, text in lines}
-    names = {"find-links": "UV_FIND_LINKS", "extra-index-url": "UV_EXTRA_INDEX_URL", "index-url": "UV_DEFAULT_INDEX"}
-    places = {names[name]: " ".join(value.split()) for name, value in given.items() if name in names}
-    return os.environ | {"UV_INDEX_STRATEGY": "unsafe-best-match"} | places
-
-
 @pytest.fixture(scope="module")
 def python() -> Path:
     """Return the Python of an environment made from requirements-serve.txt; made once for each content of that file."""
@@ -67,24 +54,13 @@ def python() -> Path:
     folder = config.PROJECT_DIR / "build" / f"serve-{digest[:12]}"
     python, done = folder / "bin" / "python", folder / "done"
     if not done.is_file():
-        make, install, environment = tools(folder)
-        subprocess.run(make, check=True)
-        if subprocess.run([*install, "--dry-run", "numpy"], env=environment, capture_output=True).returncode:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
+        install = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet"]
+        if subprocess.run([*install, "--dry-run", "numpy"], capture_output=True).returncode:
             pytest.skip("no package index is reachable")
-        subprocess.run([*install, "--requirement", REQUIREMENTS], env=environment, check=True)
-        subprocess.run([python, "-m", "compileall", "-q", folder], check=True)
+        subprocess.run([*install, "--requirement", REQUIREMENTS], check=True)
         done.touch()
     return python
-
-
-def tools(folder: Path) -> tuple[list, list, dict[str, str]]:
-    """Return the commands that make an environment and install into it, and their variables: uv's, else pip's."""
-    uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    if uv is None:
-        make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder]
-        return make, [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet"], dict(os.environ)
-    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder]
-    return make, [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python"], uv_environment()
 
 
 def run(python: Path, *arguments: object, folder: Path, **variables: str) -> SimpleNamespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
 from lib import config, manifest
@@ -22,6 +23,16 @@ def move(patch, root: Path) -> None:
     """Let everything that a build writes lie under a throwaway folder."""
     for name, place in PLACES.items():
         patch.setattr(config, name, root / place)
+
+
+def write_notebook(path: Path, *sources: str, text: str = "# 01 A title", outputs: list | None = None) -> Path:
+    """Write a notebook of a text and code cells, which have these outputs."""
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    cells += [nbformat.v4.new_code_cell(source, outputs=outputs or []) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
 
 
 def figure(value: float | None, **more: object) -> dict:

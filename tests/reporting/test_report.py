@@ -29,10 +29,8 @@ def plan(tmp_path, monkeypatch):
     return steps.Plan("quick")
 
 
-def notebook(path: Path, markdown: str = "# 01 A title", *outputs: nbformat.NotebookNode) -> Path:
-    cells = [nbformat.v4.new_markdown_cell(markdown), nbformat.v4.new_code_cell("value = 1", outputs=list(outputs))]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
+def notebook_html(path: Path, *, text: str, code: bool = True, outputs: list | None = None) -> str:
+    return pages.notebook_html(reports.write_notebook(path, "value = 1", text=text, outputs=outputs), code=code)
 
 
 def html_output(html: str) -> nbformat.NotebookNode:
@@ -129,7 +127,7 @@ def test_a_page_asks_for_no_remote_image_and_links_to_pages(tmp_path):
         "# 01 A title\n\n[![Open in Colab](https://example.org/b.svg)](https://example.org) and `$HOME`\n\n"
         "[back](01_data_acquisition.ipynb)"
     )
-    html = pages.notebook_html(notebook(tmp_path / "n.ipynb", text), code=True)
+    html = notebook_html(tmp_path / "n.ipynb", text=text)
     body = str(pages.localise(html, names={"01_data_acquisition"}))
     assert "<img" not in body and "Open in Colab" in body and "$HOME" in body
     assert 'href="01_data_acquisition.html"' in body
@@ -141,7 +139,7 @@ def test_a_page_drops_scripts_bars_and_machine_paths_and_folds_code(tmp_path):
         nbformat.v4.new_output("stream", text=f"wrote {config.PROJECT_DIR}/data/x.csv\n"),
         html_output("<script src='https://x.org/a.js'></script><b>kept</b>"),
     ]
-    html = pages.notebook_html(notebook(tmp_path / "n.ipynb", "# 01 A title", *outputs), code=True)
+    html = notebook_html(tmp_path / "n.ipynb", text="# 01 A title", outputs=outputs)
     body = str(pages.localise(html, names=set()))
     assert "<script" not in body and "<b>kept</b>" in body
     assert "9/10" not in body and "1/10" not in body
@@ -167,7 +165,7 @@ def test_the_pdf_is_written_from_figures_and_wide_tables(tmp_path):
         html_output("<audio controls src='data:audio/wav;base64,AA=='></audio>"),
         nbformat.v4.new_output("stream", text="line\n" * 99),
     ]
-    html = pages.notebook_html(notebook(tmp_path / "n.ipynb", "# 01 Title @ #mark `x^2`", *outputs), code=False)
+    html = notebook_html(tmp_path / "n.ipynb", text="# 01 Title @ #mark `x^2`", code=False, outputs=outputs)
     source = pdf.chapter(html, tmp_path)
     assert "20 more rows in the HTML page" in source and "59 more lines in the HTML page" in source
     assert "0.142857" not in source and "0.143" in source and "audio" not in source

@@ -12,6 +12,7 @@ import pytest
 from lib import config
 from lib.reporting import build, closure, steps
 from tests.reporting import reports
+from tests.reporting.reports import write_notebook
 
 STEP = steps.Step("02_preprocessing", ("{data}/in.csv",), ("{data}/out.csv",), ("TEST_VARIABLE",))
 STUDY = steps.Step("plots", ("{data}/in.csv",), ("{build}/tables/plots.csv",), module="lib.studies.plots_of_x")
@@ -27,14 +28,6 @@ def plan(tmp_path, monkeypatch):
     made = steps.Plan("quick", {STEP.name: {"seed": 7}})
     write_notebook(made.notebook(STEP), "from lib import config")
     return made
-
-
-def write_notebook(path: Path, *sources: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cells = [nbformat.v4.new_markdown_cell("# 02 A title\n\n- **Question**: what is it?")]
-    cells += map(nbformat.v4.new_code_cell, sources)
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 def finish(plan: steps.Plan, step: steps.Step) -> None:

@@ -49,9 +49,15 @@ class ChunkStore:
     def mark(self) -> str:
         """Return a random mark that the store keeps: processes that read the same one use the same store."""
         path = self.root / MARK
-        with contextlib.suppress(FileExistsError), path.open("x", encoding="ascii") as file:
-            file.write(os.urandom(4).hex())
-        return path.read_text(encoding="ascii")
+
+        def known() -> str:
+            return path.read_text(encoding="ascii") if path.is_file() else ""
+
+        if not known():  # another process may be about to write it
+            with _locked(self.root):
+                if not known():
+                    path.write_text(os.urandom(4).hex(), encoding="ascii")
+        return known()
 
     def put(self, content: bytes, *, stream_id: str, sequence: int) -> str:
         """Store audio for one chunk and return its SHA-256; doing it twice changes nothing.

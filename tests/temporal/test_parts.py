@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
@@ -160,6 +161,13 @@ def test_store_keeps_shared_audio_until_its_last_claim(tmp_path: Path) -> None:
     with pytest.raises(MissingChunk):
         store.path(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_store_has_one_mark_although_a_process_was_killed_while_it_made_it(tmp_path: Path) -> None:
+    (tmp_path / ".mark").touch()
+    with ThreadPoolExecutor(8) as others:
+        marks = set(others.map(lambda _: ChunkStore(tmp_path).mark(), range(8)))
+    assert [len(mark) for mark in marks] == [8]
 
 
 def test_store_refuses_foreign_references(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ class Source:
                     self._end += ahead
                 elif abs(ahead) > GAP_SECONDS:  # another clock
                     offset -= ahead
+                if self._waiting and self._waiting[-1].shape[1] != samples.shape[1]:  # mono after stereo
+                    yield from self._flush()
                 self._waiting.append(samples)
                 self._end += len(samples) / RATE
                 if sum(map(len, self._waiting)) >= (MONO_SECONDS if samples.shape[1] == 1 else BLOCK_SECONDS) * RATE:

@@ -69,6 +69,7 @@ PROGRAMMES = {
     "wav": endless_wav(22_050, 7.0),
     "aac": by_av("adts", "aac", 16_000, "mono", 7.0),
     "film": by_av("mpegts", "aac", 48_000, "stereo", 7.0, film=True),
+    "mono after stereo": b"".join(by_av("adts", "aac", 16_000, layout, 3.5) for layout in ("stereo", "mono")),
 }
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -81,7 +82,8 @@ class StreamSender:
     ) -> None:
         self.stream_id = stream_id
         self._client, self._stored = client, stored
-        self._settings = settings or shared.StreamSettings()
+        settings = settings or shared.StreamSettings()
+        self._settings = replace(settings, name=settings.name[: shared.MAX_NAME])
         self._handle: WorkflowHandle = client.get_workflow_handle_for(MonitorStreamWorkflow.run, stream_id)
         self._unconfirmed: dict[int, tuple[shared.ChunkReference, float]] = {}
         self._next_sequence = 0

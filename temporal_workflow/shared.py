@@ -48,6 +48,7 @@ MAX_AHEAD = 32  # how far past the first missing chunk a sequence may run
 MAX_HASHES = 48  # of chunks, kept to refuse other content under the same sequence
 MAX_GAP_RANGES = 64  # older gaps are forgotten: their chunks count as duplicates if they come after all
 MAX_CHANGES = 40  # event changes in one message
+MAX_NAME = 80  # characters of a stream's name
 
 # A killed worker is noticed by the heartbeat timeout of its activities and by the workflow task timeout.
 HEARTBEAT_EVERY = timedelta(seconds=0.5)

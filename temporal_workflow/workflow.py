@@ -22,7 +22,6 @@ with workflow.unsafe.imports_passed_through():
 UNBOUNDED = RetryPolicy(initial_interval=shared.RETRY_FIRST, maximum_interval=shared.RETRY_LONGEST)
 BOUNDED = replace(UNBOUNDED, maximum_attempts=shared.MAX_CRASHES)
 ONCE = RetryPolicy(maximum_attempts=1)
-MAX_NAME = 80  # of a stream, in each message that is stored
 Result = TypeVar("Result")
 
 
@@ -361,7 +360,7 @@ class ChunkPipeline:
             outcome,
             **{"audio": [outcome.sha256] if outcome else [], **found},
             keep_audio=keep_audio or self._settings.keep_audio,
-            name=self._settings.name[:MAX_NAME],
+            name=self._settings.name[: shared.MAX_NAME],
         )
 
     def start(self) -> None:

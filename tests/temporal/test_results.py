@@ -21,7 +21,7 @@ from temporal_workflow import devserver, shared
 from temporal_workflow.results import FIRST_VERSION, NEW_COLUMNS, SCHEMA, STREAMS, ResultsTable, SchemaError
 from temporal_workflow.sender import new_stream_id
 from tests.chaos.audit import audit
-from tests.chaos.harness import Service, ended_streams, random_labels, wait_until
+from tests.chaos.harness import Service, ended_streams, outcome, random_labels, wait_until
 
 
 def _programs() -> Path | None:
@@ -82,9 +82,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def stored(sequence: int, **found: object) -> shared.StoreInput:
     chunk = shared.ChunkReference(sequence, "ab" * 32, 160_000, start_seconds=10.0 * sequence, sent_seconds=1.8e9)
-    given = {"label": "crying", "probabilities": [0.9, 0.06, 0.04], **found}
-    outcome = shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, **given)
-    return shared.StoreInput("s", outcome, changes=[shared.EventChange(1, 1, "START", "crying", 30, 40, 0.9, False)])
+    changes = [shared.EventChange(1, 1, "START", "crying", 30, 40, 0.9, False)]
+    return shared.StoreInput("s", outcome(chunk, **found), changes=changes)
 
 
 def test_many_writers_make_the_tables_once_and_rows_once(url: str) -> None:

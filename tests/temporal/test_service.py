@@ -37,14 +37,14 @@ def test_bad_chunks_are_rejected_by_name_and_audio_goes_once_its_result_is_store
     noise = service.chunks.put(b"not audio at all" * 100, stream_id=stream_id, sequence=10)
     for sequence, sha256 in ((3, same), (10, noise), (12, "../../etc/passwd")):
         chunks[sequence] = dataclasses.replace(chunks[sequence], sha256=sha256)
-    summary = asyncio.run(service.send(stream_id, chunks, chunks_per_run=5, name="test"))
+    summary = asyncio.run(service.send(stream_id, chunks, chunks_per_run=5, name="n" * 20_000))
 
     audit(service.results, stream_id, chunks).assert_clean()
     rows = service.results.chunks(stream_id)
     rejected = {row["sequence"]: row["reason"].split(":")[0] for row in rows if row["status"] == "rejected"}
     assert rejected == {10: "NotAudio", 12: "ForeignReference"}
     assert all(row["label"] and row["model_version"] for row in rows if row["status"] == "classified")
-    assert (summary.state, summary.name, summary.n_classified) == ("finished", "test", 14)
+    assert (summary.state, summary.name, summary.n_classified) == ("finished", "n" * shared.MAX_NAME, 14)
     assert not any(service.chunks.holds(chunk.sha256) for chunk in chunks if chunk.sequence != 12)
 
 

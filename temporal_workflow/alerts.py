@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import queue
+import re
 import secrets
 import time
 import urllib.error
@@ -120,7 +121,9 @@ class Mqtt:
         self._url, self._prefix = urlsplit(url), discovery_prefix
         self._password = password or unquote(self._url.password or "")
         self._topic = self._url.path.strip("/") or "cry-scream-detector"
-        self._id = self._topic.replace("/", "_")
+        if "+" in self._topic:
+            raise SettingsError("AUDIO_MQTT_URL must name a topic without +, which stands for any topic.")
+        self._id = re.sub(r"[^A-Za-z0-9_-]", "_", self._topic)  # Home Assistant finds no device by another
         self._open: dict[tuple[str, int], str] = {}  # label by stream and event
         self._states: dict[str, str] = {}  # as published
 

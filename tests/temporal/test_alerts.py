@@ -115,14 +115,15 @@ def test_targets_come_from_settings_alone(tmp_path: Path) -> None:
         {
             "AUDIO_WEBHOOK_URL": "https://a/b",
             "AUDIO_WEBHOOK_SECRET_FILE": str(tmp_path / "secret"),
-            "AUDIO_MQTT_URL": "mqtts://user:p%40ss@broker/home/nursery",
+            "AUDIO_MQTT_URL": "mqtts://user:p%40ss@broker/home/nursery.1",
         }
     )
     assert webhook == Webhook("https://a/b", "abc")
-    assert (mqtt._topic, mqtt._password, mqtt._id) == ("home/nursery", "p@ss", "home_nursery")
+    assert (mqtt._topic, mqtt._password, mqtt._id) == ("home/nursery.1", "p@ss", "home_nursery_1")
     for variable, url in (
         ("AUDIO_WEBHOOK_URL", "file:///etc/passwd"),
         ("AUDIO_MQTT_URL", "broker:1883"),
+        ("AUDIO_MQTT_URL", "mqtt://broker/home+hall"),
         ("AUDIO_MQTT_URL", "mqtt://user:hidden/word@broker"),
         ("AUDIO_WEBHOOK_URL", "https://user:hidden\u2100@a/b"),
     ):

@@ -47,7 +47,7 @@ POLL_SECONDS, ANSWER_SECONDS = 1.0, 10.0
 RUN = timedelta(hours=1)  # then the workflow's next run begins
 RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
 REFUSED = (400, 409, 410, 413, 415, 422)  # the alert itself: the next one may pass
-PROBLEMS = ("SILENT", "HEALTH")
+STATES = (*EVENT_LABELS, "problem")  # that a broker is told to go on or not
 
 
 class DeliveryError(RuntimeError):
@@ -166,7 +166,7 @@ class Mqtt:
             if is_new:
                 self._publish(f"{self._topic}/alert", json.dumps(alert), retain=False)
             self._note(alert)
-        states = {label: "ON" if label in self._open.values() else "OFF" for label in (*EVENT_LABELS, "problem")}
+        states = {label: "ON" if label in self._open.values() else "OFF" for label in STATES}
         for label, state in states.items():
             if self._states.get(label) != state:
                 self._publish(f"{self._topic}/{label}", state)
@@ -177,7 +177,7 @@ class Mqtt:
         if kind in ("END", "RESUMED"):
             self._open.pop((stream_id, alert["event"]), None)
         else:
-            self._open[stream_id, alert["event"]] = "problem" if kind in PROBLEMS else alert["label"]
+            self._open[stream_id, alert["event"]] = "problem" if kind in ("SILENT", "HEALTH") else alert["label"]
         if kind == "SILENT":  # whether its child still cries is not known
             self._open = {key: label for key, label in self._open.items() if key[0] != stream_id or label == "problem"}
 
@@ -192,28 +192,20 @@ class Mqtt:
 
     def _discovery(self) -> dict[str, Any]:
         """Return the device for home-assistant.io/integrations/mqtt, "device discovery"."""
+
+        def part(name: str, platform: str, **more: Any) -> dict[str, Any]:
+            place = {"state_topic": f"{self._topic}/{name}", "unique_id": f"{self._id}_{name}"}
+            return {"platform": platform, "name": name.capitalize(), **place, **more}
+
         sensors = {
-            label: {
-                "platform": "binary_sensor",
-                "name": label.capitalize(),
-                "device_class": "problem" if label == "problem" else "sound",
-                "state_topic": f"{self._topic}/{label}",
-                "unique_id": f"{self._id}_{label}",
-            }
-            for label in (*EVENT_LABELS, "problem")
-        }
-        alert = {
-            "platform": "event",
-            "name": "Alert",
-            "event_types": list(shared.ALERT_KINDS),
-            "state_topic": f"{self._topic}/alert",
-            "unique_id": f"{self._id}_alert",
+            label: part(label, "binary_sensor", device_class="problem" if label == "problem" else "sound")
+            for label in STATES
         }
         return {
             "device": {"identifiers": [self._id], "name": "Cry and scream detector"},
             "origin": {"name": "cry-scream-detector"},
             "availability_topic": f"{self._topic}/availability",
-            "components": sensors | {"alert": alert},
+            "components": sensors | {"alert": part("alert", "event", event_types=shared.ALERT_KINDS)},
         }
 
 

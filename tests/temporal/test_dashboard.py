@@ -17,6 +17,7 @@ from lib.events import EventChange
 from temporal_workflow import dashboard, shared
 from temporal_workflow.progress import StreamProgress
 from temporal_workflow.settings import Settings
+from tests.chaos.harness import outcome
 
 NURSERY, HALL = "stream-nursery", "stream-hall"
 CRY = EventChange(1, 3, "END", "crying", 14.4, 17.28, 0.93, False)
@@ -25,15 +26,13 @@ CLIPPED = EventChange(3, 5, "HEALTH", shared.CLIPPING, 20.0, 30.0, 0.0, False)
 NO_SIGNAL = EventChange(1, 1, "HEALTH", shared.NO_SIGNAL, 0.0, 10.0, 0.0, False)
 
 
-def outcome(sequence: int, sha256: str, label: str = "normal") -> shared.ChunkOutcome:
+def stored(sequence: int, sha256: str, label: str = "normal") -> shared.ChunkOutcome:
     first = round(sequence * 10 / shared.HOP_SECONDS)
     rows = [(0.9, 0.1) if label == "crying" else (0.001 * sequence, 0.0)] * 21
-    chunk = shared.ChunkReference(
-        sequence, sha256, 160_000, start_seconds=sequence * 10.0, sent_seconds=time.time() - 1.4
-    )
+    place = {"start_seconds": sequence * 10.0, "sent_seconds": time.time() - 1.4}
+    chunk = shared.ChunkReference(sequence, sha256, 160_000, **place)
     frames = shared.FrameProbabilities.pack(rows, first_frame=first, n_final=19)
-    found = {"frames": frames, "health": shared.ChunkHealth(-60.0, -23.4, 0.0), "probabilities": [0.8, 0.1, 0.1]}
-    return shared.ChunkOutcome.for_chunk(chunk, shared.CLASSIFIED, label=label, **found)
+    return outcome(chunk, label, frames=frames, health=shared.ChunkHealth(-60.0, -23.4, 0.0))
 
 
 @pytest.fixture
@@ -47,13 +46,13 @@ def board(tmp_path, tone) -> dashboard.Dashboard:
             made.store.keep(sha256, stream_id=NURSERY, sequence=sequence)
         else:
             made.store.release(sha256, stream_id=NURSERY, sequence=sequence)
-        made.results.store(shared.StoreInput(NURSERY, outcome(sequence, sha256, label), name="nursery"))
+        made.results.store(shared.StoreInput(NURSERY, stored(sequence, sha256, label), name="nursery"))
     started = [
         dataclasses.replace(CRY, change=1, kind="START", offset_seconds=15.84),
         dataclasses.replace(SCREAM, change=4),
     ]
     made.results.store(shared.StoreInput(NURSERY, changes=[*started, CRY, CLIPPED]))
-    made.results.store(shared.StoreInput(HALL, outcome(0, "ab" * 32), changes=[NO_SIGNAL]))
+    made.results.store(shared.StoreInput(HALL, stored(0, "ab" * 32), changes=[NO_SIGNAL]))
     finished = StreamProgress(shared.StreamSettings(name="<i>hall</i>"), shared.StreamState(end=0)).summary("stream")
     made.results.store(shared.StoreInput(HALL, summary=finished))
     return made
@@ -82,7 +81,7 @@ def test_a_refresh_reads_no_more_than_it_shows(board, monkeypatch):
     n_more = dashboard.N_STREAMS + dashboard.N_EVENTS
     for number in range(n_more):
         given = {"changes": [dataclasses.replace(NO_SIGNAL, kind="RESUMED")], "summary": ended}
-        board.results.store(shared.StoreInput(f"stream-{number}", outcome(0, "ab" * 32), **given))
+        board.results.store(shared.StoreInput(f"stream-{number}", stored(0, "ab" * 32), **given))
     read, n_read = board.results.rows, []
     monkeypatch.setattr(board.results, "rows", lambda query: n_read.append(len(found := read(query))) or found)
     state = board.state()

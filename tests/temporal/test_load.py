@@ -12,22 +12,10 @@ from lib import audio
 from temporal_workflow import load
 
 
-@pytest.fixture(scope="module")
-def found():
-    out = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load.sys.stdout, "write", out.append)
-        assert (
-            load.main(["--stand-in", "--streams", "2", "--chunks", "6", "--pace", "0.2", "--chunk-seconds", "5"]) == 0
-        )
-    return json.loads("".join(out))
-
-
-def test_every_chunk_of_every_stream_is_counted(found):
+def test_every_chunk_of_every_stream_is_counted_and_figures_are_those_of_a_service_that_works(capsys):
+    assert load.main(["--stand-in", "--streams", "2", "--chunks", "6", "--pace", "0.2", "--chunk-seconds", "5"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert (found["n_streams"], found["n_chunks"], found["n_classified"]) == (2, 12, 12)
-
-
-def test_latency_and_history_are_those_of_a_service_that_works(found):
     assert 0 < found["p50_seconds"] <= found["p95_seconds"] < 10
     assert len(found["p50_by_tenth"]) == 10
     assert 500 < found["history_bytes_per_chunk"] <= 3_000

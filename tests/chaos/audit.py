@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
@@ -21,20 +20,28 @@ from temporal_workflow.results import ResultsTable
 from temporal_workflow.serve import LocalService
 from temporal_workflow.workflow import ClassifyFileWorkflow, MonitorStreamWorkflow
 
-
-@dataclass(frozen=True)
-class Audit:
-    chunks: int
-    lost: int
-    duplicated: int
-    out_of_order: int  # rows in another chunk's place, or with another hash, or events that rows in order do not give
-
-    def assert_clean(self) -> None:
-        assert (self.lost, self.duplicated, self.out_of_order) == (0, 0, 0), self
+MAX_HISTORY_EVENTS = 10_240  # where Temporal warns
 
 
-def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkReference]) -> Audit:
-    """Compare the results of one stream with what was sent."""
+def assert_clean(row: dict[str, Any]) -> None:
+    """Check what `audit` or `examined` found."""
+    assert (row["lost"], row["duplicated"], row["out_of_order"]) == (0, 0, 0), row
+    if "histories" in row:
+        assert_replayed(row)
+
+
+def assert_replayed(row: dict[str, Any]) -> None:
+    """Check what `replayed` found."""
+    assert row["replayed"] == row["histories"] >= 1, row
+    assert row["largest_history_events"] < MAX_HISTORY_EVENTS, row
+    assert row["largest_event_bytes"] < shared.MAX_MESSAGE_BYTES, row
+
+
+def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkReference]) -> dict[str, int]:
+    """Compare the results of one stream with what was sent.
+
+    Out of order are rows in another chunk's place or with another hash, and events that rows in order do not give.
+    """
     rows = results.chunks(stream_id)
     expected = {chunk.sequence: chunk for chunk in sent}
     found = Counter(row["sequence"] for row in rows)
@@ -44,12 +51,12 @@ def audit(results: ResultsTable, stream_id: str, sent: Sequence[shared.ChunkRefe
         for row in rows
         if row["sequence"] in expected
     )
-    return Audit(
-        chunks=len(expected),
-        lost=len(expected.keys() - found.keys()),
-        duplicated=sum(found.values()) - len(found),
-        out_of_order=wrong + len(found.keys() - expected.keys()) + _wrong_events(results, stream_id, rows),
-    )
+    return {
+        "chunks": len(expected),
+        "lost": len(expected.keys() - found.keys()),
+        "duplicated": sum(found.values()) - len(found),
+        "out_of_order": wrong + len(found.keys() - expected.keys()) + _wrong_events(results, stream_id, rows),
+    }
 
 
 def _wrong_events(results: ResultsTable, stream_id: str, rows: list[dict]) -> int:
@@ -97,16 +104,15 @@ async def replay(found: Sequence[WorkflowHistory], *, key: bytes | None = None) 
 
 async def examined(service: LocalService, stream_id: str, sent: Sequence[shared.ChunkReference]) -> dict[str, Any]:
     """Audit a stream and replay the history of each of its runs; return what every row of chaos.json holds."""
+    return {**audit(service.results, stream_id, sent), **await replayed(service, stream_id)}
+
+
+async def replayed(service: LocalService, stream_id: str) -> dict[str, int]:
+    """Replay the history of each run of a stream or file; return how many there are and how large."""
     found = await histories(await service.client(), stream_id)
     return {
-        **dataclasses.asdict(audit(service.results, stream_id, sent)),
         "histories": len(found),
         "replayed": await replay(found, key=service.settings.key),
         "largest_history_events": max(len(history.events) for history in found),
-        "largest_event_bytes": largest_event_bytes(found),
+        "largest_event_bytes": max(event.ByteSize() for history in found for event in history.events),
     }
-
-
-def largest_event_bytes(found: Sequence[WorkflowHistory]) -> int:
-    """Return the size of the largest event: an upper bound for the largest message."""
-    return max(event.ByteSize() for history in found for event in history.events)

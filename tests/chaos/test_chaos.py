@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from temporal_workflow import shared
 from tests.chaos import faults, marker
-from tests.chaos.__main__ import RUNS, Row, suite
+from tests.chaos.__main__ import RUNS, suite
+from tests.chaos.audit import assert_clean
 from tests.chaos.harness import Service
 
 SEED = 7
-MAX_HISTORY_EVENTS = 10_240
-
-
-def assert_clean(row: Row) -> None:
-    assert (row["lost"], row["duplicated"], row["out_of_order"]) == (0, 0, 0), row
-    if "histories" in row:
-        assert row["replayed"] == row["histories"] >= 1
-        assert row["largest_history_events"] < MAX_HISTORY_EVENTS
-        assert row["largest_event_bytes"] < shared.MAX_MESSAGE_BYTES
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from temporal_workflow import devserver, shared
 from temporal_workflow.results import FIRST_VERSION, NEW_COLUMNS, SCHEMA, STREAMS, ResultsTable, SchemaError
 from temporal_workflow.sender import new_stream_id
-from tests.chaos.audit import audit
+from tests.chaos.audit import assert_clean, audit
 from tests.chaos.harness import Service, ended_streams, outcome, random_labels, wait_until
 
 
@@ -138,5 +138,5 @@ def test_service_with_postgresql_and_a_killed_worker(url: str, tmp_path: Path) -
                 service.kill("orchestration")
 
         summary = asyncio.run(service.send(stream_id, chunks, on_sent=kill))
-        audit(service.results, stream_id, chunks).assert_clean()
+        assert_clean(audit(service.results, stream_id, chunks))
         assert ended_streams(service.results)[-1]["summary"]["n_chunks"] == summary.n_chunks == 20

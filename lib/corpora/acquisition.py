@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -131,12 +132,13 @@ def acquire(
     chosen = optional.check(extra)  # before anything is fetched
     skipped: dict[str, str] = {}
     for tier in () if data_tier == "synthetic" else ("mirror", "network"):
-        result = _describe((_from_mirror if tier == "mirror" else _from_network)(progress), tier)
-        lacking = lacking_classes(result.manifest)
+        failures = (_from_mirror if tier == "mirror" else _from_network)(progress)
+        frame = _there(failures).assign(tier=tier)
+        lacking = lacking_classes(frame)
         if not lacking:
-            result = _add(result, *optional.bring(chosen))
-            return _write(replace(result, skipped=skipped))
-        skipped[tier] = _why_not(result.failures, lacking)
+            frame, failures = _add(frame, failures, *optional.bring(chosen))
+            return _write(frame, tier, failures, skipped)
+        skipped[tier] = _why_not(failures, lacking)
     if data_tier == "real":
         reasons = "; ".join(f"{tier}: {reason}" for tier, reason in skipped.items())
         raise NoRealAudioError(
@@ -145,7 +147,7 @@ def acquire(
         )
     directory = config.RAW_DIR / "synthetic"
     frame = synthetic.write_corpus(directory, n_groups_per_class=n_synthetic_groups, seed=seed)
-    return _write(Acquisition(frame, "synthetic", _table([]), skipped))
+    return _write(frame, "synthetic", [], skipped)
 
 
 def lacking_classes(frame: pd.DataFrame) -> str:
@@ -192,48 +194,44 @@ def _from_network(progress: Progress | None) -> list[Failure]:
     return download.fetch(absent, BASE_URL, folder=config.RAW_DIR, progress=progress)
 
 
-def _describe(failures: list[Failure], tier: str) -> Acquisition:
-    """Return the raw manifest of what is there, and the table of what is not."""
+def _there(failures: list[Failure]) -> pd.DataFrame:
+    """Return the raw manifest, but its tier, of what is there."""
     failed = {(failure.source, failure.path) for failure in failures}
     frame = clips()
     there = [key not in failed for key in zip(frame["source"], frame["path"], strict=True)]
-    frame = frame[there].assign(tier=tier)
-    frame["path"] = "raw/" + frame["source"] + "/" + frame["path"]
-    return Acquisition(frame[list(manifest.RAW_COLUMNS)], tier, _table(failures), {})
+    frame = frame[there]
+    return frame.assign(path="raw/" + frame["source"] + "/" + frame["path"])
 
 
-def _add(result: Acquisition, frame: pd.DataFrame, failures: list[Failure]) -> Acquisition:
+def _add(
+    frame: pd.DataFrame, failures: list[Failure], more: pd.DataFrame, lacking: list[Failure]
+) -> tuple[pd.DataFrame, list[Failure]]:
     """Add optional corpora; a recording that is there already is not taken twice."""
-    if frame.empty and not failures:
-        return result
-    twice = frame["sha256"].duplicated() | frame["sha256"].isin(result.manifest["sha256"])
-    failures += [Failure(row.source, row.path, "the same audio is there already") for row in frame[twice].itertuples()]
-    together = pd.concat([result.manifest, frame[~twice].assign(tier=result.tier)], ignore_index=True)
-    return replace(result, manifest=together, failures=pd.concat([result.failures, _table(failures)]))
+    twice = more["sha256"].duplicated() | more["sha256"].isin(frame["sha256"])
+    again = [Failure(row.source, row.path, "the same audio is there already") for row in more[twice].itertuples()]
+    new = more[~twice].assign(tier=frame["tier"].iloc[0])
+    return pd.concat([frame, new], ignore_index=True) if len(new) else frame, [*failures, *lacking, *again]
 
 
-def _table(failures: list[Failure]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(failure) for failure in failures], columns=["source", "path", "reason"])
-
-
-def _why_not(failures: pd.DataFrame, lacking: str) -> str:
+def _why_not(failures: list[Failure], lacking: str) -> str:
     """Return the reason that most files share and, if some files are there, what is lacking for a split."""
-    counts, n_all = failures["reason"].value_counts(), len(clips())
-    if counts.iloc[0] == n_all:
-        return counts.index[0]
-    return f"{len(failures)} of {n_all} recordings missing, most of them: {counts.index[0]} ({lacking})"
+    ((reason, n_files),), n_all = Counter(failure.reason for failure in failures).most_common(1), len(clips())
+    if n_files == n_all:
+        return reason
+    return f"{len(failures)} of {n_all} recordings missing, most of them: {reason} ({lacking})"
 
 
-def _write(result: Acquisition) -> Acquisition:
+def _write(frame: pd.DataFrame, tier: str, failures: list[Failure], skipped: dict[str, str]) -> Acquisition:
     """Write the raw manifest, and acquisition.json: the tier, clips by source, what is missing and why."""
-    manifest.write(result.manifest, config.RAW_MANIFEST_PATH)
-    failures = result.failures.groupby(["source", "reason"]).size().rename("n_clips").reset_index()
+    manifest.write(frame[list(manifest.RAW_COLUMNS)], config.RAW_MANIFEST_PATH)
+    table = pd.DataFrame([asdict(failure) for failure in failures], columns=["source", "path", "reason"])
+    counts = table.groupby(["source", "reason"]).size().rename("n_clips").reset_index()
     record = {
-        "tier": result.tier,
-        "n_clips": len(result.manifest),
-        "sources": result.manifest["source"].value_counts().sort_index().to_dict(),
-        "failures": failures.to_dict("records"),
-        "skipped": result.skipped,
+        "tier": tier,
+        "n_clips": len(frame),
+        "sources": frame["source"].value_counts().sort_index().to_dict(),
+        "failures": counts.to_dict("records"),
+        "skipped": skipped,
     }
     config.ACQUISITION_PATH.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return replace(result, manifest=manifest.read(config.RAW_MANIFEST_PATH))
+    return Acquisition(manifest.read(config.RAW_MANIFEST_PATH), tier, table, skipped)

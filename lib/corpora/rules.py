@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +35,8 @@ class Labelled:
 
 def esc50(folder: Path) -> list[Labelled]:
     """Read ``audio/<fold>-<Freesound number>-<take>-<class>.wav``."""
-    found = []
-    for path in sorted(folder.rglob("*.wav")):
-        match = re.fullmatch(r"\d-(\d+)-[A-Z]-(\d+)", path.stem)
-        if match:
-            label, subtype = _esc50_label(int(match[2]))
-            found.append(Labelled(path, label, subtype, f"fs:{match[1]}"))
-    return found
+    named = ((path, re.fullmatch(r"\d-(\d+)-[A-Z]-(\d+)", path.stem)) for path in sorted(folder.rglob("*.wav")))
+    return [Labelled(path, *_esc50_label(int(name[2])), f"fs:{name[1]}") for path, name in named if name]
 
 
 def _esc50_label(number: int) -> tuple[str, str]:
@@ -77,7 +71,7 @@ def common_voice(folder: Path) -> list[Labelled]:
     """Read ``validated.tsv``, which names clip and speaker."""
     voices = []
     for table in sorted(folder.rglob("validated.tsv")):
-        for row in _rows(table, "\t"):
+        for row in _rows(table):
             path = table.parent / "clips" / Path(row["path"]).name
             if path.is_file():
                 voices.append((path, row["client_id"][:32], "speech_adult"))
@@ -86,13 +80,9 @@ def common_voice(folder: Path) -> list[Labelled]:
 
 def _speech(voices: Iterable[tuple[Path, str, str]], *, prefix: str = "librispeech") -> list[Labelled]:
     """Keep the first utterances of each speaker; all are normal."""
-    n_kept: Counter[str] = Counter()
-    found = []
-    for path, speaker, subtype in voices:
-        n_kept[speaker] += 1
-        if n_kept[speaker] <= PER_SPEAKER:
-            found.append(Labelled(path, "normal", subtype, f"{prefix}:{speaker}"))
-    return found
+    frame = pd.DataFrame(voices, columns=["path", "speaker", "subtype"])
+    kept = frame[frame.groupby("speaker").cumcount() < PER_SPEAKER]
+    return [Labelled(row.path, "normal", row.subtype, f"{prefix}:{row.speaker}") for row in kept.itertuples()]
 
 
 def audioset(folder: Path) -> list[Labelled]:
@@ -110,19 +100,16 @@ def audioset(folder: Path) -> list[Labelled]:
 
 def kaggle_screaming(folder: Path) -> list[Labelled]:
     """Read the folders Screaming and NotScreaming."""
-    found = []
-    for path in sorted(folder.rglob("*.wav")):
-        if path.parent.name in ("Screaming", "NotScreaming"):
-            kind = ("screaming", "scream") if path.parent.name == "Screaming" else ("normal", "other")
-            found.append(Labelled(path, *kind, f"kscream:{_without_number(path.stem)}"))
-    return found
+    kinds = {"Screaming": ("screaming", "scream"), "NotScreaming": ("normal", "other")}
+    paths = (path for path in sorted(folder.rglob("*.wav")) if path.parent.name in kinds)
+    return [Labelled(path, *kinds[path.parent.name], f"kscream:{_without_number(path.stem)}") for path in paths]
 
 
 def icsd(folder: Path) -> list[Labelled]:
     """Read the tables ``filename, onset, offset, event_label``; one infant cry makes a clip a cry."""
     events: dict[str, set[str]] = {}
     for table in sorted(folder.rglob("*.tsv")):
-        for row in _rows(table, "\t"):
+        for row in _rows(table):
             labels = row.get("event_label") or row.get("event_labels") or ""
             events.setdefault(Path(row.get("filename", "")).name, set()).add(labels.lower())
     found = []
@@ -134,9 +121,9 @@ def icsd(folder: Path) -> list[Labelled]:
     return found
 
 
-def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
+def _rows(table: Path) -> list[dict[str, str]]:
     with table.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _without_number(stem: str) -> str:

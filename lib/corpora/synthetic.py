@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +100,8 @@ def write_corpus(
 
 def _write_clip(path: Path, waveform: np.ndarray, rate_hz: int) -> dict:
     """Write PCM16 and return what a manifest's row says of the file."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, rate_hz, format="WAV", subtype="PCM_16")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    soundfile.write(path, waveform, rate_hz, subtype="PCM_16")
     return {
         "clip_id": path.stem,
         "duration_seconds": len(waveform) / rate_hz,
@@ -112,7 +109,7 @@ def _write_clip(path: Path, waveform: np.ndarray, rate_hz: int) -> dict:
         "channels": 1,
         "bandwidth_hz": round(waveforms.bandwidth_hz(waveform, rate_hz), 1),
         "licence": LICENCE,
-        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "tier": "synthetic",
     }
 

@@ -6,6 +6,7 @@ Everything is chosen on validation clips and shown on others. An interval is a 9
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,6 @@ from lib.studies.inputs import SEED, Inputs
 from lib.studies.result import Result, columns
 
 N_BINS = 15  # equally wide; Guo et al. 2017, "On calibration of modern neural networks"
-TABLES = ("measures", "bins", "coverage_risk", "abstain")
 TARGET_RISKS = (0.01, 0.02, 0.05)  # share of errors among the predictions kept
 N_CURVE_POINTS = 200  # of a coverage-risk curve in its table
 N_PERFECT = 500  # draws of labels from the probabilities
@@ -184,7 +184,7 @@ def run(inputs: Inputs) -> Result:
         "left_out": inputs.left_out("clip"),
     }
     temperatures = {name: ensemble.fit_temperature(values, chosen_ids) for name, values in fitted.items()}
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    tables = defaultdict[str, list[pd.DataFrame]](list)
     for (split, (part, predictions)), model in itertools.product(given.items(), fitted):
         tag, values = {"split": split, "model": model}, np.asarray(predictions[model], dtype=float)
         ids, groups = manifest.class_ids(part), part["group_id"].to_numpy()
@@ -205,17 +205,15 @@ def run(inputs: Inputs) -> Result:
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw the ensemble's reliability, and its errors by coverage."""
-    of = {
-        (name, split): tables[f"calibration_{name}"].query("model == 'ensemble' and split == @split")
-        for name, split in itertools.product(TABLES, SPLIT_TITLES)
-    }
     reliable, axes = plots.subplots(1, 2, height_inches=3.2)
     abstaining, ax = plots.subplots(height_inches=3.0)
     for number, (split, title) in enumerate(SPLIT_TITLES.items()):
-        _draw_reliability(axes[number], of["bins", split])
+        every = (tables[f"calibration_{name}"] for name in ("bins", "coverage_risk", "abstain"))
+        bins, curve, marked = (table[(table["model"] == "ensemble") & (table["split"] == split)] for table in every)
+        _draw_reliability(axes[number], bins)
         axes[number].set_title(title)
-        look, marked = {"color": COLOURS[number], "linestyle": STYLES[number]}, of["abstain", split]
-        curve, marked = of["coverage_risk", split], marked[marked["target_risk"] == MARKED_RISK]
+        look = {"color": COLOURS[number], "linestyle": STYLES[number]}
+        marked = marked[marked["target_risk"] == MARKED_RISK]
         ax.plot(curve["coverage"], curve["risk"], label=title, drawstyle="steps-post", **look)
         ax.plot(marked["coverage"], marked["risk"], color=COLOURS[number], marker=MARKERS[number], linestyle="none")
     ax.set(xlim=(0, 1.02), xlabel="Coverage (share of clips kept)", ylabel="Risk (errors among predictions kept)")

@@ -38,18 +38,7 @@ KILLED_COLOURS = dict(zip(("inference", "orchestration", "server"), plots.SERIES
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the rows of chaos.json, one a test and size; missing keys are NaN.
-
-    Parameters
-    ----------
-    path : Path
-        As written by `python -m tests.chaos`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the suite has not been run.
-    """
+    """Return the rows of chaos.json (of `python -m tests.chaos`), one a test and size; missing keys are NaN."""
     rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
     return rows.reindex(columns=rows.columns.union([*FACTS, *COUNTS, *RECOVERY, *AMOUNTS], sort=False))
 

@@ -166,17 +166,12 @@ def fold_pair(
         options = {"X": features, "y": manifest.class_ids(rows), "method": "predict_proba"}
         return np.stack([cross_val_predict(classifier, cv=folds, **options) for classifier, folds in every])
 
-    return Pair(rows, predicted(usual), predicted(by_group))
-
-
-def by_group(rows: pd.DataFrame, seed: int) -> Folds:
-    """Return folds (fitted, scored) that keep groups whole, with class shares alike."""
-    return group_folds(manifest.class_ids(rows), rows["group_id"].to_numpy(), seed=seed)
+    return Pair(rows, predicted(usual), predicted(group_folds))
 
 
 def at_random(rows: pd.DataFrame, seed: int) -> Folds:
     """Return as many folds, dealt row by row."""
-    splitter = StratifiedKFold(len(by_group(rows, seed)), shuffle=True, random_state=seed)
+    splitter = StratifiedKFold(len(group_folds(rows, seed)), shuffle=True, random_state=seed)
     return list(splitter.split(rows, manifest.class_ids(rows)))
 
 
@@ -207,7 +202,7 @@ def early_stopping_pair(rows: pd.DataFrame, features: np.ndarray) -> Pair:
     """Keep the epoch that is best on the test rows, and the one that is best on validation rows; groups stay whole."""
     class_ids, both = manifest.class_ids(rows), np.full((2, N_REPEATS, len(rows), len(config.CLASS_NAMES)), np.nan)
     for repeat in range(N_REPEATS):
-        held_out = [test for _, test in by_group(rows, repeat)]
+        held_out = [test for _, test in group_folds(rows, repeat)]
         for test, validation in zip(held_out, held_out[1:] + held_out[:1], strict=True):
             both[:, repeat, test] = _at_best_epochs(features, class_ids, test, validation=validation, seed=repeat)
     return Pair(rows, *both)

@@ -17,6 +17,7 @@ from lib.wav2vec2 import CHECKPOINT_FILE, ClipClassifier, labels
 DROPOUTS = (
     "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
 )  # fmt: skip
+BAND_HZ = (80.0, 7600.0)  # of the first filters
 
 
 def compact_config() -> Wav2Vec2Config:
@@ -55,7 +56,7 @@ def initial_model() -> ClipClassifier:
     return model
 
 
-def gabor_filters(n_filters: int, n_samples: int, *, low_hz: float = 80.0, high_hz: float = 7600.0) -> np.ndarray:
+def gabor_filters(n_filters: int, n_samples: int) -> np.ndarray:
     """Return Gabor filters spaced evenly in mels, in cosine and sine pairs, each with mean 0 and norm 1.
 
     Their bandwidth is that of the triangular mel filter they stand for, as far as it fits into `n_samples` (Zeghidour
@@ -65,7 +66,7 @@ def gabor_filters(n_filters: int, n_samples: int, *, low_hz: float = 80.0, high_
     -------
     ndarray, float32, shape (n_filters, n_samples)
     """
-    low_mel, high_mel = 2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)
+    low_mel, high_mel = 2595 * np.log10(1 + np.array(BAND_HZ) / 700)
     edges_mel = np.linspace(low_mel, high_mel, n_filters // 2 + 2)
     edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
     seconds = (np.arange(n_samples) - (n_samples - 1) / 2) / config.SAMPLE_RATE_HZ

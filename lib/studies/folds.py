@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from lib import config, ensemble
+from lib import config, ensemble, manifest
 
 N_FOLDS = 5
 
@@ -27,9 +28,7 @@ def out_of_fold(
     return result
 
 
-def group_folds(
-    class_ids: np.ndarray, groups: Sequence[str] | np.ndarray, *, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def group_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (rows to fit on, rows held out) of each fold; no group is in both, and class shares are alike.
 
     There are as many folds as the class with the fewest groups has groups, `N_FOLDS` at most.
@@ -39,13 +38,12 @@ def group_folds(
     ValueError
         If a class has but one group.
     """
-    class_ids, names = np.asarray(class_ids), np.asarray(groups, dtype=str)
-    n_groups = [len(np.unique(names[class_ids == class_id])) for class_id in range(ensemble.N_CLASSES)]
-    if min(n_groups) < 2:
-        label = config.CLASS_NAMES[int(np.argmin(n_groups))]
-        raise ValueError(f"{label} has {min(n_groups)} group(s), too few to score what is fitted on others.")
-    splitter = StratifiedGroupKFold(min(N_FOLDS, *n_groups), shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(class_ids)), class_ids, names))
+    n_groups = rows.groupby("label")["group_id"].nunique().reindex(config.CLASS_NAMES, fill_value=0)
+    label, fewest = n_groups.idxmin(), n_groups.min()
+    if fewest < 2:
+        raise ValueError(f"{label} has {fewest} group(s), too few to score what is fitted on others.")
+    splitter = StratifiedGroupKFold(min(N_FOLDS, fewest), shuffle=True, random_state=seed)
+    return list(splitter.split(rows, manifest.class_ids(rows), rows["group_id"].to_numpy()))
 
 
 def _rows(probabilities: ensemble.Probabilities, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,11 @@ from lib.inference import Classifier, Predictor, as_text
 from lib.networks.onnx_networks import excerpt
 
 
-def load(models_dir: Path = config.MODELS_DIR) -> Classifier:
+def load() -> Classifier:
     """Load both networks with the frameworks that trained them, the ensemble rule and the detector."""
     from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
 
+    models_dir = config.MODELS_DIR
     keras_model = yamnet.load(models_dir / config.RELEASED_DIRS["yamnet"])
     torch_model = wav2vec2.load(models_dir / config.RELEASED_DIRS["wav2vec2"])
     predictors: dict[str, Predictor] = {
@@ -50,12 +49,5 @@ def _at_least_two(predict: Embed, patches: np.ndarray) -> np.ndarray:
     return predict(patches) if len(patches) > 1 else predict(np.repeat(patches, 2, axis=0))[:1]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Classify one recording and print what `lib.inference` prints."""
-    (path,) = sys.argv[1:] if arguments is None else arguments
-    sys.stdout.write(as_text(load().predict_file(path)) + "\n")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.stdout.write(as_text(load().predict_file(sys.argv[1])) + "\n")

@@ -13,7 +13,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -74,12 +73,5 @@ async def measure(n_chunks: int, chunk_seconds: float) -> dict[str, Any]:
     return {"seconds": seconds, "history_bytes": sizes}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    n_chunks, chunk_seconds = sys.argv[1:] if arguments is None else arguments
-    sys.stdout.write(json.dumps(asyncio.run(measure(int(n_chunks), float(chunk_seconds)))) + "\n")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.stdout.write(json.dumps(asyncio.run(measure(int(sys.argv[1]), float(sys.argv[2])))) + "\n")

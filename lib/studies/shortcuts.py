@@ -102,12 +102,14 @@ def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame]) -> pd.DataFram
     class_ids, groups = manifest.class_ids(rows), rows["group_id"].to_numpy()
     size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
     table: list[dict[str, object]] = []
-    for scheme, folds in _folds(rows, class_ids).items():
+    for scheme, folds in _folds(rows).items():
         for cue, names in {**CUES, ALL_CUES: MEASURES}.items():
             for stage, measures in stages.items():
                 predicted = blind_predictions(measures[list(names)].to_numpy(), class_ids, folds)
-                by_group = evaluation.confusion_by_group(predicted, class_ids, groups)
-                figure = evaluation.bootstrap(by_group, _balanced_accuracy, seed=SEED)
+                counts = evaluation.confusion_by_group(predicted, class_ids, groups)
+                figure = evaluation.bootstrap(
+                    counts, lambda n: np.nanmean(evaluation.figures(n)["recall"], axis=1), seed=SEED
+                )
                 where = {"scheme": scheme, "stage": stage, "cue": cue}
                 table.append(where | columns("balanced_accuracy", figure) | size)
     return pd.DataFrame(table)
@@ -128,17 +130,11 @@ def blind_predictions(
     return probabilities.round(9)  # ties stay ties
 
 
-def _balanced_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Return the mean recall (n,) of the classes present in confusion counts (n, 3, 3)."""
-    return np.nanmean(evaluation.figures(counts)["recall"], axis=1)
-
-
-def _folds(rows: pd.DataFrame, class_ids: np.ndarray) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+def _folds(rows: pd.DataFrame) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Return (rows fitted on, rows scored) of each of `SCHEMES`."""
     names = splits.corpus_group(rows["source"]).to_numpy()
     left_out = [(np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in np.unique(names)]
-    by_group = group_folds(class_ids, rows["group_id"].to_numpy(), seed=SEED)
-    return dict(zip(SCHEMES, (by_group, left_out), strict=True))
+    return dict(zip(SCHEMES, (group_folds(rows, SEED), left_out), strict=True))
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:

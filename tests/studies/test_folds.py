@@ -1,29 +1,30 @@
 """Folds keep groups whole, and no row is predicted with parameters fitted to its own group."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lib import ensemble
+from lib import config, ensemble
 from lib.studies.folds import group_folds, out_of_fold
 
 CLASS_IDS = np.repeat([0, 1, 2], 60)
-GROUPS = np.array([f"g{i // 2}" for i in range(180)])
+ROWS = pd.DataFrame({"label": np.array(config.CLASS_NAMES)[CLASS_IDS], "group_id": [f"g{i // 2}" for i in range(180)]})
 
 
 def test_folds_share_no_group_and_cover_every_row():
-    parts = group_folds(CLASS_IDS, GROUPS, seed=1)
+    parts = group_folds(ROWS, 1)
     assert sorted(np.concatenate([held_out for _, held_out in parts])) == list(range(180))
     for fitted, held_out in parts:
-        assert not set(GROUPS[fitted]) & set(GROUPS[held_out])
+        assert not set(ROWS["group_id"][fitted]) & set(ROWS["group_id"][held_out])
 
 
 def test_folds_are_as_few_as_the_groups_of_the_rarest_class():
-    scarce = np.where(CLASS_IDS == 1, np.char.add("s", (np.arange(180) % 3).astype(str)), GROUPS)
-    parts = group_folds(CLASS_IDS, scarce, seed=1)
+    scarce = ROWS["group_id"].where(CLASS_IDS != 1, [f"s{i % 3}" for i in range(180)])
+    parts = group_folds(ROWS.assign(group_id=scarce), 1)
     assert len(parts) == 3
     assert all({0, 1, 2} == set(CLASS_IDS[fitted]) for fitted, _ in parts)
     with pytest.raises(ValueError, match="too few"):
-        group_folds(CLASS_IDS, ["one"] * 180, seed=1)
+        group_folds(ROWS.assign(group_id="one"), 1)
 
 
 def test_a_corpus_group_is_predicted_by_a_rule_fitted_to_the_others():

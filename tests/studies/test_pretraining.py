@@ -187,28 +187,18 @@ def test_a_run_reports_every_so_often_and_at_its_end_and_can_be_repeated(small, 
     assert often[-1]["validation_loss"] == rows[-1]["validation_loss"]
 
 
-def test_the_backbone_is_kept_in_half_precision_without_labels_and_can_be_fine_tuned(small, rng, tmp_path):
-    backbone = pretraining.Distillation().backbone
-    path = compact_wav2vec2.save_backbone(backbone, tmp_path / "pretrained", record={"method": "distillation"})
-    kept, original = load_file(path), backbone.state_dict()
-    model, _ = wav2vec2.load_base(str(path.parent))
-    assert kept.keys() == original.keys() and {p.dtype for p in model.parameters()} == {torch.float32}
-    for name, value in kept.items():
-        assert value.dtype == torch.float16
-        torch.testing.assert_close(value.float(), original[name].cpu(), rtol=2**-11, atol=2**-25)
-        assert torch.equal(model.wav2vec2.state_dict()[name], value.float())
-    assert config.read_record(path.parent) == {"method": "distillation"}
-    assert not (path.parent / "labels.json").exists() and tuple(model.config.id2label.values()) == config.CLASS_NAMES
-    assert np.isfinite(wav2vec2.predict(model, [noise(rng, 20_000)])).all()
-
-
-def test_the_command_writes_weights_curve_and_record(small, rng, monkeypatch, tmp_path, capsys):
+def test_the_command_writes_half_precision_weights_curve_and_record(small, rng, monkeypatch, tmp_path, capsys):
     sounds = {split: (random_sound(rng), "some teacher") for split in ("train", "validation")}
     monkeypatch.setattr(pretraining, "load_sound", lambda split, **_: sounds[split])
     out, further = tmp_path / "out", tmp_path / "further"
     arguments = ["--steps=3", "--batch-size=2", "--seed=5", "--copies=2"]
     assert pretraining.main([*arguments, f"--out={out}"]) == 0
-    assert load_file(out / wav2vec2.CHECKPOINT_FILE)
+    assert {value.dtype for value in load_file(out / wav2vec2.CHECKPOINT_FILE).values()} == {torch.float16}
+    assert not (out / config.LABELS_FILE).exists()
+    model, _ = wav2vec2.load_base(str(out))  # and can be fine-tuned
+    assert tuple(model.config.id2label.values()) == config.CLASS_NAMES
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert np.isfinite(wav2vec2.predict(model, [noise(rng, 20_000)])).all()
     curve = pd.read_csv(out / wav2vec2.PRETRAINING_LOSS_FILE)
     assert curve["step"].tolist() == [3]
     record = json.loads((out / config.RECORD_FILE).read_text())

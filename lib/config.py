@@ -133,7 +133,11 @@ def version_of(path: Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def n_threads(n_at_a_time: int = 1) -> int:
     """Return how many threads a network may use where so many run at a time: AUDIO_THREADS, or a share of the cores."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get(THREADS_VARIABLE) or max(1, n_cores // n_at_a_time))
+    return int(os.environ.get(THREADS_VARIABLE) or max(1, n_cores() // n_at_a_time))

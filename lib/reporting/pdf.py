@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import itertools
 import json
@@ -43,14 +42,11 @@ def _store_pictures(soup: BeautifulSoup, folder: Path) -> None:
     """Write embedded pictures to files, since Typst reads no data URIs, and size them to the page."""
     for image in soup.find_all("img"):
         head, _, body = str(image["src"]).partition(",")
-        kind = {"image/png": "png", "image/jpeg": "jpg"}.get(head.removeprefix("data:").partition(";")[0])
-        try:
-            data = base64.b64decode(body) if kind else b""
-        except binascii.Error:
-            data = b""
-        if not data:
+        kind = {"data:image/png;base64": "png", "data:image/jpeg;base64": "jpg"}.get(head)
+        if kind is None:
             image.decompose()
             continue
+        data = base64.b64decode(body)
         path = folder / f"picture{len(list(folder.glob('picture*'))):03d}.{kind}"
         path.write_bytes(data)
         image.attrs = {"src": path.name, "width": f"{_picture_width_cm(data):.2f}cm"}

@@ -34,7 +34,7 @@ def machine() -> dict:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "n_cores": len(os.sched_getaffinity(0)),
+        "n_cores": config.n_cores(),
         "memory_gb": round(pages / 1e9, 1),
         "gpu": (_run("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "none").splitlines()[0],
     }

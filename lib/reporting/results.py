@@ -101,10 +101,8 @@ def headline(results: Results) -> list[Row]:
     splits, rows = results.metrics.get(results.rule, {}), _product_rows(results.product)
     if "files" in results.product:
         return rows
-    clips = {
-        "test groups, released checkpoints": splits.get("test_released"),
-        "test groups": None if splits.get("test_released") else splits.get("test"),
-    }
+    released = splits.get("test_released")
+    clips = {"test groups, released checkpoints" if released else "test groups": released or splits.get("test")}
     if not rows:
         unseen = results.studies.get("cross_corpus", {}).get("scores", {})
         clips = {

@@ -116,8 +116,9 @@ def colab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colab")
     venv.create(folder / "env", with_pip=False, symlinks=True)
     python = folder / "env" / "bin" / "python"
-    (folder / "env" / "lib" / "python3.11" / "site-packages" / "pip").mkdir()
-    (folder / "env" / "lib" / "python3.11" / "site-packages" / "pip" / "__main__.py").write_text(PIP, encoding="utf-8")
+    pip = folder / "env" / "lib" / "python3.11" / "site-packages" / "pip"
+    pip.mkdir()
+    (pip / "__main__.py").write_text(PIP, encoding="utf-8")
     (folder / "bin").mkdir()
     (folder / "bin" / "git").write_text(GIT, encoding="utf-8")
     (folder / "bin" / "git").chmod(0o755)

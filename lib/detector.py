@@ -1,12 +1,12 @@
 """The frame-level detector: sound in, frame probabilities and events out, the same however the stream is cut.
 
 Time runs on one grid, counted from the first sample of the stream. Patch i is 0.975 s long and starts at i times
-0.48 s; frame i covers [i, i + 1) times 0.48 s. Each patch is described by frozen YAMNet's embedding and its level in
-dBFS: it is given as recorded, neither equalised nor filtered. Four small temporal networks turn the patches from
-i - 7 to i + 1 into the probabilities of frame i, so a frame is known 0.975 s after its end. Crying and screaming are
-independent: both can be true.
+0.48 s; frame i covers [i, i + 1) times 0.48 s. Each patch is described by frozen YAMNet's embedding, its level in
+dBFS, pitch, spectrum and roughness (`lib.networks.acoustics`): it is given as recorded, neither equalised nor
+filtered. Four small temporal networks turn the patches from i - 7 to i + 1 into the probabilities of frame i, so a
+frame is known 0.975 s after its end. Crying and screaming are independent: both can be true.
 
-A patch whose samples all stay within `SILENCE_PEAK` is not given to YAMNet: its embedding is that of digital silence.
+A patch whose samples all stay within `SILENCE_PEAK` is described as digital silence, without YAMNet.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
+from lib.networks import acoustics
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -33,7 +34,7 @@ SILENCE_PEAK = 4 / 32768  # four steps of 16 bit
 SILENCE_BOUND = 0.05  # the gate changes no frame probability by more; a test measures it
 LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
-COMPONENT_RANGE = 5.0  # standard deviations
+COMPONENT_RANGE, ACOUSTIC_RANGE = 5.0, 4.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
 DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross thresholds alike everywhere
 PATCHES_PER_BATCH = 64
@@ -50,9 +51,10 @@ class FrameNetwork:
     ----------
     weights : mapping of str to ndarray
         Shared: component_w (160, 1024), component_b, principal components of the embedding; audioset_w
-        (n_classes, 1024), audioset_b, YAMNet's own logits, scaled; silence (1024,), the embedding of digital silence.
-        Of each member "0.", "1.", ...: embedding_w (n, 160), embedding_b; score_w (n, n_classes), score_b; conv1_w
-        (n, n_in, 5), conv1_b; conv2_w (n, n, 5), conv2_b; out_w (2, n), out_b.
+        (n_classes, 1024), audioset_b, YAMNet's own logits, scaled; acoustic_mean, acoustic_spread (36,); silence
+        (1024,), the embedding of digital silence. Of each member "0.", "1.", ...: embedding_w (n, 160), embedding_b;
+        score_w (n, n_classes), score_b; acoustic_w (n, 36), acoustic_b; conv1_w (n, n_in, 5), conv1_b; conv2_w
+        (n, n, 5), conv2_b; out_w (2, n), out_b.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -65,16 +67,21 @@ class FrameNetwork:
         stacked = {name: np.stack([self.weights[f"{number}.{name}"] for number in numbers]) for name in names}
         return stacked | {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
 
-    def describe(self, embedding: np.ndarray, level_db: float) -> np.ndarray:
-        """Return what the members make of one patch, of its embedding (1024,) and level in dBFS: (n_members, n_in)."""
+    def describe(self, embedding: np.ndarray, acoustic: np.ndarray, level_db: float) -> np.ndarray:
+        """Return what the members make of one patch: (n_members, n_in).
+
+        It is given by its embedding (1024,), acoustic features (36,) and level in dBFS.
+        """
         members = self._members
         components = self.weights["component_w"] @ embedding + self.weights["component_b"]
         components = np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE)
         scores = np.clip(self.weights["audioset_w"] @ embedding + self.weights["audioset_b"], *SCORE_RANGE)
-        from_components = np.maximum(members["embedding_w"] @ components + members["embedding_b"], 0)
-        from_scores = np.maximum(members["score_w"] @ scores + members["score_b"], 0)
-        level = np.full((len(from_scores), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
-        return np.concatenate([from_components, from_scores, level], axis=1).astype(np.float32)
+        standard = (acoustic - self.weights["acoustic_mean"]) / self.weights["acoustic_spread"]
+        standard = np.clip(standard, -ACOUSTIC_RANGE, ACOUSTIC_RANGE)
+        given = {"embedding": components, "score": scores, "acoustic": standard}
+        hidden = [np.maximum(members[f"{name}_w"] @ part + members[f"{name}_b"], 0) for name, part in given.items()]
+        level = np.full((len(hidden[0]), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
+        return np.concatenate([*hidden, level], axis=1).astype(np.float32)
 
     def hidden(self, around: Sequence[np.ndarray | None]) -> np.ndarray:
         """Return the hidden layer (n_members, n) of a patch, given what is known of those from 3 before to 1 after.
@@ -142,6 +149,8 @@ class Detector:
 
         folder = Path(models_dir) / "detector"
         network = FrameNetwork(load_file(config.require_file(folder / WEIGHTS_FILE)))
+        if "acoustic_mean" not in network.weights:
+            raise ValueError(f"{folder} holds a detector of an earlier version: take models/ from this one.")
         path = config.require_file(folder / SETTINGS_FILE)
         try:
             written = json.loads(path.read_text(encoding="utf-8"))
@@ -233,8 +242,8 @@ class FrameStream:
 
     def _describe(self, patches: np.ndarray) -> None:
         network = self._detector.network
-        embeddings = embed_with_gate(patches, self._detector.embed, silence=network.weights["silence"])
-        self._patches += [network.describe(*both) for both in zip(embeddings, levels_db(patches), strict=True)]
+        described = described_patches(patches, self._detector.embed, silence=network.weights["silence"])
+        self._patches += [network.describe(*patch) for patch in zip(*described, strict=True)]
 
     def _frames(self, stop: int) -> np.ndarray:
         """Return the frames from the first that was not yet returned to `stop`, and drop what no later one needs."""
@@ -266,10 +275,16 @@ def levels_db(patches: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.square(patches, dtype=np.float64).mean(axis=1) + LEVEL_FLOOR)
 
 
-def embed_with_gate(patches: np.ndarray, embed: Embed, *, silence: np.ndarray) -> np.ndarray:
-    """Return embeddings (n_patches, 1024); patches that stay within `SILENCE_PEAK` are not given to YAMNet."""
+def described_patches(
+    patches: np.ndarray, embed: Embed, *, silence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings (n_patches, 1024), acoustic features (n_patches, 36) and levels (n_patches,) in dBFS.
+
+    Patches that stay within `SILENCE_PEAK` are not given to YAMNet: theirs are `silence` (1024,) and those of zeros.
+    """
     sounding = np.abs(patches).max(axis=1) > SILENCE_PEAK
-    embeddings = np.tile(silence, (len(patches), 1))
+    embeddings, acoustic = np.tile(silence, (len(patches), 1)), np.tile(acoustics.of_silence(), (len(patches), 1))
     if sounding.any():
         embeddings[sounding] = embed(patches[sounding])
-    return embeddings
+        acoustic[sounding] = acoustics.features(patches[sounding])
+    return embeddings, acoustic, levels_db(patches)

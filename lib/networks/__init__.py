@@ -1,1 +1,1 @@
-"""What the networks stand on: YAMNet's backbone in Keras, exported networks on ONNX Runtime, cached features."""
+"""What the networks stand on: YAMNet in Keras, exported networks on ONNX Runtime, features."""

@@ -1,9 +1,10 @@
 """Trains the detector on mixtures, once for the product and once without each corpus group.
 
-Frozen YAMNet describes every patch of the mixtures once (3 ms a patch); the temporal networks train on that in
-minutes. PyTorch trains them; `lib.detector` runs them in NumPy. Each network sees the embedding through its first
-`N_COMPONENTS` principal components (of the mixtures that it trains on), and YAMNet's logits of the AudioSet classes
-that bear on the question; dropout on both is what keeps it from learning corpora by heart.
+Frozen YAMNet and `lib.networks.acoustics` describe every patch of the mixtures once (4 ms per patch); the temporal
+networks train on that in minutes. PyTorch trains them; `lib.detector` runs them in NumPy. Each network sees the
+embedding through its first `N_COMPONENTS` principal components (of the mixtures that it trains on), YAMNet's logits of
+the AudioSet classes that bear on the question, and the acoustic features, or some of these: `MEMBERS`. Dropout on all
+of them is what keeps it from learning corpora by heart.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from lib import config
 from lib.detector import (
+    ACOUSTIC_RANGE,
     COMPONENT_RANGE,
     FUTURE_PATCHES,
     KERNEL,
@@ -30,20 +32,22 @@ from lib.detector import (
     SCORE_RANGE,
     Embed,
     FrameNetwork,
-    embed_with_gate,
-    levels_db,
+    described_patches,
 )
 from lib.events import EVENT_LABELS
+from lib.networks import acoustics
 from lib.studies import mixtures, soundscapes
 from lib.studies.mixtures import N_PATCHES, Material
 
 N_MIXTURES, PER_SEED = 2500, 2000
 SEED = 7
 N_COMPONENTS = 160
-HIDDEN = {"embedding": 40, "scores": 28, "conv": 40}
-DROPOUT = {"embedding": 0.4, "scores": 0.2}
+HIDDEN = {"embedding": 40, "score": 28, "acoustic": 24, "conv": 40}
+DROPOUT = {"embedding": 0.4, "score": 0.2, "acoustic": 0.2, "conv": 0.2}
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 900, 32, 3e-3, 3e-3
-MEMBERS = ("both", "both", "scores", "scores")  # what each is given; "scores": AudioSet's alone, not the components
+# What each network is given. Acoustic features find more screams and raise fewer alarms of cats, and more of voices:
+# networks with and without them together are best (detector_acoustics.csv).
+MEMBERS = (("embedding", "score"), ("score",), ("embedding", "score", "acoustic"), ("score", "acoustic"))
 QUIET_DB = -70.0  # patches below do not count for the principal components: YAMNet was never meant for them
 # AudioSet's first 137 classes are voices, bodies, animals and music; of the others, those with one of these words.
 FIRST_CLASSES = 137
@@ -52,6 +56,7 @@ CLASS_WORDS = (
     "music", "bell", "toot", "sound effect", "water", "wind", "rain", "door", "inside", "outside", "telephone",
     "squeal", "vacuum", "hair dryer",
 )  # fmt: skip
+KEPT = ("embeddings", "acoustics", "levels", "labels")  # arrays of `Described`
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +67,7 @@ class Described:
     Parameters
     ----------
     embeddings : ndarray of float16, (n_mixtures, 32, 1024)
+    acoustics : ndarray, (n_mixtures, 32, 36)
     levels : ndarray, (n_mixtures, 32)
         In dBFS.
     labels : ndarray of int8, (n_mixtures, 32, 2)
@@ -71,6 +77,7 @@ class Described:
     """
 
     embeddings: np.ndarray
+    acoustics: np.ndarray
     levels: np.ndarray
     labels: np.ndarray
     groups: pd.DataFrame
@@ -88,23 +95,24 @@ def material(rows: pd.DataFrame, clips: Sequence[np.ndarray]) -> Material:
 
 
 def describe(material: Material, embed: Embed, *, n_mixtures: int = N_MIXTURES, seed: int = SEED) -> Described:
-    """Render mixtures one at a time and keep what YAMNet makes of them: about 0.13 s each."""
+    """Render mixtures one at a time and describe their patches: about 0.15 s each."""
     silence = embed(np.zeros((1, config.PATCH_SAMPLES), dtype=np.float32))[0]
     names = sorted(set(material.rows["corpus_group"]))
     embeddings = np.empty((n_mixtures, N_PATCHES, len(silence)), dtype=np.float16)
+    acoustic = np.empty((n_mixtures, N_PATCHES, acoustics.N_FEATURES), dtype=np.float32)
     levels = np.empty((n_mixtures, N_PATCHES), dtype=np.float32)
     labels = np.empty((n_mixtures, N_PATCHES, len(EVENT_LABELS)), dtype=np.int8)
     groups = np.zeros((n_mixtures, len(names)), dtype=bool)
     for number in range(n_mixtures):
         rng = np.random.default_rng([seed + number // PER_SEED, number % PER_SEED])
         mixture = mixtures.mixture(material, rng)
-        patches = patches_of(mixture.waveform)
-        embeddings[number] = embed_with_gate(patches, embed, silence=silence)
-        levels[number], labels[number] = levels_db(patches), mixture.labels
+        described = described_patches(patches_of(mixture.waveform), embed, silence=silence)
+        embeddings[number], acoustic[number], levels[number] = described
+        labels[number] = mixture.labels
         groups[number] = [name in set(material.rows["corpus_group"].iloc[list(mixture.rows)]) for name in names]
         if number % 500 == 0:
             log.info("mixture %d of %d", number, n_mixtures)
-    return Described(embeddings, levels, labels, pd.DataFrame(groups, columns=names))
+    return Described(embeddings, acoustic, levels, labels, pd.DataFrame(groups, columns=names))
 
 
 def patches_of(waveform: np.ndarray) -> np.ndarray:
@@ -117,7 +125,7 @@ def save_described(described: Described, path: Path) -> None:
     """Keep described mixtures for another training."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = np.array(list(described.groups.columns))
-    arrays = {name: getattr(described, name) for name in ("embeddings", "levels", "labels")}
+    arrays = {name: getattr(described, name) for name in KEPT}
     np.savez(path, groups=described.groups.to_numpy(bool), names=names, **arrays)
 
 
@@ -125,11 +133,11 @@ def load_described(path: Path) -> Described:
     """Read what `save_described` wrote."""
     with np.load(path) as kept:
         groups = pd.DataFrame(kept["groups"], columns=list(kept["names"]))
-        return Described(kept["embeddings"], kept["levels"], kept["labels"], groups)
+        return Described(**{name: kept[name] for name in KEPT}, groups=groups)
 
 
 def shared_weights(described: Described, numbers: np.ndarray, audioset: Mapping[str, np.ndarray]) -> dict:
-    """Return what all members share: principal components, AudioSet logits, the embedding of silence.
+    """Return what all members share: principal components, AudioSet logits, acoustic scale, the embedding of silence.
 
     Parameters
     ----------
@@ -141,7 +149,8 @@ def shared_weights(described: Described, numbers: np.ndarray, audioset: Mapping[
     """
     chosen = numbers[:: max(1, len(numbers) // 700)]
     rows = described.embeddings[chosen].reshape(-1, described.embeddings.shape[-1]).astype(np.float32)
-    rows = rows[described.levels[chosen].ravel() > QUIET_DB]
+    is_loud = described.levels[chosen].ravel() > QUIET_DB
+    rows, acoustic = rows[is_loud], described.acoustics[chosen].reshape(len(is_loud), -1)[is_loud]
     mean = rows.mean(axis=0)
     spread, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
     best = np.argsort(-spread)[:N_COMPONENTS]
@@ -156,48 +165,53 @@ def shared_weights(described: Described, numbers: np.ndarray, audioset: Mapping[
         "component_b": -components @ mean,
         "audioset_w": np.ascontiguousarray(audioset["kernel"][:, classes].T / 4),
         "audioset_b": audioset["bias"][classes] / 4 + 1,
+        "acoustic_mean": acoustic.mean(axis=0),
+        "acoustic_spread": acoustic.std(axis=0) + 1e-3,
         "silence": audioset["silence"],
     }
 
 
-def inputs_of(embeddings: np.ndarray, shared: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return components and scores of embeddings (..., 1024) as float16 (..., n_inputs)."""
-    rows = embeddings.reshape(-1, embeddings.shape[-1])
-    blocks = []
-    for start in range(0, len(rows), 4096):
-        block = rows[start : start + 4096].astype(np.float32)
+def inputs_of(embeddings: np.ndarray, acoustic: np.ndarray, shared: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return components, scores and acoustic features, scaled, of patches (..., 1024), (..., 36): float16 (..., n)."""
+    blocks, shape = [], embeddings.shape[:-1]
+    embeddings, acoustic = embeddings.reshape(-1, embeddings.shape[-1]), acoustic.reshape(-1, acoustic.shape[-1])
+    for start in range(0, len(embeddings), 4096):
+        block = embeddings[start : start + 4096].astype(np.float32)
         components = np.clip(block @ shared["component_w"].T + shared["component_b"], -COMPONENT_RANGE, COMPONENT_RANGE)
         scores = np.clip(block @ shared["audioset_w"].T + shared["audioset_b"], *SCORE_RANGE)
-        blocks.append(np.concatenate([components, scores], axis=1).astype(np.float16))
-    return np.concatenate(blocks).reshape(*embeddings.shape[:-1], -1)
+        standard = (acoustic[start : start + 4096] - shared["acoustic_mean"]) / shared["acoustic_spread"]
+        parts = [components, scores, np.clip(standard, -ACOUSTIC_RANGE, ACOUSTIC_RANGE)]
+        blocks.append(np.concatenate(parts, axis=1).astype(np.float16))
+    return np.concatenate(blocks).reshape(*shape, -1)
 
 
 class Temporal(nn.Module):
     """Inputs (n, n_patches, n_inputs) and levels in dBFS (n, n_patches) to logits (n, n_patches, 2) of the frames."""
 
-    def __init__(self, n_inputs: int, *, with_embedding: bool = True) -> None:
+    def __init__(self, n_inputs: int, member: Sequence[str] = MEMBERS[-2]) -> None:
         super().__init__()
-        self.embedding = nn.Linear(N_COMPONENTS, HIDDEN["embedding"])
-        self.score = nn.Linear(n_inputs - N_COMPONENTS, HIDDEN["scores"])
-        self.conv1 = nn.Conv1d(HIDDEN["embedding"] + HIDDEN["scores"] + 1, HIDDEN["conv"], KERNEL)
+        self.sizes = {"embedding": N_COMPONENTS, "score": 0, "acoustic": acoustics.N_FEATURES}  # of the inputs
+        self.sizes["score"] = n_inputs - sum(self.sizes.values())
+        for name, size in self.sizes.items():
+            layer = nn.Linear(size, HIDDEN[name])
+            if name not in member:
+                for values in layer.requires_grad_(False).parameters():
+                    nn.init.zeros_(values)
+            self.add_module(name, layer)
+        self.conv1 = nn.Conv1d(sum(HIDDEN[name] for name in self.sizes) + 1, HIDDEN["conv"], KERNEL)
         self.conv2 = nn.Conv1d(HIDDEN["conv"], HIDDEN["conv"], KERNEL)
         self.out = nn.Linear(HIDDEN["conv"], len(EVENT_LABELS))
         nn.init.constant_(self.out.bias, -2.0)
-        if not with_embedding:
-            self.embedding.requires_grad_(False)
-            for part in self.embedding.parameters():
-                nn.init.zeros_(part)
 
     def forward(self, inputs: torch.Tensor, levels_db: torch.Tensor) -> torch.Tensor:
         """Return the logits; a frame depends on the patches from 7 before to 1 after, zeros beyond the ends."""
-        embedding = self._drop(inputs[..., :N_COMPONENTS], "embedding")
-        scores = self._drop(inputs[..., N_COMPONENTS:], "scores")
+        parts = zip(self.sizes, inputs.split(list(self.sizes.values()), dim=-1), strict=True)
+        hidden = [self.get_submodule(name)(self._drop(part, name)).relu() for name, part in parts]
         level = ((levels_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)[..., None]
-        hidden = torch.cat([self.embedding(embedding).relu(), self.score(scores).relu(), level], dim=-1)
-        hidden = self._drop(hidden.transpose(1, 2), "scores")
-        hidden = self.conv1(functional.pad(hidden, (KERNEL - 1 - FUTURE_PATCHES, FUTURE_PATCHES))).relu()
-        hidden = self.conv2(functional.pad(self._drop(hidden, "scores"), (KERNEL - 1, 0))).relu()
-        return self.out(hidden.transpose(1, 2))
+        mixed = self._drop(torch.cat([*hidden, level], dim=-1).transpose(1, 2), "conv")
+        mixed = self.conv1(functional.pad(mixed, (KERNEL - 1 - FUTURE_PATCHES, FUTURE_PATCHES))).relu()
+        mixed = self.conv2(functional.pad(self._drop(mixed, "conv"), (KERNEL - 1, 0))).relu()
+        return self.out(mixed.transpose(1, 2))
 
     def _drop(self, values: torch.Tensor, name: str) -> torch.Tensor:
         return functional.dropout(values, DROPOUT[name], self.training)
@@ -215,7 +229,7 @@ def train(
     numbers: np.ndarray,
     audioset: Mapping[str, np.ndarray],
     *,
-    members: Sequence[str] = MEMBERS,
+    members: Sequence[Sequence[str]] = MEMBERS,
     steps: int = STEPS,
     seed: int = SEED,
 ) -> FrameNetwork:
@@ -228,12 +242,12 @@ def train(
         The mixtures to train on.
     audioset : mapping
         As in `shared_weights`.
-    members : sequence of str
-        "both" or "scores", for each member.
+    members : sequence of sequence of str
+        What each member is given, as in `MEMBERS`.
     steps, seed : int
     """
     shared = shared_weights(described, numbers, audioset)
-    inputs = inputs_of(described.embeddings[numbers], shared)
+    inputs = inputs_of(described.embeddings[numbers], described.acoustics[numbers], shared)
     given = inputs, described.levels[numbers], described.labels[numbers]
     weights = {name: value.astype(np.float32) for name, value in shared.items()}
     for number, member in enumerate(members):
@@ -259,10 +273,12 @@ def audioset_of(embed: Embed) -> dict[str, np.ndarray]:
     return {"kernel": kernel, "bias": bias, "names": np.array(names), "silence": silence}
 
 
-def _fit(inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, member: str, steps: int, seed: int) -> Temporal:
+def _fit(
+    inputs: np.ndarray, levels: np.ndarray, labels: np.ndarray, *, member: Sequence[str], steps: int, seed: int
+) -> Temporal:
     """Minimise the cross-entropy of the frames that count, with AdamW and one cycle of the learning rate."""
     torch.manual_seed(seed)
-    rng, network = np.random.default_rng(seed), Temporal(inputs.shape[-1], with_embedding=member == "both")
+    rng, network = np.random.default_rng(seed), Temporal(inputs.shape[-1], member)
     optimiser = torch.optim.AdamW(
         [p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
     )

@@ -57,8 +57,9 @@ CACHE_DIR = config.STUDIES_DIR / "cache"
 # single clips in faint room noise, by the larger maximum over frames at the best thresholds; average precision of the
 # maxima; recall of the loudest 1 to 4 s of cries and 0.5 to 2 s of screams in 10 or 15 s of room noise; share of normal
 # clips above a threshold. "cascade": see above. "excerpts": macro F1 of YAMNet alone on unseen corpora, by what of a
-# sound it classifies (`lib.networks.onnx_networks.excerpt_start`) and what its heads are trained on.
-NOTED = ("tried", "cascade", "excerpts")
+# sound it classifies (`lib.networks.onnx_networks.excerpt_start`) and what its heads are trained on. "acoustics": the
+# figures that settings are chosen by (`operating_point`), with and without pitch, spectrum and roughness.
+NOTED = ("tried", "cascade", "excerpts", "acoustics")
 NEAR_SECONDS = 1.0  # a scream is found by an event that comes this near
 __all__ = ["draw", "run"]
 Predicted = Mapping[str, Mapping[str, np.ndarray]]  # the ensemble's rows (3,), of "test" and "left_out", by clip
@@ -167,7 +168,7 @@ def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> No
 
 
 def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described, dict]:
-    audioset, path = detector_training.audioset_of(embed), CACHE_DIR / "mixtures.npz"
+    audioset, path = detector_training.audioset_of(embed), CACHE_DIR / "described.npz"
     if not path.is_file():
         material = detector_training.material(clips.rows, clips.waveforms)
         detector_training.save_described(detector_training.describe(material, Yamnet().embed), path)

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from lib import audio, config, detector
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.detector import Detection, Detector, DetectorSettings, FrameNetwork, FrameStream
 from lib.events import Event, EventSettings
+from lib.networks.acoustics import N_FEATURES
 
 SETTINGS = DetectorSettings(EventSettings.create(on=0.55, off=0.45, min_seconds=0.48, merge_seconds=0.96))
-N_EMBEDDING, N_IN = 1024, 9
+N_EMBEDDING, N_IN = 1024, 12
 
 
 def embed_by_spectrum(patches):
@@ -32,8 +34,10 @@ def random_network(n_members=2, seed=0):
 
     weights = {"component_w": draw(6, N_EMBEDDING), "component_b": draw(6), "silence": draw(N_EMBEDDING)}
     weights |= {"audioset_w": draw(5, N_EMBEDDING), "audioset_b": draw(5)}
+    weights |= {"acoustic_mean": draw(N_FEATURES), "acoustic_spread": np.full(N_FEATURES, 2, np.float32)}
     for member in range(n_members):
         own = {"embedding_w": draw(4, 6), "embedding_b": draw(4), "score_w": draw(4, 5), "score_b": draw(4)}
+        own |= {"acoustic_w": draw(3, N_FEATURES), "acoustic_b": draw(3)}
         own |= {"conv1_w": draw(7, N_IN, 5), "conv1_b": draw(7), "conv2_w": draw(7, 7, 5), "conv2_b": draw(7)}
         own |= {"out_w": draw(2, 7) * 4, "out_b": draw(2)}
         weights |= {f"{member}.{name}": value for name, value in own.items()}
@@ -187,6 +191,14 @@ def test_settings_that_were_copied_in_part_are_one_line(part, tmp_path):
     (tmp_path / "detector" / "settings.json").write_text(part, encoding="utf-8")
     with pytest.raises(ValueError, match=r"settings\.json holds no whole settings"):
         Detector.load(tmp_path, embed=embed_by_spectrum)
+
+
+def test_a_detector_of_an_earlier_version_is_named(tmp_path):
+    weights = {"silence": np.zeros(N_EMBEDDING, np.float32)}
+    (tmp_path / "detector").mkdir()
+    save_file(weights, tmp_path / "detector" / "model.safetensors")
+    with pytest.raises(ValueError, match="earlier version"):
+        Detector.load(tmp_path)
 
 
 def test_the_released_settings_are_those_of_the_released_weights():

@@ -94,23 +94,25 @@ def test_what_is_kept_is_what_was_described(described, tmp_path):
     detector_training.save_described(described, tmp_path / "kept.npz")
     again = detector_training.load_described(tmp_path / "kept.npz")
     np.testing.assert_array_equal(again.embeddings, described.embeddings)
+    np.testing.assert_array_equal(again.acoustics, described.acoustics)
     pd.testing.assert_frame_equal(again.groups, described.groups)
 
 
 def test_numpy_runs_what_pytorch_trained(described, audioset, monkeypatch):
     monkeypatch.setattr(detector_training, "N_COMPONENTS", 12)
     numbers = np.arange(24)
-    network = detector_training.train(described, numbers, audioset, members=("both",), steps=5, seed=2)
-    again = detector_training.train(described, numbers, audioset, members=("both",), steps=5, seed=2)
+    options = {"members": detector_training.MEMBERS[2:3], "steps": 5, "seed": 2}
+    network, again = (detector_training.train(described, numbers, audioset, **options) for _ in range(2))
     np.testing.assert_array_equal(network.weights["0.out_w"], again.weights["0.out_w"])
-    inputs = torch.from_numpy(detector_training.inputs_of(described.embeddings[:1], network.weights)).float()
+    first = described.embeddings[:1], described.acoustics[:1]
+    inputs = torch.from_numpy(detector_training.inputs_of(*first, network.weights)).float()
     model = detector_training.Temporal(inputs.shape[-1])
     state = {name: torch.from_numpy(network.weights["0." + _renamed(name)]) for name in model.state_dict()}
     model.load_state_dict(state)
     with torch.no_grad():
         wanted = torch.sigmoid(model.eval()(inputs, torch.from_numpy(described.levels[:1])))[0].numpy()
     detector = Detector(embed_by_spectrum, network, DetectorSettings(EventSettings.create(on=0.5, off=0.5)))
-    given = iter(described.embeddings[0].astype(np.float32)), iter(described.levels[0])
+    given = described.embeddings[0].astype(np.float32), described.acoustics[0], described.levels[0]
     patches = [None] * 3 + [network.describe(*patch) for patch in zip(*given, strict=True)] + [None]
     hidden = [None] * 4 + [network.hidden(patches[i : i + 5]) for i in range(len(patches) - 4)]
     found = np.array([network.probabilities(hidden[i : i + 5]) for i in range(len(hidden) - 4)])

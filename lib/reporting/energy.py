@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 
 class EnergyMeter:
-    """Measures energy by named task, from the first task on; `reason` says why not, where it cannot."""
+    """Measures energy in kWh by named task, from the first task on; `reason` says why not, where it cannot."""
 
     def __init__(self) -> None:
-        self.reason = self.method = ""
-        self.kwh: float | None = None  # of the last task
+        self.reason = ""
+        self.method = ""
         self._tracker: Any = None
 
-    @contextmanager
-    def task(self, name: str) -> Iterator[None]:
-        """Measure what runs inside: its energy is `kwh` afterwards, None when it could not be measured."""
+    def start(self, task: str) -> None:
+        """Begin a task."""
         if self._tracker is None and not self.reason:
             self._tracker = self._attempt(_new_tracker)
-        self._attempt(lambda: self._tracker and self._tracker.start_task(name))
-        try:
-            yield
-        finally:
-            data = self._attempt(lambda: self._tracker and self._tracker.stop_task(name))
-            self.kwh = data and float(data.energy_consumed)
-            if data:
-                self.method = f"CodeCarbon {data.codecarbon_version}, {data.tracking_mode} mode, {data.cpu_model}"
+        if self._tracker is not None:
+            self._attempt(lambda: self._tracker.start_task(task))
+
+    def stop(self, task: str) -> float | None:
+        """End a task and return its energy in kWh, or None when it could not be measured."""
+        data = self._attempt(lambda: self._tracker.stop_task(task)) if self._tracker is not None else None
+        if data is None:
+            return None
+        self.method = f"CodeCarbon {data.codecarbon_version}, {data.tracking_mode} mode, {data.cpu_model}"
+        return float(data.energy_consumed)
 
     def close(self) -> None:
         """Stop the tracker's threads."""
-        self._attempt(lambda: self._tracker and self._tracker.stop())
+        if self._tracker is not None:
+            self._attempt(self._tracker.stop)
 
     def _attempt(self, act: Callable[[], Any]) -> Any:
         try:

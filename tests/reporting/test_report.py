@@ -51,10 +51,10 @@ def test_energy_that_cannot_be_measured_is_said_and_fails_nothing(monkeypatch):
 
     monkeypatch.setattr(energy, "_new_tracker", broken)
     meter = energy.EnergyMeter()
-    with meter.task("a"):
-        pass
+    meter.start("a")
+    assert meter.stop("a") is None
     meter.close()
-    assert meter.kwh is None and meter.reason == "OSError: no counters"
+    assert meter.reason == "OSError: no counters"
 
 
 def test_run_info_and_index_tolerate_a_build_that_has_not_begun_on_macos(plan, monkeypatch):

@@ -81,7 +81,9 @@ def _halves(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pitches(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how well each window repeats itself, 0.01 to 0.99, and its pitch in octaves from 440 Hz."""
-    correlation = np.fft.irfft(power.astype(np.complex64), 2 * WINDOW_SAMPLES, axis=-1)  # reals take twice as long
+    padded = np.zeros((*power.shape[:-1], WINDOW_SAMPLES + 1), dtype=np.complex64)
+    padded[..., : power.shape[-1]] = power
+    correlation = np.fft.irfft(padded, axis=-1)
     fits = correlation[..., LAGS[0] : LAGS[-1] + 1] / (correlation[..., :1] + 1e-6) / _WINDOW_CORRELATION
     inner = fits[..., 1:-1]
     is_peak = (inner >= fits[..., :-2]) & (inner > fits[..., 2:])

@@ -167,7 +167,9 @@ def normalise(waveform: np.ndarray) -> np.ndarray:
 def spectra(patches: np.ndarray) -> np.ndarray:
     """Return the magnitudes (n, 96, 257) of the frames of patches (n, 15600), from which the graph makes log-mels."""
     frames = np.lib.stride_tricks.sliding_window_view(patches, MEL_FRAME_SAMPLES, axis=1)[:, ::MEL_HOP_SAMPLES]
-    return np.abs(np.fft.rfft(frames * _HANN, FFT_SAMPLES))
+    padded = np.zeros((*frames.shape[:2], FFT_SAMPLES), dtype=np.float32)  # here: `rfft` pads more slowly
+    np.multiply(frames, _HANN, out=padded[..., :MEL_FRAME_SAMPLES])
+    return np.abs(np.fft.rfft(padded))
 
 
 def _checked(models_dir: Path, name: str) -> tuple[Path, str]:

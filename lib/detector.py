@@ -23,6 +23,7 @@ from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 from lib.networks import acoustics
+from lib.networks.kept import Kept
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -159,6 +160,11 @@ class Detector:
             raise ValueError(f"{path} holds no whole settings: {error!r}") from error
         return cls(embed or Yamnet(models_dir).embed, network, settings)
 
+    @cached_property
+    def features(self) -> Embed:
+        """Acoustic features (n, 36) of patches (n, 15600), with a memory of the last ones."""
+        return Kept(acoustics.features)
+
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
         stream, blocks = self.stream(), [waveform] if isinstance(waveform, np.ndarray) else waveform
@@ -242,7 +248,8 @@ class FrameStream:
 
     def _describe(self, patches: np.ndarray) -> None:
         network = self._detector.network
-        described = described_patches(patches, self._detector.embed, silence=network.weights["silence"])
+        features, silence = self._detector.features, network.weights["silence"]
+        described = described_patches(patches, self._detector.embed, silence=silence, features=features)
         self._patches += [network.describe(*patch) for patch in zip(*described, strict=True)]
 
     def _frames(self, stop: int) -> np.ndarray:
@@ -276,15 +283,16 @@ def levels_db(patches: np.ndarray) -> np.ndarray:
 
 
 def described_patches(
-    patches: np.ndarray, embed: Embed, *, silence: np.ndarray
+    patches: np.ndarray, embed: Embed, *, silence: np.ndarray, features: Embed = acoustics.features
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return embeddings (n_patches, 1024), acoustic features (n_patches, 36) and levels (n_patches,) in dBFS.
 
     Patches that stay within `SILENCE_PEAK` are not given to YAMNet: theirs are `silence` (1024,) and those of zeros.
+    `features` may be `acoustics.features` with a memory.
     """
     sounding = np.abs(patches).max(axis=1) > SILENCE_PEAK
     embeddings, acoustic = np.tile(silence, (len(patches), 1)), np.tile(acoustics.of_silence(), (len(patches), 1))
     if sounding.any():
         embeddings[sounding] = embed(patches[sounding])
-        acoustic[sounding] = acoustics.features(patches[sounding])
+        acoustic[sounding] = features(patches[sounding])
     return embeddings, acoustic, levels_db(patches)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
+from lib.networks.kept import Kept
 from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, as_waveform
 
 BACKBONE_FILE, HEAD_FILE = "backbone.onnx", "head.onnx"  # of YAMNet; the first stays the same while it is frozen
@@ -32,7 +31,6 @@ EXCERPT_CLASSES = ("Baby cry, infant cry", "Crying, sobbing", "Screaming")
 FFT_SAMPLES = 512
 MIN_SAMPLES = 16_000  # of Wav2Vec2: 40 times its receptive field, and room for time masks
 VARIANCE_FLOOR = 1e-7  # as Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
-MAX_KEPT = 6_000  # embeddings of 4 kB: those of 120 streams for 20 s
 PATCHES_PER_RUN = 16  # bounds memory
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_FRAME_SAMPLES) / MEL_FRAME_SAMPLES)).astype(np.float32)
 
@@ -52,8 +50,7 @@ class Yamnet:
 
     def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
         folder, self.version = _checked(models_dir, "yamnet")
-        self._kept: dict[bytes, np.ndarray] = {}  # by hash of the patch
-        self._lock = threading.Lock()
+        self._kept = Kept(lambda patches: self._features(patches)[:, :EMBEDDING_SIZE].copy())
         self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
@@ -61,16 +58,7 @@ class Yamnet:
 
         The last ones are kept: a chunk of a stream brings the end of the one before with it.
         """
-        keys = [hashlib.sha256(patch).digest() for patch in np.ascontiguousarray(patches)]
-        kept = self._kept  # never changed: other threads may be reading it
-        rows = {key: kept[key] for key in keys if key in kept}
-        new = [place for place, key in enumerate(keys) if key not in rows]
-        if new:
-            found = self._features(patches[new])[:, :EMBEDDING_SIZE].copy()
-            rows |= zip([keys[place] for place in new], found, strict=True)
-            with self._lock:
-                self._kept = dict(list((self._kept | rows).items())[-MAX_KEPT:])
-        return np.stack([rows[key] for key in keys])
+        return self._kept(patches)
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (n_clips, 3) in CLASS_NAMES order."""

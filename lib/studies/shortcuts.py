@@ -98,7 +98,16 @@ def audit(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame]) -> pd.DataFram
     DataFrame
         One row per scheme (other groups: grouped folds; unseen corpora: one corpus group left out), stage and cue:
         balanced_accuracy (mean recall; chance is 1/3) with low and high, n_clips, n_groups.
+
+    Raises
+    ------
+    ValueError
+        If a stage lacks a measure, has another number of clips, or a value that is not finite.
     """
+    for stage, measures in stages.items():
+        values = measures.reindex(columns=list(MEASURES)).to_numpy(float)  # NaN where a measure is lacking
+        if len(values) != len(rows) or not np.isfinite(values).all():
+            raise ValueError(f"{stage}: {len(values)} rows for {len(rows)} clips, or a measure is lacking or infinite.")
     class_ids, groups = manifest.class_ids(rows), rows["group_id"].to_numpy()
     size = {"n_clips": len(rows), "n_groups": int(rows["group_id"].nunique())}
     table: list[dict[str, object]] = []

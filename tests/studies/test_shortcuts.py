@@ -73,6 +73,28 @@ def test_a_cue_that_is_the_same_for_all_scores_exactly_chance_whatever_the_sourc
         assert picked(table, scheme)["sample rate"] == pytest.approx(1 / 3, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Number of classes in training fold")
+def test_a_class_that_was_not_fitted_gets_probability_zero():
+    class_ids = np.repeat([0, 1, 2], 10)
+    folds = [(np.flatnonzero(class_ids != left_out), np.flatnonzero(class_ids == left_out)) for left_out in range(3)]
+    found = shortcuts.blind_predictions(class_ids[:, None].astype(float), class_ids, folds)
+    assert (found[np.arange(30), class_ids] == 0).all() and found.sum(axis=1) == pytest.approx(np.ones(30))
+
+
+def test_a_clip_is_never_predicted_by_trees_that_were_fitted_to_its_group(rows):
+    folds = shortcuts._folds(rows)
+    for name, column in zip(shortcuts.SCHEMES, ("group_id", "source"), strict=True):
+        assert sorted(np.concatenate([scored for _, scored in folds[name]])) == list(range(N_CLIPS))
+        for fitted, scored in folds[name]:
+            assert not set(rows[column].iloc[fitted]) & set(rows[column].iloc[scored])
+
+
+@pytest.mark.parametrize("spoil", [lambda m: m.drop(columns="level_db"), lambda m: m[1:], lambda m: m * np.nan])
+def test_measures_that_do_not_fit_are_refused(rows, blind, spoil):
+    with pytest.raises(ValueError, match="after"):
+        shortcuts.audit(rows, {"before": blind, "after": spoil(blind)})
+
+
 def test_the_measures_of_a_known_tone(tone):
     waveform = tone(1010.0, 2.0)
     facts = shortcuts.measure(waveform)

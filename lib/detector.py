@@ -68,18 +68,28 @@ class FrameNetwork:
         stacked = {name: np.stack([self.weights[f"{number}.{name}"] for number in numbers]) for name in names}
         return stacked | {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
 
+    def inputs(self, embedding: np.ndarray, acoustic: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what members may be given of patches, from embeddings (..., 1024), acoustic features (..., 36).
+
+        "embedding": principal components (..., 160); "score": AudioSet logits (..., n_classes); "acoustic": the
+        features in standard deviations (..., 36). All are scaled and limited.
+        """
+        weights = self.weights
+        components = embedding @ weights["component_w"].T + weights["component_b"]
+        scores = embedding @ weights["audioset_w"].T + weights["audioset_b"]
+        standard = (acoustic - weights["acoustic_mean"]) / weights["acoustic_spread"]
+        return {
+            "embedding": np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE),
+            "score": np.clip(scores, *SCORE_RANGE),
+            "acoustic": np.clip(standard, -ACOUSTIC_RANGE, ACOUSTIC_RANGE),
+        }
+
     def describe(self, embedding: np.ndarray, acoustic: np.ndarray, level_db: float) -> np.ndarray:
         """Return what the members make of one patch: (n_members, n_in).
 
         It is given by its embedding (1024,), acoustic features (36,) and level in dBFS.
         """
-        members = self._members
-        components = self.weights["component_w"] @ embedding + self.weights["component_b"]
-        components = np.clip(components, -COMPONENT_RANGE, COMPONENT_RANGE)
-        scores = np.clip(self.weights["audioset_w"] @ embedding + self.weights["audioset_b"], *SCORE_RANGE)
-        standard = (acoustic - self.weights["acoustic_mean"]) / self.weights["acoustic_spread"]
-        standard = np.clip(standard, -ACOUSTIC_RANGE, ACOUSTIC_RANGE)
-        given = {"embedding": components, "score": scores, "acoustic": standard}
+        members, given = self._members, self.inputs(embedding, acoustic)
         hidden = [np.maximum(members[f"{name}_w"] @ part + members[f"{name}_b"], 0) for name, part in given.items()]
         level = np.full((len(hidden[0]), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
         return np.concatenate([*hidden, level], axis=1).astype(np.float32)

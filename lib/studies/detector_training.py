@@ -23,13 +23,10 @@ from torch.nn import functional
 
 from lib import config
 from lib.detector import (
-    ACOUSTIC_RANGE,
-    COMPONENT_RANGE,
     FUTURE_PATCHES,
     KERNEL,
     LEVEL_CENTRE_DB,
     LEVEL_SPREAD_DB,
-    SCORE_RANGE,
     Embed,
     FrameNetwork,
     described_patches,
@@ -176,19 +173,16 @@ def inputs_of(embeddings: np.ndarray, acoustic: np.ndarray, shared: Mapping[str,
     blocks, shape = [], embeddings.shape[:-1]
     embeddings, acoustic = embeddings.reshape(-1, embeddings.shape[-1]), acoustic.reshape(-1, acoustic.shape[-1])
     for start in range(0, len(embeddings), 4096):
-        block = embeddings[start : start + 4096].astype(np.float32)
-        components = np.clip(block @ shared["component_w"].T + shared["component_b"], -COMPONENT_RANGE, COMPONENT_RANGE)
-        scores = np.clip(block @ shared["audioset_w"].T + shared["audioset_b"], *SCORE_RANGE)
-        standard = (acoustic[start : start + 4096] - shared["acoustic_mean"]) / shared["acoustic_spread"]
-        parts = [components, scores, np.clip(standard, -ACOUSTIC_RANGE, ACOUSTIC_RANGE)]
-        blocks.append(np.concatenate(parts, axis=1).astype(np.float16))
+        block = slice(start, start + 4096)
+        parts = FrameNetwork(shared).inputs(embeddings[block].astype(np.float32), acoustic[block])
+        blocks.append(np.concatenate(list(parts.values()), axis=1).astype(np.float16))
     return np.concatenate(blocks).reshape(*shape, -1)
 
 
 class Temporal(nn.Module):
     """Inputs (n, n_patches, n_inputs) and levels in dBFS (n, n_patches) to logits (n, n_patches, 2) of the frames."""
 
-    def __init__(self, n_inputs: int, member: Sequence[str] = MEMBERS[-2]) -> None:
+    def __init__(self, n_inputs: int, member: Sequence[str]) -> None:
         super().__init__()
         self.sizes = {"embedding": N_COMPONENTS, "score": 0, "acoustic": acoustics.N_FEATURES}  # of the inputs
         self.sizes["score"] = n_inputs - sum(self.sizes.values())

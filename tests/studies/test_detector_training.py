@@ -106,7 +106,7 @@ def test_numpy_runs_what_pytorch_trained(described, audioset, monkeypatch):
     np.testing.assert_array_equal(network.weights["0.out_w"], again.weights["0.out_w"])
     first = described.embeddings[:1], described.acoustics[:1]
     inputs = torch.from_numpy(detector_training.inputs_of(*first, network.weights)).float()
-    model = detector_training.Temporal(inputs.shape[-1])
+    model = detector_training.Temporal(inputs.shape[-1], *options["members"])
     state = {name: torch.from_numpy(network.weights["0." + _renamed(name)]) for name in model.state_dict()}
     model.load_state_dict(state)
     with torch.no_grad():

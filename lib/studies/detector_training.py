@@ -42,7 +42,7 @@ N_COMPONENTS = 160
 HIDDEN = {"embedding": 40, "score": 28, "acoustic": 24, "conv": 40}
 DROPOUT = {"embedding": 0.4, "score": 0.2, "acoustic": 0.2, "conv": 0.2}
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 900, 32, 3e-3, 3e-3
-# What each network is given. Acoustic features find more screams and raise fewer alarms of cats, and more of voices:
+# What each network is given. Acoustic features find more screams, and raise more alarms of voices:
 # networks with and without them together are best (detector_acoustics.csv).
 MEMBERS = (("embedding", "score"), ("score",), ("embedding", "score", "acoustic"), ("score", "acoustic"))
 QUIET_DB = -70.0  # patches below do not count for the principal components: YAMNet was never meant for them

@@ -24,6 +24,7 @@ from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 from lib.networks import acoustics
 from lib.networks.kept import Kept
+from lib.waveforms import levels_db
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
 KERNEL = 5  # patches that each of the two convolutions sees; the first sees one after the frame, the second none
@@ -33,7 +34,6 @@ CONTEXT_SAMPLES = PAST_PATCHES * PATCH_HOP_SAMPLES  # what a frame needs before 
 LOOK_AHEAD_SECONDS = (FUTURE_PATCHES * PATCH_HOP_SAMPLES + PATCH_SAMPLES) / SAMPLE_RATE_HZ - HOP_SECONDS  # 0.975
 SILENCE_PEAK = 4 / 32768  # four steps of 16 bit
 SILENCE_BOUND = 0.05  # the gate changes no frame probability by more; a test measures it
-LEVEL_FLOOR = 1e-9  # power: -90 dBFS
 LEVEL_CENTRE_DB, LEVEL_SPREAD_DB = -45.0, 20.0
 COMPONENT_RANGE, ACOUSTIC_RANGE = 5.0, 4.0  # standard deviations
 SCORE_RANGE = (-2.0, 3.0)  # of AudioSet logits, divided by 4 and raised by 1
@@ -69,10 +69,9 @@ class FrameNetwork:
         return stacked | {name: stacked[name].reshape(*stacked[name].shape[:2], -1) for name in ("conv1_w", "conv2_w")}
 
     def inputs(self, embedding: np.ndarray, acoustic: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what members may be given of patches, from embeddings (..., 1024), acoustic features (..., 36).
+        """Return what members may be given of embeddings (..., 1024) and acoustic features (..., 36), all scaled.
 
-        "embedding": principal components (..., 160); "score": AudioSet logits (..., n_classes); "acoustic": the
-        features in standard deviations (..., 36). All are scaled and limited.
+        That is principal components (..., 160), AudioSet logits (..., n_classes) and the features (..., 36), by name.
         """
         weights = self.weights
         components = embedding @ weights["component_w"].T + weights["component_b"]
@@ -85,12 +84,9 @@ class FrameNetwork:
         }
 
     def describe(self, embedding: np.ndarray, acoustic: np.ndarray, level_db: float) -> np.ndarray:
-        """Return what the members make of one patch: (n_members, n_in).
-
-        It is given by its embedding (1024,), acoustic features (36,) and level in dBFS.
-        """
-        members, given = self._members, self.inputs(embedding, acoustic)
-        hidden = [np.maximum(members[f"{name}_w"] @ part + members[f"{name}_b"], 0) for name, part in given.items()]
+        """Return what members make of a patch's embedding (1024,), features (36,), level in dBFS: (n_members, n_in)."""
+        members, given = self._members, self.inputs(embedding, acoustic).items()
+        hidden = [np.maximum(members[f"{name}_w"] @ part + members[f"{name}_b"], 0) for name, part in given]
         level = np.full((len(hidden[0]), 1), (level_db - LEVEL_CENTRE_DB) / LEVEL_SPREAD_DB)
         return np.concatenate([*hidden, level], axis=1).astype(np.float32)
 
@@ -287,18 +283,12 @@ def frames_between(
     return np.asarray(frames[here]).reshape(-1, len(EVENT_LABELS))
 
 
-def levels_db(patches: np.ndarray) -> np.ndarray:
-    """Return the level (n_patches,) of patches (n_patches, 15600) in dBFS, at least -90."""
-    return 10 * np.log10(np.square(patches, dtype=np.float64).mean(axis=1) + LEVEL_FLOOR)
-
-
 def described_patches(
     patches: np.ndarray, embed: Embed, *, silence: np.ndarray, features: Embed = acoustics.features
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return embeddings (n_patches, 1024), acoustic features (n_patches, 36) and levels (n_patches,) in dBFS.
 
-    Patches that stay within `SILENCE_PEAK` are not given to YAMNet: theirs are `silence` (1024,) and those of zeros.
-    `features` may be `acoustics.features` with a memory.
+    Patches within `SILENCE_PEAK` are not given to YAMNet: theirs are `silence` (1024,) and those of zeros.
     """
     sounding = np.abs(patches).max(axis=1) > SILENCE_PEAK
     embeddings, acoustic = np.tile(silence, (len(patches), 1)), np.tile(acoustics.of_silence(), (len(patches), 1))

@@ -148,6 +148,11 @@ def amplitude(level_db: float) -> float:
     return 10 ** (level_db / 20)
 
 
+def levels_db(parts: np.ndarray) -> np.ndarray:
+    """Return the level in dBFS (n_parts,), at least -90, of parts of a waveform (n_parts, n_samples)."""
+    return 10 * np.log10(np.square(parts, dtype=np.float64).mean(axis=1) + 10 ** (LEVEL_FLOOR_DB / 10))
+
+
 def level_range_db(waveform: np.ndarray) -> tuple[float, float]:
     """Return the lowest and highest level in dBFS, at least -90, of the half seconds of (n_samples,), no offset."""
     parts = np.array_split(waveform.astype(np.float64), max(1, len(waveform) // (SAMPLE_RATE_HZ // 2)))

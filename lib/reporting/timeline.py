@@ -25,11 +25,11 @@ import numpy as np
 from tqdm import tqdm
 
 from lib import audio, config
-from lib.detector import HOP_SECONDS, Detector, levels_db
+from lib.detector import HOP_SECONDS, Detector
 from lib.events import EVENT_LABELS, Event
 from lib.inference import NO_SOUND, no_sound
 from lib.reporting.players import encode_mp3
-from lib.waveforms import equalise_level, level_range_db
+from lib.waveforms import equalise_level, level_range_db, levels_db
 
 EXIT_BAD_INPUT = 2
 PAD_SECONDS = 2.0  # before and after an event, in its player

@@ -12,9 +12,10 @@ import pytest
 
 from lib import audio, config
 from lib.config import PATCH_HOP_SAMPLES, SAMPLE_RATE_HZ
-from lib.detector import Detection, levels_db
+from lib.detector import Detection
 from lib.events import Event, frames_to_events
 from lib.reporting import timeline
+from lib.waveforms import levels_db
 from temporal_workflow.pitch_classifier import PitchDetector
 
 EVENTS = [Event(3.36, 5.28, "crying", 0.912), Event(3700.8, 3702.24, "screaming", 0.7649)]

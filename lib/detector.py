@@ -23,7 +23,7 @@ from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.events import EVENT_LABELS, Event, EventSettings, frames_to_events
 from lib.networks import acoustics
-from lib.networks.kept import Kept
+from lib.networks.patches import Kept
 from lib.waveforms import levels_db
 
 HOP_SECONDS = PATCH_HOP_SAMPLES / SAMPLE_RATE_HZ  # 0.48
@@ -41,7 +41,7 @@ DECIMALS = 3  # of probabilities: they travel in messages unchanged, and cross t
 PATCHES_PER_BATCH = 64
 WEIGHTS_FILE, SETTINGS_FILE = "model.safetensors", "settings.json"
 
-Embed = Callable[[np.ndarray], np.ndarray]  # patches (n, 15600) to YAMNet's embeddings (n, 1024)
+Embed = Callable[[np.ndarray], np.ndarray]  # patches (n, 15600) to a row of each, as YAMNet's embeddings (n, 1024)
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,14 @@ class Detector:
         return cls(embed or Yamnet(models_dir).embed, network, settings)
 
     @cached_property
-    def features(self) -> Embed:
-        """Acoustic features (n, 36) of patches (n, 15600), with a memory of the last ones."""
-        return Kept(acoustics.features)
+    def described(self) -> Embed:
+        """`describe` with a memory: a chunk of a stream brings the end of the one before with it."""
+        return Kept(self.describe)
+
+    def describe(self, patches: np.ndarray) -> np.ndarray:
+        """Return what the networks make of patches (n, 15600): (n, n_members, n_in); no row depends on another."""
+        described = described_patches(patches, self.embed, silence=self.network.weights["silence"])
+        return np.stack([self.network.describe(*patch) for patch in zip(*described, strict=True)])
 
     def detect(self, waveform: np.ndarray | Iterable[np.ndarray]) -> Detection:
         """Return what is in a recording as recorded: samples (n_samples,) at 16 kHz, or blocks of them in order."""
@@ -208,7 +213,7 @@ class FrameStream:
     """Turn samples that come in chunks of any length into frame probabilities on the grid of the stream."""
 
     def __init__(self, detector: Detector) -> None:
-        self._detector = detector
+        self._network, self._described = detector.network, detector.described
         self._held = np.empty(0, dtype=np.float32)  # from the start of the next patch on
         self._tail = np.empty(0, dtype=np.float32)  # the last samples of the stream, at most a patch
         self._patches: list[np.ndarray] = []  # what is known of them, from number `_n_dropped` on
@@ -234,9 +239,9 @@ class FrameStream:
         """
         n_patches = self._n_dropped + len(self._patches)
         if not n_patches and self._n_samples:
-            self._describe(np.resize(self._tail, (1, PATCH_SAMPLES)))
+            self._patches += list(self._described(np.resize(self._tail, (1, PATCH_SAMPLES))))
         elif n_patches and (n_patches - 1) * PATCH_HOP_SAMPLES + PATCH_SAMPLES < self._n_samples:
-            self._describe(self._tail[None])
+            self._patches += list(self._described(self._tail[None]))
         n_wanted = -(-self._n_samples // PATCH_HOP_SAMPLES) - self._n_frames
         frames = self._frames(self._n_dropped + len(self._patches))
         return np.concatenate([frames, frames[-1:].repeat(max(n_wanted - len(frames), 0), axis=0)])[:n_wanted]
@@ -248,15 +253,9 @@ class FrameStream:
         self._tail = np.concatenate([self._tail, samples])[-PATCH_SAMPLES:]
         starts = range(0, len(self._held) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
         if starts:
-            self._describe(np.stack([self._held[at : at + PATCH_SAMPLES] for at in starts]))
+            self._patches += list(self._described(np.stack([self._held[at : at + PATCH_SAMPLES] for at in starts])))
             self._held = self._held[starts[-1] + PATCH_HOP_SAMPLES :]
         return self._frames(self._n_dropped + len(self._patches) - FUTURE_PATCHES)
-
-    def _describe(self, patches: np.ndarray) -> None:
-        network = self._detector.network
-        features, silence = self._detector.features, network.weights["silence"]
-        described = described_patches(patches, self._detector.embed, silence=silence, features=features)
-        self._patches += [network.describe(*patch) for patch in zip(*described, strict=True)]
 
     def _frames(self, stop: int) -> np.ndarray:
         """Return the frames from the first that was not yet returned to `stop`, and drop what no later one needs."""
@@ -268,11 +267,11 @@ class FrameStream:
 
     def _frame(self, number: int) -> np.ndarray:
         """Return the next frame (2,); the hidden layers of the patches before its own are those of earlier frames."""
-        network, places = self._detector.network, range(number - PAST_OF_HIDDEN, number + FUTURE_PATCHES + 1)
+        places = range(number - PAST_OF_HIDDEN, number + FUTURE_PATCHES + 1)
         patches = (place - self._n_dropped for place in places)
         around = [self._patches[place] if 0 <= place < len(self._patches) else None for place in patches]
-        self._hidden = [*self._hidden[-KERNEL + 1 :], network.hidden(around)]
-        return network.probabilities(self._hidden)
+        self._hidden = [*self._hidden[-KERNEL + 1 :], self._network.hidden(around)]
+        return self._network.probabilities(self._hidden)
 
 
 def frames_between(
@@ -284,7 +283,7 @@ def frames_between(
 
 
 def described_patches(
-    patches: np.ndarray, embed: Embed, *, silence: np.ndarray, features: Embed = acoustics.features
+    patches: np.ndarray, embed: Embed, *, silence: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return embeddings (n_patches, 1024), acoustic features (n_patches, 36) and levels (n_patches,) in dBFS.
 
@@ -294,5 +293,5 @@ def described_patches(
     embeddings, acoustic = np.tile(silence, (len(patches), 1)), np.tile(acoustics.of_silence(), (len(patches), 1))
     if sounding.any():
         embeddings[sounding] = embed(patches[sounding])
-        acoustic[sounding] = features(patches[sounding])
+        acoustic[sounding] = acoustics.features(patches[sounding])
     return embeddings, acoustic, levels_db(patches)

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
+from lib.networks.patches import halves_of
 
 WINDOW_SAMPLES, STEP_SAMPLES = 1024, 640  # of pitch and spectrum: 64 ms every 40 ms
 LAGS = np.arange(20, 400)  # half samples: pitch from 80 to 1600 Hz
@@ -41,7 +42,7 @@ def features(patches: np.ndarray) -> np.ndarray:
 
     Patches that follow each other on the grid share half their samples, which are looked at once.
     """
-    halves, second = _halves(patches)
+    halves, second = halves_of(patches, _HALF_SAMPLES)
     windows = np.lib.stride_tricks.sliding_window_view(halves, WINDOW_SAMPLES, axis=1)[:, ::STEP_SAMPLES]
     power = _power(windows * _WINDOW)
     level = power.sum(axis=-1) + 1e-6
@@ -66,17 +67,6 @@ def features(patches: np.ndarray) -> np.ndarray:
 def of_silence() -> np.ndarray:
     """Return the features (36,) of digital silence."""
     return features(np.zeros((1, PATCH_SAMPLES), dtype=np.float32))[0]
-
-
-def _halves(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first halves of patches and the second ones that no next patch begins with; where each second is."""
-    follows = (patches[:-1, PATCH_HOP_SAMPLES:] == patches[1:, :-PATCH_HOP_SAMPLES]).all(axis=1)
-    is_last = ~np.append(follows, False)
-    ends = np.zeros((is_last.sum(), _HALF_SAMPLES), dtype=np.float32)  # the zeros are in no window of the patch
-    ends[:, : PATCH_SAMPLES - PATCH_HOP_SAMPLES] = patches[is_last, PATCH_HOP_SAMPLES:]
-    numbers = np.arange(len(patches))
-    second = np.where(is_last, len(patches) + np.cumsum(is_last) - 1, numbers + 1)
-    return np.concatenate([patches[:, :_HALF_SAMPLES], ends]), second
 
 
 def _pitches(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

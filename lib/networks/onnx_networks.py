@@ -13,7 +13,7 @@ import numpy as np
 
 from lib import config
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES
-from lib.networks.kept import Kept
+from lib.networks.patches import halves_of
 from lib.waveforms import MEL_FRAME_SAMPLES, MEL_HOP_SAMPLES, as_waveform
 
 BACKBONE_FILE, HEAD_FILE = "backbone.onnx", "head.onnx"  # of YAMNet; the first stays the same while it is frozen
@@ -50,15 +50,11 @@ class Yamnet:
 
     def __init__(self, models_dir: Path = config.MODELS_DIR) -> None:
         folder, self.version = _checked(models_dir, "yamnet")
-        self._kept = Kept(lambda patches: self._features(patches)[:, :EMBEDDING_SIZE].copy())
         self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
-        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours.
-
-        The last ones are kept: a chunk of a stream brings the end of the one before with it.
-        """
-        return self._kept(patches)
+        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours."""
+        return self._features(patches)[:, :EMBEDDING_SIZE]
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (n_clips, 3) in CLASS_NAMES order."""
@@ -154,10 +150,12 @@ def normalise(waveform: np.ndarray) -> np.ndarray:
 
 def spectra(patches: np.ndarray) -> np.ndarray:
     """Return the magnitudes (n, 96, 257) of the frames of patches (n, 15600), from which the graph makes log-mels."""
-    frames = np.lib.stride_tricks.sliding_window_view(patches, MEL_FRAME_SAMPLES, axis=1)[:, ::MEL_HOP_SAMPLES]
+    halves, second = halves_of(patches, PATCH_SAMPLES - PATCH_HOP_SAMPLES)
+    frames = np.lib.stride_tricks.sliding_window_view(halves, MEL_FRAME_SAMPLES, axis=1)[:, ::MEL_HOP_SAMPLES]
     padded = np.zeros((*frames.shape[:2], FFT_SAMPLES), dtype=np.float32)  # here: `rfft` pads more slowly
     np.multiply(frames, _HANN, out=padded[..., :MEL_FRAME_SAMPLES])
-    return np.abs(np.fft.rfft(padded))
+    magnitudes = np.abs(np.fft.rfft(padded))
+    return np.concatenate([magnitudes[: len(patches)], magnitudes[second]], axis=1)
 
 
 def _checked(models_dir: Path, name: str) -> tuple[Path, str]:

@@ -17,6 +17,15 @@ from lib.inference import Classifier, Predictor, as_text
 from lib.networks.onnx_networks import excerpt
 
 
+class DetectorWithoutMemory(Detector):
+    """The detector as a first attempt makes it: each chunk's context is computed again."""
+
+    @property
+    def described(self) -> Embed:  # type: ignore[override]
+        """`describe`."""
+        return self.describe
+
+
 def load() -> Classifier:
     """Load both networks with the frameworks that trained them, the ensemble rule and the detector."""
     from lib import wav2vec2, yamnet  # here: the two frameworks take seconds to import
@@ -28,7 +37,7 @@ def load() -> Classifier:
         "yamnet": partial(yamnet.predict, keras_model),
         "wav2vec2": partial(wav2vec2.predict, torch_model),
     }
-    detector = Detector.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
+    detector = DetectorWithoutMemory.load(models_dir, embed=frozen_yamnet(yamnet.backbone_of(keras_model)))
     rule = ensemble.load_rule(models_dir / config.RULE_FILE)
     by_keras = partial(excerpt, features_of=frozen_yamnet(keras_model.get_layer("yamnet")))
     return Classifier(predictors, by_keras, rule, {}, detector)

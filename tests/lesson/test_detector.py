@@ -15,6 +15,7 @@ from lib import audio, config, detector
 from lib.config import PATCH_HOP_SAMPLES, PATCH_SAMPLES, SAMPLE_RATE_HZ
 from lib.detector import Detection, Detector, DetectorSettings, FrameNetwork, FrameStream
 from lib.events import Event, EventSettings
+from lib.networks import patches
 from lib.networks.acoustics import N_FEATURES
 
 SETTINGS = DetectorSettings(EventSettings.create(on=0.55, off=0.45, min_seconds=0.48, merge_seconds=0.96))
@@ -49,6 +50,11 @@ def small():
     return Detector(embed_by_spectrum, random_network(), SETTINGS)
 
 
+def without_memory(detector):
+    """Return a detector that computes patches again that the given one may have kept."""
+    return replace(detector)
+
+
 def wandering_noise(seed, seconds):
     """Return noise whose level and colour change, with stretches of digital silence."""
     rng = np.random.default_rng(seed)
@@ -65,9 +71,9 @@ def wandering_noise(seed, seconds):
 )
 def test_any_cutting_gives_the_same_frames_and_events(small, seed, seconds, cuts):
     samples = wandering_noise(seed, seconds)
-    whole = small.detect(samples)
+    whole = without_memory(small).detect(samples)
     parts = np.split(samples, sorted(round(cut * len(samples)) for cut in cuts))
-    cut = small.detect(parts)
+    cut = without_memory(small).detect(parts)
     assert cut.events == whole.events
     np.testing.assert_array_equal(cut.frames, whole.frames)
 
@@ -84,7 +90,7 @@ def test_a_chunk_with_the_one_before_gives_the_frames_of_the_whole_stream(small,
         first, frames = small.frames(given_samples, first_sample=start, is_last=number == n_chunks - 1)
         assert first <= len(known)
         known += list(frames[len(known) - first :])
-    np.testing.assert_array_equal(known, small.detect(samples).frames)
+    np.testing.assert_array_equal(known, without_memory(small).detect(samples).frames)
 
 
 def test_a_frame_is_known_once_its_look_ahead_is_in(small):
@@ -109,6 +115,25 @@ def test_an_empty_stream_has_no_frames_and_no_events(small):
     assert found.label == "normal"
 
 
+def test_patches_that_a_stream_brings_again_are_described_once(small, monkeypatch, rng):
+    stream, given_to = (0.1 * rng.standard_normal(16 * PATCH_HOP_SAMPLES)).astype(np.float32), []
+
+    def embed(patches):
+        given_to.append(len(patches))
+        return embed_by_spectrum(patches)
+
+    counted = Detector(embed, small.network, SETTINGS)
+    counted.frames(stream[: 10 * PATCH_HOP_SAMPLES], first_sample=0, is_last=False)
+    _, known = counted.frames(stream, first_sample=0, is_last=False)
+    assert given_to == [8, 6]
+    np.testing.assert_array_equal(known, small.detect(stream).frames[: len(known)])
+    monkeypatch.setattr(patches, "MAX_KEPT", 2)
+    counted.detect(stream / 2)
+    given_to.clear()
+    counted.detect(stream / 2)
+    assert given_to == [13, 1]  # two are kept: the last on the grid, and the one that ends with the stream, until then
+
+
 def test_silence_is_never_embedded_and_sound_is(small):
     given_to = []
 
@@ -119,7 +144,7 @@ def test_silence_is_never_embedded_and_sound_is(small):
     counted = Detector(embed, small.network, SETTINGS)
     counted.detect(np.zeros(30 * SAMPLE_RATE_HZ, np.float32))
     assert given_to == []
-    counted.detect(np.full(2 * SAMPLE_RATE_HZ, 5 / 32768, np.float32))
+    counted.detect(np.linspace(5, 6, 2 * SAMPLE_RATE_HZ, dtype=np.float32) / 32768)
     assert sum(given_to) == 4  # three patches on the grid, and one that ends with the stream
 
 
@@ -222,10 +247,10 @@ def test_the_silence_gate_changes_no_frame_by_more_than_it_says(released, monkey
     n_samples = 12 * SAMPLE_RATE_HZ
     steps = rng.integers(-4, 5, n_samples)
     for faint in (np.zeros(n_samples), steps / 32768, np.sign(steps) / 32768):
-        gated = released.detect(faint.astype(np.float32)).frames
+        gated = without_memory(released).detect(faint.astype(np.float32)).frames
         with monkeypatch.context() as patched:
             patched.setattr(detector, "SILENCE_PEAK", -1.0)
-            asked = released.detect(faint.astype(np.float32)).frames
+            asked = without_memory(released).detect(faint.astype(np.float32)).frames
         assert np.abs(gated - asked).max() <= detector.SILENCE_BOUND
 
 

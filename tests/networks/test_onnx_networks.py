@@ -12,7 +12,7 @@ import pytest
 
 from lib import audio, config, ensemble, inference, wav2vec2, waveforms, yamnet
 from lib.detector import Detector
-from lib.networks import kept, onnx_networks, yamnet_backbone
+from lib.networks import onnx_networks, yamnet_backbone
 from lib.reporting import export
 from lib.studies import compact_wav2vec2, framework_path
 
@@ -163,20 +163,3 @@ def test_threads_are_chosen_by_the_variable_or_shared_among_what_runs_at_a_time(
     monkeypatch.setenv(config.THREADS_VARIABLE, given)
     monkeypatch.setattr(config.os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
     assert config.n_threads(n_at_a_time) == expected
-
-
-def test_patches_that_a_stream_brings_again_are_embedded_once(monkeypatch, rng):
-    network, computed = onnx_networks.Yamnet(), []
-    features = network._features
-    monkeypatch.setattr(network, "_features", lambda patches: computed.append(len(patches)) or features(patches))
-    patches = (0.1 * rng.standard_normal((9, config.PATCH_SAMPLES))).astype(np.float32)
-    first = network.embed(patches[:5])
-    both = network.embed(patches[2:])
-    assert computed == [5, 4]
-    np.testing.assert_array_equal(both[:3], first[2:])
-    np.testing.assert_array_equal(network.embed(patches[::-1]), onnx_networks.Yamnet().embed(patches)[::-1])
-    monkeypatch.setattr(kept, "MAX_KEPT", 2)
-    network.embed(patches[:3] / 2)
-    computed.clear()
-    network.embed(patches[:3] / 2)
-    assert computed == [1]  # of the three, two are kept

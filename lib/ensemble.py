@@ -21,9 +21,8 @@ META_C = 1.0  # inverse strength of the meta-classifier's L2 penalty
 # In a window's probability of normal, the rest is the ensemble's. Chosen, like what follows, on left-out corpora.
 DETECTOR_SHARE = 0.4
 EVENT_WEIGHTS = np.array([1.0, 2.0])  # of the ensemble's crying and screaming: networks learn screams at half weight
-ENSEMBLE_FROM = (
-    0.15  # lower frames: no ensemble; product.json counts the labels of left-out windows that it would change
-)
+# Where all frames are lower, no ensemble: product.json counts the labels of left-out windows that it would change.
+ENSEMBLE_FROM = 0.15
 
 Probabilities = Mapping[str, np.ndarray]
 Rule = dict[str, Any]
@@ -197,10 +196,13 @@ def needs_ensemble(frames: np.ndarray) -> bool:
 def combined_with(frames: np.ndarray, ensemble: np.ndarray | None) -> np.ndarray:
     """Return a window's probabilities (3,) in CLASS_NAMES order, from the ensemble's (3,) and the detector's frames.
 
-    Where `needs_ensemble` is false the detector decides alone, and the ensemble's may be None.
+    Where `needs_ensemble` is false the detector decides alone, and the ensemble's may be None; elsewhere that is a
+    ValueError.
     """
-    if ensemble is None or not needs_ensemble(frames):
+    if not needs_ensemble(frames):
         return by_detector(frames)
+    if ensemble is None:
+        raise ValueError("these frames leave room for an event: the ensemble's row is needed, too.")
     return mixed(frames, ensemble)
 
 
@@ -220,7 +222,7 @@ def mixed(frames: np.ndarray, ensemble: np.ndarray) -> np.ndarray:
     `DETECTOR_SHARE` is the frames' weight in the probability of normal. Crying and screaming share the rest in
     proportion to their largest frames times the squares of the ensemble's own probabilities, weighted by
     `EVENT_WEIGHTS`: so the likelier event is not beaten by normal because the other one has a part, too. Where no
-    frame is known, the ensemble decides alone.
+    frame is known, the ensemble decides alone, with the same weights.
     """
     if not len(frames):
         share, largest = 0.0, np.ones(2)

@@ -125,7 +125,9 @@ def test_both_say_whether_there_is_an_event_in_a_window_and_which():
     combined = ensemble.combined_with(frames, row)
     np.testing.assert_allclose(combined, [*expected, normal], rtol=1e-4)
     assert combined.sum() == pytest.approx(1)
-    np.testing.assert_allclose(ensemble.combined_with(frames, None), np.array([0.6, 0.8, 0.2]) / 1.6)
+    np.testing.assert_allclose(ensemble.combined_with(frames / 8, None), np.array([0.075, 0.1, 0.9]) / 1.075)
+    with pytest.raises(ValueError, match="needed"):
+        ensemble.combined_with(frames, None)
     np.testing.assert_allclose(ensemble.combined_with(frames / 8, row), np.array([0.075, 0.1, 0.9]) / 1.075)
 
 

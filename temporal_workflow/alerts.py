@@ -124,7 +124,8 @@ class Mqtt:
         if "+" in self._topic:
             raise SettingsError("AUDIO_MQTT_URL must name a topic without +, which stands for any topic.")
         self._id = re.sub(r"[^A-Za-z0-9_-]", "_", self._topic)  # Home Assistant finds no device by another
-        self._open: dict[tuple[str, int], str] = {}  # label by stream and event
+        self._open: dict[tuple[str, int], str] = {}  # label, SILENT or HEALTH, by stream and event
+        self._changes: dict[tuple[str, int], int] = {}  # the newest of each event
         self._states: dict[str, str] = {}  # as published
 
     def __enter__(self) -> Self:
@@ -151,7 +152,7 @@ class Mqtt:
             self.__exit__()
             said = error if isinstance(error, DeliveryError) else f"the broker does not answer ({type(error).__name__})"
             raise DeliveryError(said) from None
-        self._open, self._states = {}, {}
+        self._open, self._changes, self._states = {}, {}, {}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,20 +167,28 @@ class Mqtt:
             if is_new:
                 self._publish(f"{self._topic}/alert", json.dumps(alert), retain=False)
             self._note(alert)
-        states = {label: "ON" if label in self._open.values() else "OFF" for label in STATES}
+        going_on = self._going_on()
+        states = {label: "ON" if label in going_on else "OFF" for label in STATES}
         for label, state in states.items():
             if self._states.get(label) != state:
                 self._publish(f"{self._topic}/{label}", state)
         self._states = states
 
     def _note(self, alert: dict[str, Any]) -> None:
-        stream_id, kind = alert["stream_id"], alert["kind"]
+        key, kind = (alert["stream_id"], alert["event"]), alert["kind"]
+        if alert["change"] < self._changes.get(key, 0):  # stored by a machine whose clock is behind
+            return
+        self._changes[key] = alert["change"]
         if kind in ("END", "RESUMED"):
-            self._open.pop((stream_id, alert["event"]), None)
+            self._open.pop(key, None)
         else:
-            self._open[stream_id, alert["event"]] = "problem" if kind in ("SILENT", "HEALTH") else alert["label"]
-        if kind == "SILENT":  # whether its child still cries is not known
-            self._open = {key: label for key, label in self._open.items() if key[0] != stream_id or label == "problem"}
+            self._open[key] = kind if kind in ("SILENT", "HEALTH") else alert["label"]
+
+    def _going_on(self) -> set[str]:
+        """Return which of `STATES` go on; whether a child cries whose stream is silent is not known."""
+        silent = {stream_id for (stream_id, _), what in self._open.items() if what == "SILENT"}
+        heard = {what for (stream_id, _), what in self._open.items() if stream_id not in silent}
+        return heard | ({"problem"} if silent or "HEALTH" in heard else set())
 
     def _publish(self, topic: str, text: str, *, retain: bool = True) -> None:
         try:
@@ -264,9 +273,9 @@ class AlertActivities:
         stop_at = time.monotonic() + RUN.total_seconds() / 2
         try:
             with self._target as target:
-                target.tell(self._alerts(delivered=True, within=MEMORY), is_new=False)
+                target.tell(self._alerts(is_new=False), is_new=False)
                 while time.monotonic() < stop_at and not activity.is_worker_shutdown():
-                    for alert in self._alerts(delivered=False, within=MAX_AGE):
+                    for alert in self._alerts(is_new=True):
                         target.tell([alert], is_new=True)
                         self._results.mark_delivered(target.name, alert["stream_id"], alert["change"])
                         metrics.ALERTS.labels(target.name, alert["kind"]).inc()
@@ -278,8 +287,9 @@ class AlertActivities:
             LOG.warning("alerts wait", extra={"fields": {"target": self._target.name, "reason": str(error)}})
             raise ApplicationError(str(error), type="DeliveryError") from None
 
-    def _alerts(self, *, delivered: bool, within: timedelta) -> list[dict[str, Any]]:
-        return [_alert(row) for row in self._results.alerts(self._target.name, delivered=delivered, within=within)]
+    def _alerts(self, *, is_new: bool) -> list[dict[str, Any]]:
+        rows = self._results.alerts(self._target.name, is_new=is_new, max_age=MAX_AGE, memory=MEMORY)
+        return [_alert(row) for row in rows]
 
 
 def _alert(row: dict[str, Any]) -> dict[str, Any]:

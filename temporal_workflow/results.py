@@ -148,15 +148,19 @@ class ResultsTable:
         query = sa.select(EVENTS).where(EVENTS.c.change > after).order_by(EVENTS.c.stream_id, EVENTS.c.change)
         return self.rows(query if stream_id is None else query.where(EVENTS.c.stream_id == stream_id))
 
-    def alerts(self, target: str, *, delivered: bool, within: timedelta) -> list[dict[str, Any]]:
-        """Return the changes of live streams that `target` is told about, delivered or not yet, oldest first."""
+    def alerts(self, target: str, *, is_new: bool, max_age: timedelta, memory: timedelta) -> list[dict[str, Any]]:
+        """Return changes of live streams, oldest first: what `target` is still to be told, or what is past.
+
+        Past is what it was told in the last `memory`, and what is older than `max_age` and will not be told.
+        """
+        is_old = EVENTS.c.stored_at <= datetime.now(UTC) - max_age
         match = (DELIVERED.c.stream_id == EVENTS.c.stream_id) & (DELIVERED.c.change == EVENTS.c.change)
         is_delivered = sa.exists().where(match, DELIVERED.c.target == target)
         query = sa.select(EVENTS).where(
-            EVENTS.c.stored_at > datetime.now(UTC) - within,
+            EVENTS.c.stored_at > datetime.now(UTC) - memory,
             EVENTS.c.kind.in_(shared.ALERT_KINDS),
             ~sa.exists().where(STREAMS.c.stream_id == EVENTS.c.stream_id, STREAMS.c.kind == "file"),
-            is_delivered if delivered else ~is_delivered,
+            ~is_delivered & ~is_old if is_new else is_delivered | is_old,
         )
         return self.rows(query.order_by(EVENTS.c.stored_at, EVENTS.c.stream_id, EVENTS.c.change))
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,6 +165,19 @@ def subscribed(address: str) -> tuple[queue.Queue, object]:
     return messages, client
 
 
+def waiting(results: ResultsTable) -> list:
+    return results.alerts("mqtt", is_new=True, max_age=alerts.MAX_AGE, memory=alerts.MEMORY)
+
+
+def test_what_is_too_old_to_be_told_is_past_and_so_ends_what_was_told(tmp_path: Path) -> None:
+    results = table(tmp_path, change(1), change(2, "END"))
+    results.mark_delivered("mqtt", "stream-a", 1)
+    assert [row["change"] for row in waiting(results)] == [2]
+    old = {"max_age": timedelta(0), "memory": alerts.MEMORY}
+    assert results.alerts("mqtt", is_new=True, **old) == []
+    assert [row["kind"] for row in results.alerts("mqtt", is_new=False, **old)] == ["START", "END"]
+
+
 def test_home_assistant_finds_the_detector_and_its_state(tmp_path: Path, broker: str) -> None:
     messages, client = subscribed(broker)
     seen: dict[str, list[str]] = {}
@@ -176,7 +190,7 @@ def test_home_assistant_finds_the_detector_and_its_state(tmp_path: Path, broker:
     steps = [change(1), change(2, "HEALTH", "clipping", event=2), change(3, "END"), change(4, "RESUMED", event=2)]
     results = table(tmp_path, *steps, change(5, "START", "screaming", event=3))
     target = Mqtt(f"mqtt://user:p%40ss@{broker}/home")
-    deliver(results, target, until=lambda: not results.alerts("mqtt", delivered=False, within=alerts.MAX_AGE))
+    deliver(results, target, until=lambda: not waiting(results))
     wait_for("home/availability", "online")
     device = json.loads(seen["homeassistant/device/home/config"][0])
     assert {name: part["platform"] for name, part in device["components"].items()} == {
@@ -191,9 +205,16 @@ def test_home_assistant_finds_the_detector_and_its_state(tmp_path: Path, broker:
         "START", "HEALTH", "END", "RESUMED", "START",
     ]  # fmt: skip
     results.store(shared.StoreInput("stream-a", changes=[change(6, "SILENT", event=4)]))  # nobody knows any more
-    deliver(results, target, until=lambda: not results.alerts("mqtt", delivered=False, within=alerts.MAX_AGE))
+    deliver(results, target, until=lambda: not waiting(results))
     wait_for("home/screaming", "ON", "ON", "OFF")  # a new connection says what goes on, then the silence comes
     wait_for("home/problem", "OFF", "ON")
+    n_said = len(seen["home/crying"])
+    for step in (change(7, "RESUMED", event=4), change(9, "END", event=5), change(8, event=5)):  # clocks may differ
+        results.store(shared.StoreInput("stream-a", changes=[step]))
+    deliver(results, target, until=lambda: not waiting(results))
+    wait_for("home/screaming", "OFF", "ON")  # it went on all the while
+    wait_for("home/problem", "ON", "OFF")
+    assert "ON" not in seen["home/crying"][n_said:]
     client.disconnect()
 
 

@@ -32,7 +32,7 @@ SPLIT_TITLES = {  # columns of the index's second table; a build shows those tha
 FILES = {
     "report.pdf": "all pages to read or print",
     "product.json": "the product's figures, with intervals and n",
-    "metrics.json": "scores of trimmed clips by model, split and class",
+    "metrics.json": "scores of trimmed clips and windows by model, split and class",
     "studies.json": "what the studies found",
     "chaos.json": "kills and faults of the service",
     "benchmark.json": "speed, memory and size beside a plain way of doing the same",
@@ -203,6 +203,11 @@ def _fingerprint(plan: Plan) -> str:
     return hashlib.sha256(f"{steps.digest(made_from)}{run_info.commit()['dirty']}".encode()).hexdigest()
 
 
+def _written(folder: Path) -> str:
+    """Return a hash over what `make` writes: pages may be replaced, as by a checkout of earlier ones."""
+    return steps.digest([*sorted(folder.glob("*.html")), folder / "report.pdf", folder / "run_info.json"])
+
+
 def make(plan: Plan, *, force: bool = False) -> Path:
     """Write the whole report, unless it is current, and return its index page."""
     folder = config.report_dir(plan.profile)
@@ -211,8 +216,7 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     if plan.profile == steps.FULL:
         copy_studies(folder, rule=run_info.ensemble_rule(plan.profile) or "")
     wanted = _fingerprint(plan)
-    present = index.is_file() and (folder / "report.pdf").is_file() and stamp.is_file()
-    if not force and present and stamp.read_text(encoding="utf-8") == wanted:
+    if not force and stamp.is_file() and stamp.read_text(encoding="utf-8") == f"{wanted} {_written(folder)}":
         sys.stdout.write("unchanged, skipped\n")
         return index
     started = time.monotonic()
@@ -221,7 +225,7 @@ def make(plan: Plan, *, force: bool = False) -> Path:
     write_pages(plan, info)
     write_pdf(plan, info)
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(f"{wanted} {_written(folder)}", encoding="utf-8")
     sys.stdout.write(f"written in {time.monotonic() - started:.0f} s\n")
     return index
 

@@ -92,7 +92,7 @@ def complete_product(report: Results, rule: str) -> dict[str, Any]:
         files = config.CHECKPOINT_FILES.items()
         paths = {name: config.MODELS_DIR / config.RELEASED_DIRS[name] / file for name, file in files}
         versions = {name: config.version_of(path) for name, path in paths.items() if path.is_file()}
-        product["versions"] = product.get("versions", {}) | versions
+        product["versions"] = versions | product.get("versions", {})  # first those that it was measured with
     return product
 
 

@@ -89,7 +89,12 @@ STEPS = (
         ("{data}/manifest.csv", *_PROBABILITIES, *_NETWORKS),
         ("{build}/models/ensemble.json", "{build}/models/ensemble_rules.json", *_GRAPHS),
     ),
-    Step("06_evaluation", (*_MANIFESTS, *_MODELS, *_PROBABILITIES), ("{report}/metrics.json",), optional=_DETECTOR),
+    Step(
+        "06_evaluation",
+        (*_MANIFESTS, *_MODELS, *_PROBABILITIES),
+        ("{report}/metrics.json",),
+        optional=(*_DETECTOR, *_FROZEN),
+    ),
     Step("07_temporal_client", ("{data}/manifest.csv", *_MODELS), (), optional=_DETECTOR),
     Step(
         "appendix_environmental_audio",

@@ -1,1 +1,4 @@
-"""What the numbers are worth: leave-one-corpus-out, shortcuts, calibration, robustness, seeds, long recordings."""
+"""What the numbers are worth: leave-one-corpus-out, shortcuts, calibration, robustness, long recordings.
+
+A study is a module with ``run(inputs) -> Result``, listed in `registry`: what each reads and writes.
+"""

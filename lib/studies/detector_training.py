@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,6 @@ CLASS_WORDS = (
     "music", "bell", "toot", "sound effect", "water", "wind", "rain", "door", "inside", "outside", "telephone",
     "squeal", "vacuum", "hair dryer",
 )  # fmt: skip
-KEPT = ("embeddings", "acoustics", "levels", "labels")  # arrays of `Described`
 log = logging.getLogger(__name__)
 
 
@@ -116,21 +114,6 @@ def patches_of(waveform: np.ndarray) -> np.ndarray:
     """Return the patches (n_patches, 15600) on the grid of a waveform that is no shorter than one."""
     every = np.lib.stride_tricks.sliding_window_view(waveform, config.PATCH_SAMPLES)
     return np.ascontiguousarray(every[:: config.PATCH_HOP_SAMPLES])
-
-
-def save_described(described: Described, path: Path) -> None:
-    """Keep described mixtures for another training."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = np.array(list(described.groups.columns))
-    arrays = {name: getattr(described, name) for name in KEPT}
-    np.savez(path, groups=described.groups.to_numpy(bool), names=names, **arrays)
-
-
-def load_described(path: Path) -> Described:
-    """Read what `save_described` wrote."""
-    with np.load(path) as kept:
-        groups = pd.DataFrame(kept["groups"], columns=list(kept["names"]))
-        return Described(**{name: kept[name] for name in KEPT}, groups=groups)
 
 
 def shared_weights(described: Described, numbers: np.ndarray, audioset: Mapping[str, np.ndarray]) -> dict:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lib import config, ensemble, manifest, probabilities, splits
 from lib.networks import frozen_features
+from lib.networks.onnx_networks import folder_of
 from lib.studies.folds import out_of_fold
 
 SCHEME = "grouped"
@@ -75,6 +76,10 @@ class Inputs:
         """Return the probabilities of both networks and of the ensemble, each (n_clips, 3), by the sounds' excerpts."""
         given = frozen_features.excerpts(waveforms, models_dir=self.models_dir)
         return self.combine({name: network(given) for name, network in self.networks.items()})
+
+    def version(self, name: str) -> str:
+        """Return the version of one network as it is released: trained on the validation groups, too."""
+        return config.version_of(folder_of(self.models_dir, name) / config.CHECKPOINT_FILES[name])
 
     def combine(self, members: Predictions) -> Predictions:
         """Add the ensemble's probabilities to the networks'."""

@@ -37,10 +37,9 @@ from lib.detector import (
     Detection,
     Detector,
     DetectorSettings,
-    Embed,
     FrameNetwork,
 )
-from lib.ensemble import combined_with
+from lib.ensemble import MODEL_NAMES, combined_with
 from lib.events import EVENT_LABELS, Event, EventSettings
 from lib.networks.onnx_networks import Yamnet
 from lib.studies import bench, curves, detection, detector_training, listening, operating_point, window_figures
@@ -84,9 +83,12 @@ Singles = Mapping[str, tuple[Clips, list[tuple[Trial, Detection]]]]  # single cl
 def run(inputs: Inputs) -> Result:
     """Train, choose and measure on the clips of all splits; write models/detector and product.json."""
     clips = Clips(inputs.rows(*manifest.SPLITS), inputs.waveforms(*manifest.SPLITS))
-    embed = bench.cached(Yamnet().embed, CACHE_DIR / "embeddings")
+    yamnet = Yamnet()
+    embed = bench.cached(yamnet.embed, CACHE_DIR / f"embeddings_{yamnet.version}")
     chosen_on = clips.where((clips.rows["split"] != "test").to_numpy())
-    described, audioset = _described(chosen_on, embed)
+    audioset = detector_training.audioset_of(embed)
+    material = detector_training.material(chosen_on.rows, chosen_on.waveforms)
+    described = detector_training.describe(material, yamnet.embed)
     networks = detector_training.leave_one_out(described, audioset)
     start = DetectorSettings(operating_point.START)
     unseen = {name: Detector(embed, network, start) for name, network in networks.items()}
@@ -113,6 +115,7 @@ def run(inputs: Inputs) -> Result:
     figures, tables = _figures(
         clips, shipped, unseen, hours=hours, lasting=lasting, singles=singles, ensemble=_by_ensemble(inputs)
     )
+    figures["versions"] |= {name: inputs.version(name) for name in MODEL_NAMES}
     figures["windows"]["leave_one_corpus_out"], tables["detector_windows"] = window_figures.measure(inputs, unseen)
     _write_for_pages(clips, hours, singles)
     tables |= {f"detector_{name}": pd.read_csv(Path(__file__).with_name(f"detector_{name}.csv")) for name in NOTED}
@@ -165,14 +168,6 @@ def save(network: FrameNetwork, settings: EventSettings, models_dir: Path) -> No
         "labels": list(EVENT_LABELS),
     }
     (folder / SETTINGS_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-
-
-def _described(clips: Clips, embed: Embed) -> tuple[detector_training.Described, dict]:
-    audioset, path = detector_training.audioset_of(embed), CACHE_DIR / "described.npz"
-    if not path.is_file():
-        material = detector_training.material(clips.rows, clips.waveforms)
-        detector_training.save_described(detector_training.describe(material, Yamnet().embed), path)
-    return detector_training.load_described(path), audioset
 
 
 def _detected(

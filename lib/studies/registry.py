@@ -38,5 +38,11 @@ STUDIES: tuple[Step, ...] = (
         on_request=True,
     ),
     # Trains the detector, writes models/detector and measures it: half an hour.
-    _study("product", _NETWORKS, ("detector_curve_test", "detector_timeline"), variables=_HUB, on_request=True),
+    _study(
+        "product",
+        (*_NETWORKS, "{models}/yamnet/backbone.onnx"),
+        ("detector_curve_test", "detector_timeline"),
+        variables=_HUB,
+        on_request=True,
+    ),
 )

@@ -117,6 +117,9 @@ def test_a_commit_of_the_report_itself_changes_no_page_and_an_edit_of_what_a_pag
     first = written("a", dirty=False)
     assert "aaaa" in first and written("b", dirty=False) == first
     assert capsys.readouterr().out.endswith("unchanged, skipped\n")
+    index = config.report_dir(plan.profile) / "index.html"
+    index.write_text("an earlier page", encoding="utf-8")  # as a checkout brings it
+    assert "bbbb" in written("b", dirty=False)
     assert "bbbb" in written("b", dirty=True)
     assert config.PROJECT_DIR / "lib/studies/appendix.py" in closure.files_of_module("lib.reporting.report")
     monkeypatch.setattr(closure, "files_of_module", lambda _: [Path(__file__)])

@@ -123,11 +123,18 @@ def test_recordings_of_one_name_and_names_that_are_no_text_all_get_a_page(night,
     for folder in ("monday", "tuesday", "other/tuesday"):
         (tmp_path / folder).mkdir(parents=True)
         shutil.copy(night, tmp_path / folder / "1.wav")
+    shutil.copy(night, tmp_path / "monday-1.wav")
     shutil.move(night, tmp_path / "<img src=x>.wav")
     shutil.copy(tmp_path / "<img src=x>.wav", os.fsencode(tmp_path) + b"/\xff.wav")
     assert timeline.main([str(tmp_path), "--out", str(tmp_path / "pages"), "--export", str(tmp_path / "pages")]) == 0
     pages = {os.fsencode(page.name): page.read_text() for page in (tmp_path / "pages").glob("*.html")}
-    names = {b"monday-1.wav.html", b"tuesday-1.wav.html", b"other-tuesday-1.wav.html", b"<img src=x>.wav.html"}
+    names = {
+        b"monday-1.wav.html",
+        b"_monday-1.wav.html",
+        b"tuesday-1.wav.html",
+        b"other-tuesday-1.wav.html",
+        b"<img src=x>.wav.html",
+    }
     assert set(pages) == names | {b"\xff.wav.html"}
     assert "<img" not in pages[b"<img src=x>.wav.html"] and all("</html>" in page for page in pages.values())
 

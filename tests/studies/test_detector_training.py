@@ -90,14 +90,6 @@ def test_a_fold_sees_no_mixture_with_a_clip_of_its_corpus_group(described, mater
     assert not described.groups.loc[kept, "esc50"].any()
 
 
-def test_what_is_kept_is_what_was_described(described, tmp_path):
-    detector_training.save_described(described, tmp_path / "kept.npz")
-    again = detector_training.load_described(tmp_path / "kept.npz")
-    np.testing.assert_array_equal(again.embeddings, described.embeddings)
-    np.testing.assert_array_equal(again.acoustics, described.acoustics)
-    pd.testing.assert_frame_equal(again.groups, described.groups)
-
-
 def test_numpy_runs_what_pytorch_trained(described, audioset, monkeypatch):
     monkeypatch.setattr(detector_training, "N_COMPONENTS", 12)
     numbers = np.arange(24)

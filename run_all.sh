@@ -263,6 +263,9 @@ run_module() {
 main() {
   local command="${1:-quick}"
   [[ "$command" != -* || "$command" == -h || "$command" == --help ]] || command=quick
+  case "$command:${2:-}" in
+    setup:-h | setup:--help | doctor:-h | doctor:--help | release:-h | release:--help) command=help ;;
+  esac
   case "$command" in
     help | -h | --help) usage ;;
     doctor)

@@ -2,9 +2,9 @@
 
 Time runs on one grid, counted from the first sample of the stream. Patch i is 0.975 s long and starts at i times
 0.48 s; frame i covers [i, i + 1) times 0.48 s. Each patch is described by frozen YAMNet's embedding, its level in
-dBFS, pitch, spectrum and roughness (`lib.networks.acoustics`): it is given as recorded, neither equalised nor
-filtered. Four small temporal networks turn the patches from i - 7 to i + 1 into the probabilities of frame i, so a
-frame is known 0.975 s after its end. Crying and screaming are independent: both can be true.
+dBFS, pitch, spectrum and roughness (`lib.networks.acoustics`), of sound as recorded, neither equalised nor filtered.
+Four small temporal networks turn the patches from i - 7 to i + 1 into the probabilities of frame i, so a frame is
+known 0.975 s after its end. Crying and screaming are independent: both can be true.
 
 A patch whose samples all stay within `SILENCE_PEAK` is described as digital silence, without YAMNet.
 """
@@ -46,7 +46,7 @@ Embed = Callable[[np.ndarray], np.ndarray]  # patches (n, 15600) to a row of eac
 
 @dataclass(frozen=True)
 class FrameNetwork:
-    """The temporal networks of the detector, whose mean is its answer; NumPy alone.
+    """The temporal networks of the detector, whose mean is its prediction; NumPy alone.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class Detector:
         return Kept(self.describe)
 
     def describe(self, patches: np.ndarray) -> np.ndarray:
-        """Return what the networks make of patches (n, 15600): (n, n_members, n_in); no row depends on another."""
+        """Return what the networks make of patches (n, 15600): (n, n_members, n_in), each alone."""
         described = described_patches(patches, self.embed, silence=self.network.weights["silence"])
         return np.stack([self.network.describe(*patch) for patch in zip(*described, strict=True)])
 

@@ -133,7 +133,7 @@ async def _send(
     def on_sent(chunk: shared.ChunkReference) -> None:
         if chunk.sequence == 0:  # accepted: before, the stream might have been refused
             _print(stream_id)
-        _print(f"sent {chunk.sequence} ({chunk.start_seconds:.1f} s)")
+        _print(f"sent chunk {chunk.sequence}, from {chunk.start_seconds:.1f} s")
 
     summary = await send_stream(
         sender,

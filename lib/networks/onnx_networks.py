@@ -53,7 +53,10 @@ class Yamnet:
         self._backbone, self._head = (_session(folder / file, self.version) for file in GRAPH_FILES["yamnet"])
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
-        """Return the embeddings (n, 1024) of patches (n, 15600); no row depends on its neighbours."""
+        """Return the embeddings (n, 1024) of patches (n, 15600).
+
+        No row depends on its neighbours, but with several threads the last bits may.
+        """
         return self._features(patches)[:, :EMBEDDING_SIZE]
 
     def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:

@@ -41,8 +41,8 @@ def halves_of(patches: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarr
     Returns
     -------
     (ndarray, ndarray)
-        Halves (n_halves, n_samples): first those that begin with each patch, then those that no next patch begins
-        with, which zeros follow where a patch ends before. Of the second half of each patch its number (n_patches,).
+        Halves (n_halves, n_samples): first the first of each patch, then the second ones that no next patch begins
+        with, padded with zeros to `n_samples`. And the number of each patch's second half (n_patches,).
     """
     follows = (patches[:-1, PATCH_HOP_SAMPLES:] == patches[1:, :-PATCH_HOP_SAMPLES]).all(axis=1)
     is_last = ~np.append(follows, False)

@@ -15,6 +15,7 @@ import argparse
 import base64
 import functools
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -128,8 +129,8 @@ def _text(name: str) -> str:
     return (TEMPLATES_DIR / name).read_text(encoding="utf-8")
 
 
-def launch(detector: Detector, *, port: int | None = None, block: bool = True, folder: str) -> Any:
-    """Serve the page on loopback, until it is interrupted where `block`; return it, with its address in `local_url`."""
+def launch(detector: Detector, *, port: int | None = None, folder: str) -> Any:
+    """Serve the page on loopback, beside what goes on here; return it, with its address in `local_url`."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": folder, "HF_HUB_OFFLINE": "1"}
     import gradio as gr
 
@@ -138,8 +139,8 @@ def launch(detector: Detector, *, port: int | None = None, block: bool = True, f
         server_name=SERVER,
         server_port=port,
         share=False,
-        quiet=not block,
-        prevent_thread_lock=not block,
+        quiet=True,  # Gradio would recommend a public link
+        prevent_thread_lock=True,
         footer_links=[],
         run_history=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
@@ -157,9 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     detector = Detector.load(chosen.models)
     with tempfile.TemporaryDirectory(prefix="cry-scream-demo-") as folder:  # what is uploaded goes with it
         try:
-            launch(detector, port=chosen.port, folder=folder)
+            page = launch(detector, port=chosen.port, folder=folder)
         except (OSError, OverflowError):  # Gradio's own message names a variable of Gradio's
             parser.error(f"port {chosen.port or 'from 7860 on'} on {SERVER} cannot be used: choose another --port.")
+        sys.stdout.write(f"Demo: {page.local_url} Stop: Ctrl+C\n")
+        sys.stdout.flush()
+        page.block_thread()
     return 0
 
 

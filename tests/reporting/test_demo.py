@@ -79,7 +79,7 @@ def test_in_a_browser_a_cry_and_a_scream_are_labelled(
     soundfile.write(tmp_path / "microphone.wav", recorded, RATE_HZ, subtype="PCM_16")
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # `launch` sets them: put back afterwards
-    served = demo.launch(detector, block=False, folder=str(tmp_path))
+    served = demo.launch(detector, folder=str(tmp_path))
     flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     flags += [f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}%noloop"]
     browser = chromium.browser_type.launch(executable_path=chromium_program, args=flags)

@@ -137,11 +137,11 @@ def test_listening_ends_with_the_sound_in_hand_on_ctrl_c(service: Service) -> No
         environment = {**os.environ, **service.settings.environment()}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             stream_id = process.stdout.readline().strip()
-            assert process.stdout.readline() == "sent 0 (0.0 s)\n"
+            assert process.stdout.readline() == "sent chunk 0, from 0.0 s\n"
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "sent 1 (5.0 s)" in said
+    assert "sent chunk 1, from 5.0 s" in said
     rows = service.results.chunks(stream_id)
     assert [(row["start_seconds"], row["label"]) for row in rows] == [(0.0, "crying"), (5.0, "crying")]
     assert 5.0 < rows[1]["stop_seconds"] <= 7.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, PngImagePlugin
 
 from lib import config
 from lib.detector import HOP_SECONDS, Detection, Detector
@@ -155,3 +158,19 @@ def test_the_committed_report_has_players_enough_and_stays_small():
     folder = config.PROJECT_DIR / "reports" / "full"
     assert (folder / "listening.html").read_text(encoding="utf-8").count("<audio") >= FEWEST_PLAYERS
     assert sum(path.stat().st_size for path in folder.glob("*.*") if path.suffix in (".html", ".pdf")) < MAX_PAGES_BYTES
+
+
+def test_the_readme_shows_the_chooser_of_the_released_detector(request):
+    """With UPDATE_GOLDEN=1 the picture is taken again, of the committed report."""
+    path = config.PROJECT_DIR / "docs" / "images" / "thresholds.png"
+    if os.environ.get("UPDATE_GOLDEN"):
+        url = (config.PROJECT_DIR / "reports" / "full" / "thresholds.html").as_uri()
+        with request.getfixturevalue("page_at")(url, width=1000) as page:
+            slider = page.get_by_label("Threshold, screaming")
+            slider.fill(str(int(slider.input_value()) + 4))
+            slider.blur()
+            taken = Image.open(io.BytesIO(page.locator(".two").screenshot()))
+        note = PngImagePlugin.PngInfo()
+        note.add_text("detector", SETTINGS["version"])
+        taken.quantize().save(path, pnginfo=note)
+    assert Image.open(path).info.get("detector") == SETTINGS["version"]

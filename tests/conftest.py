@@ -47,6 +47,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in NEEDS:
         if item.get_closest_marker(marker):
             _require(marker)
+    if item.path.parent.name == "lesson":  # none of these measures time
+        from tests.reporting import builds
+
+        builds.begin_early(getattr(other, "fixturenames", []) for other in item.session.items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -58,6 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure() -> None:
+    for build in getattr(sys.modules.get("tests.reporting.builds"), "EARLY", []):
+        build.stop()
     shutil.rmtree(_OUTPUT_DIR, ignore_errors=True)
 
 

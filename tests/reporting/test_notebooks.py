@@ -5,37 +5,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 import tomllib
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 from sources import code_cells
 
 from lib import config
 from lib.reporting import steps
+from tests.reporting import builds
 
 NAMES = [step.name for step in steps.STEPS]
 SEVEN, (APPENDIX,) = NAMES[:7], NAMES[7:]  # a build of another profile than full has no appendix
 PATHS = [steps.NOTEBOOKS_DIR / f"{name}.ipynb" for name in NAMES]
 CODE_CELL_CAP, MAX_PARAMETERS = 20, 8
 PROFILES = sorted(steps.PARAMS_DIR.glob("*.yaml"))
-SMALL = {
-    "common": {"profile": "small", "seed": 7},
-    "01_data_acquisition": {"data_tier": "auto", "n_synthetic_groups": 20},
-    "03_yamnet": {"n_windows": 30, "n_judged_windows": 60, "n_steps": 2},
-    "04_wav2vec2": {"n_windows": 30, "n_judged_windows": 60, "n_steps": 2},
-    "05_ensemble": {"n_bootstrap": 50},
-    "06_evaluation": {"n_bootstrap": 50, "n_mistakes": 1, "n_windows": 30},
-    "07_temporal_client": {"n_chunks": 10, "kill_after_chunk": 4},
-}
 
 
 def repository() -> str:
@@ -107,47 +96,9 @@ def test_an_undeclared_parameter_and_an_unknown_section_are_errors(tmp_path, mon
 # -- the build -------------------------------------------------------------------------------------------------
 
 
-RUN = """
-import pathlib, sys
-from lib.reporting import build, steps
-steps.NOTEBOOKS_DIR = steps.PARAMS_DIR = pathlib.Path(sys.argv[1])
-sys.exit(build.main(["small", "--data", "synthetic"]))
-"""
-
-
-class Build:
-    """A build of its own: parameters, notebooks and outputs in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.notebooks_dir = folder / "note books"
-        self.output_dir = folder / "out"
-        self.report_dir = self.output_dir / "reports" / "small"
-        shutil.copytree(steps.NOTEBOOKS_DIR, self.notebooks_dir, ignore=shutil.ignore_patterns(".*"))
-        (self.notebooks_dir / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
-
-    def run(self) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-c", RUN, str(self.notebooks_dir)],
-            cwd=config.PROJECT_DIR,
-            env=os.environ | {"AUDIO_OUTPUT_DIR": str(self.output_dir), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-
-    def edit(self, name: str, source: str) -> None:
-        """Put a cell before all others, so that no time is lost."""
-        path = self.notebooks_dir / f"{name}.ipynb"
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(source))
-        nbformat.write(notebook, path)
-
-    def restore(self, name: str) -> None:
-        shutil.copy(steps.NOTEBOOKS_DIR / f"{name}.ipynb", self.notebooks_dir / f"{name}.ipynb")
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    build = Build(tmp_path_factory.mktemp("build"))
+    build = builds.EARLY[0] if builds.EARLY else builds.Build(tmp_path_factory.mktemp("build"))
     result = build.run()
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
     build.said = result.stdout
@@ -197,7 +148,7 @@ def test_run_info_states_data_weights_parameters_and_times(built):
     assert set(info["base_weights"]) == {"yamnet", "wav2vec2"}
     assert set(info["steps"]) == set(SEVEN) and all(step["seconds"] > 0 for step in info["steps"].values())
     assert info["energy"]["kwh"] is not None or info["energy"]["not_measured_because"]
-    assert info["parameters"]["03_yamnet"]["n_windows"] == SMALL["03_yamnet"]["n_windows"]
+    assert info["parameters"]["03_yamnet"]["n_windows"] == builds.SMALL["03_yamnet"]["n_windows"]
     assert info["versions"]["tensorflow"] and info["versions"]["torch"]
 
 

@@ -187,8 +187,8 @@ class Mqtt:
     def _going_on(self) -> set[str]:
         """Return which of `STATES` go on; whether a child cries whose stream is silent is not known."""
         silent = {stream_id for (stream_id, _), what in self._open.items() if what == "SILENT"}
-        heard = {what for (stream_id, _), what in self._open.items() if stream_id not in silent}
-        return heard | ({"problem"} if silent or "HEALTH" in heard else set())
+        going_on = {what for (stream_id, _), what in self._open.items() if stream_id not in silent}
+        return going_on | ({"problem"} if silent or "HEALTH" in going_on else set())
 
     def _publish(self, topic: str, text: str, *, retain: bool = True) -> None:
         try:

@@ -239,9 +239,9 @@ class FrameStream:
         """
         n_patches = self._n_dropped + len(self._patches)
         if not n_patches and self._n_samples:
-            self._patches += list(self._described(np.resize(self._tail, (1, PATCH_SAMPLES))))
+            self._patches.extend(self._described(np.resize(self._tail, (1, PATCH_SAMPLES))))
         elif n_patches and (n_patches - 1) * PATCH_HOP_SAMPLES + PATCH_SAMPLES < self._n_samples:
-            self._patches += list(self._described(self._tail[None]))
+            self._patches.extend(self._described(self._tail[None]))
         n_wanted = -(-self._n_samples // PATCH_HOP_SAMPLES) - self._n_frames
         frames = self._frames(self._n_dropped + len(self._patches))
         return np.concatenate([frames, frames[-1:].repeat(max(n_wanted - len(frames), 0), axis=0)])[:n_wanted]
@@ -253,7 +253,7 @@ class FrameStream:
         self._tail = np.concatenate([self._tail, samples])[-PATCH_SAMPLES:]
         starts = range(0, len(self._held) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
         if starts:
-            self._patches += list(self._described(np.stack([self._held[at : at + PATCH_SAMPLES] for at in starts])))
+            self._patches.extend(self._described(np.stack([self._held[at : at + PATCH_SAMPLES] for at in starts])))
             self._held = self._held[starts[-1] + PATCH_HOP_SAMPLES :]
         return self._frames(self._n_dropped + len(self._patches) - FUTURE_PATCHES)
 

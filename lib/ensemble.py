@@ -196,8 +196,8 @@ def needs_ensemble(frames: np.ndarray) -> bool:
 def combined_with(frames: np.ndarray, ensemble: np.ndarray | None) -> np.ndarray:
     """Return a window's probabilities (3,) in CLASS_NAMES order, from the ensemble's (3,) and the detector's frames.
 
-    Where `needs_ensemble` is false the detector decides alone, and the ensemble's may be None; elsewhere that is a
-    ValueError.
+    Where `needs_ensemble` is false the detector decides alone, and the ensemble's may be None; where it is true, None
+    is a ValueError.
     """
     if not needs_ensemble(frames):
         return by_detector(frames)

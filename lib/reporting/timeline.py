@@ -210,13 +210,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
     """Return what each recording's files are called: by its folders, too, where several have one name."""
     n_alike = Counter(path.name for path in paths)
     top = os.path.commonpath([path.absolute().parent for path in paths or [Path()]])
-    names = dict.fromkeys(path.name for path in paths if n_alike[path.name] == 1)
+    taken = {path.name for path in paths if n_alike[path.name] == 1}
     found = []
     for path in paths:
         name = path.name if n_alike[path.name] == 1 else "-".join(path.absolute().relative_to(top).parts)
-        while n_alike[path.name] > 1 and name in names:  # a file of the folder above may be called like that
+        while n_alike[path.name] > 1 and name in taken:  # a file of the folder above may be called like that
             name = f"_{name}"
-        names[name] = None
+        taken.add(name)
         found.append(name)
     return found
 
